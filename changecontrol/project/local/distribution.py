@@ -19,7 +19,8 @@ from pathlib import Path
 from changecontrol.project.local.processes import Account, LocalServiceError, waiting_lock
 
 OLDEST_POSTGRES = 15
-SHARED_PARENT = Path("/var/tmp")
+# Sticky and kept over a restart; `shared_folder` refuses one that somebody else has made in it.
+SHARED_PARENT = Path("/var/tmp")  # noqa: S108
 SHARED_NAME = "changecontrol-local"
 
 

@@ -157,6 +157,23 @@ class Postgres:
         finally:
             self._lock.release()
 
+    def run_sql(self, script: str) -> str:
+        """Run a psql script as superuser and return what it printed. Raises `LocalServiceError` at its first error."""
+        done = subprocess.run(
+            [self.tool("psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"],
+            # By standard input: what stands on a command line can be read by everybody on the machine.
+            input=script,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=_environment()
+            | {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGDATABASE": SUPERUSER}
+            | {"PGUSER": SUPERUSER, "PGPASSWORD": self._password(SUPERUSER)},
+        )
+        if done.returncode != 0:
+            raise LocalServiceError(f"PostgreSQL refused a script: {done.stderr.strip()[-400:]}")
+        return done.stdout
+
     # Making the cluster.
 
     def _cluster_parent(self) -> Path:
@@ -218,18 +235,7 @@ class Postgres:
 
     def _run_roles_sql(self) -> None:
         variables = {"owner_password": self._password(OWNER_ROLE), "app_password": self._password(APP_ROLE)}
-        # By standard input: what stands on a command line can be read by everybody on the machine.
-        script = "".join(f"\\set {name} '{value}'\n" for name, value in variables.items()) + ROLES_SQL.read_text()
-        done = subprocess.run(
-            [self.tool("psql"), "--no-psqlrc", "--quiet", "-h", "127.0.0.1", "-p", str(self.port), "-U", SUPERUSER],
-            input=script,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=_environment() | {"PGPASSWORD": self._password(SUPERUSER), "PGDATABASE": "postgres"},
-        )
-        if done.returncode != 0:
-            raise LocalServiceError(f"PostgreSQL's roles could not be made: {done.stderr.strip()[-400:]}")
+        self.run_sql("".join(f"\\set {name} '{value}'\n" for name, value in variables.items()) + ROLES_SQL.read_text())
 
     # Running the server.
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from changecontrol.project.local.distribution import valkey_program
 from changecontrol.project.local.processes import (
@@ -16,10 +17,13 @@ from changecontrol.project.local.processes import (
     end_with_parent,
     free_port,
     is_port_free,
+    is_same_process,
     last_lines,
     private_folder,
     read_state,
     run_as,
+    send,
+    start_time_of,
     stop_child,
     unprivileged_account,
     wait_until,
@@ -109,6 +113,7 @@ class Valkey:
         return str(read_state(self._state_file)["password"])
 
     def _launch(self) -> None:
+        self._clear_previous_run()
         for _ in range(PORT_ATTEMPTS):
             self._choose_port()
             self._spawn()
@@ -119,8 +124,18 @@ class Valkey:
                 break
         raise LocalServiceError(f"Valkey did not start. Its log {self._log_file} ends: {last_lines(self._log_file)}")
 
+    def _clear_previous_run(self) -> None:
+        """End the server of a killed run: we hold the folder's lock, so nobody looks after it."""
+        state = read_state(self._state_file)
+        pid, started = state.get("pid"), state.get("started")
+        if pid is not None and started is not None and is_same_process(pid, started=started):
+            send(pid, signal.SIGKILL)
+            wait_until(lambda: start_time_of(pid) is None, seconds=5)
+
     def _choose_port(self) -> None:
-        state = {"port": free_port(), "password": secrets.token_urlsafe(24)} | read_state(self._state_file)
+        state: dict[str, Any] = {"port": free_port(), "password": secrets.token_urlsafe(24)} | read_state(
+            self._state_file
+        )
         if not is_port_free(int(state["port"])):
             state["port"] = free_port()
         write_state(self._state_file, state)
@@ -138,6 +153,8 @@ class Valkey:
                 preexec_fn=end_with_parent(signal.SIGTERM),
                 **run_as(self._account),
             )
+        pid = self._child.pid
+        write_state(self._state_file, read_state(self._state_file) | {"pid": pid, "started": start_time_of(pid)})
         # By standard input: what stands on a command line can be read by everybody on the machine.
         assert self._child.stdin is not None
         self._child.stdin.write(CONFIGURATION.format(port=self.port, password=self._password).encode())

@@ -1,0 +1,107 @@
+"""Everything that `make test`, `make check` and `make lint` ask of the code, one stage after another.
+
+Prints one line a stage and the full output of those that fail. The last is pytest, whose words are shown as they come.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from changecontrol.project.local.processes import LocalServiceError
+from changecontrol.project.local.services import CLONE, Services, services_for_tests
+
+PROGRAMS = Path(sys.executable).parent
+PYTHON_FOLDERS = ("changecontrol", "deployments", "recovery", "tests", "manage.py")
+FAST_TESTS = "not slow and not browser"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One question asked of the code."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+STYLE = (
+    Stage("format", ("ruff", "format", "--check", *PYTHON_FOLDERS)),
+    Stage("lint", ("ruff", "check", *PYTHON_FOLDERS)),
+    Stage("templates", ("djlint", "templates", "--lint", "--quiet")),
+    Stage("imports", ("lint-imports",)),
+)
+TYPES = Stage("types", ("mypy", *PYTHON_FOLDERS))
+DJANGO = (
+    Stage("migrations", ("python", "manage.py", "makemigrations", "--check", "--dry-run")),
+    Stage("settings", ("python", "manage.py", "check", "--fail-level", "WARNING")),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stages asked for; return 0 when all of them passed."""
+    parser = argparse.ArgumentParser(prog="check", description=__doc__)
+    parser.add_argument("extent", choices=("lint", "fast", "all"))
+    parser.add_argument("--workers", default="2", help="how many pytest workers")
+    asked, for_pytest = parser.parse_known_args(arguments)
+    try:
+        services = services_for_tests(CLONE / ".local" / "test")
+    except LocalServiceError as error:
+        sys.exit(str(error))
+    environment = environment_for_tests(services)
+    failed = [stage.name for stage in (*STYLE, TYPES, *DJANGO) if not _passes(stage, environment=environment)]
+    if asked.extent != "lint" and not _tests_pass(
+        environment=environment, is_fast=asked.extent == "fast", workers=asked.workers, more=for_pytest
+    ):
+        failed.append("tests")
+    if failed:
+        print(f"Not passed: {', '.join(failed)}.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def environment_for_tests(services: Services) -> dict[str, str]:
+    """Return this process's environment with the settings that tests and checks run under."""
+    return os.environ | {
+        "DJANGO_SETTINGS_MODULE": "changecontrol.project.settings",
+        "DATABASE_URL": services.app_url,
+        "MIGRATION_DATABASE_URL": services.owner_url,
+        "REDIS_URL": services.redis_url,
+        "SECRET_KEY": "for-tests-only-" + "0" * 40,
+        "OBJECT_STORE_URL": (CLONE / ".local" / "test" / "objects").as_uri(),
+        "EVIDENCE_SIGNING_KEY": "file:" + str(CLONE / ".local" / "test" / "evidence.pem"),
+        "EMAIL_URL": "memory://",
+        "PATH": f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+
+
+def _passes(stage: Stage, *, environment: Mapping[str, str]) -> bool:
+    began = time.monotonic()
+    done = subprocess.run(
+        _resolved(stage.command), cwd=CLONE, env=dict(environment), capture_output=True, text=True, check=False
+    )
+    verdict = "passed" if done.returncode == 0 else "FAILED"
+    print(f"{stage.name:<12}{verdict}  {time.monotonic() - began:5.1f} s", flush=True)
+    if done.returncode != 0:
+        print((done.stdout + done.stderr).rstrip(), flush=True)
+    return done.returncode == 0
+
+
+def _tests_pass(*, environment: Mapping[str, str], is_fast: bool, workers: str, more: list[str]) -> bool:
+    command = ["python", "-m", "pytest", "-q", "-n", workers]
+    if is_fast:
+        command += ["-m", FAST_TESTS]
+    return subprocess.run(_resolved([*command, *more]), cwd=CLONE, env=dict(environment), check=False).returncode == 0
+
+
+def _resolved(command: list[str] | tuple[str, ...]) -> list[str]:
+    """Name the program by its path in this environment, whatever stands first on the caller's PATH."""
+    return [str(PROGRAMS / command[0]), *command[1:]]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
