@@ -1,0 +1,280 @@
+"""The `Kubernetes` port in memory, with time: what is applied becomes healthy later, or never.
+
+It passes the same contract suite as the real adapter. Tests script failures through `script`, the fate of an image
+through `spoil_image`, and other managers through `apply_as`; `effects` is what really changed at the far side.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from changecontrol.adapters.fakes.fields import Ownership
+from changecontrol.adapters.fakes.rollout import Release, check_manifest, status_of
+from changecontrol.adapters.fakes.script import Call, Script
+from changecontrol.adapters.kubernetes.redaction import redact_object
+from changecontrol.ports import (
+    FIELD_MANAGER,
+    INVENTORY_LABEL,
+    SUPPORTED_KINDS,
+    Applied,
+    ApplyConflict,
+    FieldConflict,
+    Manifest,
+    ObjectRef,
+    Right,
+    WorkloadStatus,
+)
+
+START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+CLUSTER_SCOPED = {("v1", "Namespace"), ("rbac.authorization.k8s.io/v1", "ClusterRole")}
+WORKLOADS = {"DaemonSet", "Deployment", "StatefulSet"}
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One change at the far side: `applied`, `unchanged` or `deleted`."""
+
+    verb: str
+    ref: ObjectRef
+
+
+@dataclass(slots=True)
+class _Stored:
+    uid: str
+    generation: int = 1
+    version: int = 0
+    ownership: Ownership = field(default_factory=Ownership)
+    content: dict[str, Any] = field(default_factory=dict)
+    releases: list[Release] = field(default_factory=list)
+
+
+class FakeKubernetes:
+    """A cluster with the given namespaces. Its clock stands still until `advance`, unless `clock` is given."""
+
+    def __init__(
+        self,
+        *,
+        namespaces: Iterable[str] = ("shop",),
+        ready_after: timedelta = timedelta(),
+        clock: Callable[[], datetime] | None = None,
+        version: str = "v1.36.2",
+    ) -> None:
+        self.namespaces = set(namespaces)
+        self.kinds = set(SUPPORTED_KINDS) | CLUSTER_SCOPED | {("v1", "Secret")}
+        self.ready_after = ready_after
+        self.version = version
+        self.script = Script()
+        self.effects: list[Effect] = []
+        self.lacking: set[Right] = set()
+        self._spoiled: dict[str, str] = {}
+        self._now = START
+        self._clock = clock
+        self._objects: dict[ObjectRef, _Stored] = {}
+        self._counter = 0
+        self._lock = threading.RLock()
+
+    # What tests do to the world.
+
+    def now(self) -> datetime:
+        return self._clock() if self._clock else self._now
+
+    def advance(self, by: timedelta) -> None:
+        self._now += by
+
+    def spoil_image(self, words: str, *, reason: str = "ImagePullBackOff") -> None:
+        """Keep pods whose image contains these words from ever becoming ready, for this reason."""
+        self._spoiled[words] = reason
+
+    def heal_image(self, words: str) -> None:
+        self._spoiled.pop(words, None)
+
+    def apply_as(self, manager: str, manifest: Manifest, *, force: bool = False) -> Applied:
+        """Apply as somebody else, outside the script."""
+        with self._lock:
+            return self._apply(manager, manifest, dry_run=False, force=force)
+
+    def remove(self, ref: ObjectRef) -> None:
+        """Take an object away, as a stranger with kubectl would."""
+        with self._lock:
+            self._objects.pop(ref, None)
+
+    def objects(self) -> dict[ObjectRef, dict[str, Any]]:
+        """Return everything stored, secrets included."""
+        return {ref: self._live(ref, stored) for ref, stored in sorted(self._objects.items())}
+
+    # The port.
+
+    def observe_version(self) -> str:
+        version: str = self.script.run(Call("observe_version"), lambda: self.version)
+        return version
+
+    def ensure_applied(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
+        call = Call("ensure_applied", (ObjectRef.of(manifest),), {"dry_run": dry_run})
+        with self._lock:
+            applied: Applied = self.script.run(
+                call, lambda: self._apply(FIELD_MANAGER, manifest, dry_run=dry_run, force=False)
+            )
+            return applied
+
+    def observe_object(self, ref: ObjectRef) -> dict[str, Any] | None:
+        def act() -> dict[str, Any] | None:
+            stored = self._objects.get(ref)
+            return redact_object(self._live(ref, stored)) if stored else None
+
+        with self._lock:
+            found: dict[str, Any] | None = self.script.run(Call("observe_object", (ref,)), act)
+            return found
+
+    def observe_workloads(self, *, namespace: str, inventory: str) -> dict[ObjectRef, WorkloadStatus]:
+        def act() -> dict[ObjectRef, WorkloadStatus]:
+            return {
+                ref: status_of(
+                    ref,
+                    uid=stored.uid,
+                    generation=stored.generation,
+                    spec=stored.content.get("spec") or {},
+                    releases=stored.releases,
+                    at=self.now(),
+                )
+                for ref, stored in sorted(self._objects.items())
+                if ref.kind in WORKLOADS and ref.namespace == namespace and _inventory(stored) == inventory
+            }
+
+        with self._lock:
+            statuses: dict[ObjectRef, WorkloadStatus] = self.script.run(
+                Call("observe_workloads", (), {"namespace": namespace, "inventory": inventory}), act
+            )
+            return statuses
+
+    def observe_inventory(
+        self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]]
+    ) -> tuple[ObjectRef, ...]:
+        wanted = set(kinds)
+
+        def act() -> tuple[ObjectRef, ...]:
+            return tuple(
+                ref
+                for ref, stored in sorted(self._objects.items())
+                if (ref.api_version, ref.kind) in wanted
+                and ref.namespace == namespace
+                and _inventory(stored) == inventory
+            )
+
+        with self._lock:
+            refs: tuple[ObjectRef, ...] = self.script.run(
+                Call("observe_inventory", (), {"namespace": namespace, "inventory": inventory}), act
+            )
+            return refs
+
+    def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
+        def act() -> bool:
+            stored = self._objects.get(ref)
+            if stored is None or _inventory(stored) != inventory:
+                return False
+            del self._objects[ref]
+            self.effects.append(Effect("deleted", ref))
+            return True
+
+        with self._lock:
+            deleted: bool = self.script.run(Call("ensure_deleted", (ref,), {"inventory": inventory}), act)
+            return deleted
+
+    def observe_rights(self, *, namespace: str, rights: Iterable[Right]) -> tuple[Right, ...]:
+        asked = sorted(set(rights))
+        lacked: tuple[Right, ...] = self.script.run(
+            Call("observe_rights", (), {"namespace": namespace}),
+            lambda: tuple(right for right in asked if right in self.lacking),
+        )
+        return lacked
+
+    # How it works.
+
+    def _apply(self, manager: str, manifest: Manifest, *, dry_run: bool, force: bool) -> Applied:
+        ref = ObjectRef.of(manifest)
+        check_manifest(ref, manifest, kinds=self.kinds, namespaces=self.namespaces, cluster_scoped=CLUSTER_SCOPED)
+        known = self._objects.get(ref)
+        stored = copy.deepcopy(known) if known else _Stored(uid=self._next("uid"))
+        words = _owned_part(manifest)
+        conflicts = stored.ownership.conflicts_of(manager, words)
+        if conflicts and not force:
+            raise _conflict_error(ref, conflicts)
+        stored.ownership.apply(manager, words)
+        content = stored.ownership.merged()
+        is_changed = known is None or content != known.content
+        if known is not None and content.get("spec") != known.content.get("spec"):
+            stored.generation += 1
+        if is_changed:
+            stored.content = content
+            stored.version = int(self._next("")) if not dry_run else stored.version
+            self._start_release(ref, stored)
+        if not dry_run:
+            self._objects[ref] = stored
+            if manager == FIELD_MANAGER:
+                self.effects.append(Effect("applied" if is_changed else "unchanged", ref))
+        return Applied(
+            ref=ref,
+            uid=stored.uid,
+            generation=stored.generation if "spec" in content else 0,
+            resource_version=str(stored.version),
+            live=redact_object(self._live(ref, stored)),
+        )
+
+    def _start_release(self, ref: ObjectRef, stored: _Stored) -> None:
+        if ref.kind not in WORKLOADS:
+            return
+        spec = stored.content.get("spec") or {}
+        template = spec.get("template") or {}
+        replicas = int(spec.get("replicas", 1))
+        last = stored.releases[-1] if stored.releases else None
+        if last and last.template == template and last.replicas == replicas:
+            return
+        stored.releases.append(
+            Release(
+                template=copy.deepcopy(template),
+                replicas=replicas,
+                at=self.now(),
+                ready_at=self.now() + self.ready_after,
+                spoiled=self._spoiled,
+            )
+        )
+
+    def _live(self, ref: ObjectRef, stored: _Stored) -> dict[str, Any]:
+        live = copy.deepcopy(stored.content)
+        metadata = live.setdefault("metadata", {})
+        metadata |= {"name": ref.name, "uid": stored.uid, "resourceVersion": str(stored.version)}
+        if ref.namespace:
+            metadata["namespace"] = ref.namespace
+        if "spec" in live:
+            metadata["generation"] = stored.generation
+        return {"apiVersion": ref.api_version, "kind": ref.kind, **live}
+
+    def _next(self, prefix: str) -> str:
+        self._counter += 1
+        return f"{prefix}-{self._counter}" if prefix else str(self._counter)
+
+
+def _owned_part(manifest: Manifest) -> dict[str, Any]:
+    part = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind", "metadata", "status")}
+    metadata = manifest.get("metadata") or {}
+    kept = {key: metadata[key] for key in ("labels", "annotations") if metadata.get(key)}
+    return {**part, "metadata": kept} if kept else part
+
+
+def _inventory(stored: _Stored) -> str:
+    metadata: Mapping[str, Any] = stored.content.get("metadata") or {}
+    return str((metadata.get("labels") or {}).get(INVENTORY_LABEL, ""))
+
+
+def _conflict_error(ref: ObjectRef, conflicts: tuple[FieldConflict, ...]) -> ApplyConflict:
+    owners = ", ".join(sorted({conflict.manager for conflict in conflicts}))
+    paths = ", ".join(sorted({conflict.path for conflict in conflicts}))
+    return ApplyConflict(
+        f"Could not apply {ref}: {paths} belongs to {owners}. Take the field out of the definition, or have the other "
+        "manager release it.",
+        conflicts=conflicts,
+    )

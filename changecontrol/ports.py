@@ -1,0 +1,238 @@
+"""What several apps ask of machines elsewhere: Kubernetes, objects, secrets. Protocols and frozen data, no client.
+
+Adapters (`changecontrol/adapters/`) answer these protocols and raise only `Transient` and `Permanent`.
+`ensure_…` is an idempotent write; `observe_…` is a read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from changecontrol.errors import Permanent
+
+Manifest = Mapping[str, Any]
+
+FIELD_MANAGER = "changecontrol"
+INVENTORY_LABEL = "changecontrol.io/environment"
+"""Every object a rollout writes carries it, with the environment's `tenant.environment` as value, for pruning."""
+COHORT_LABEL = "changecontrol.io/cohort"
+"""On a workload: the cohort of stores it serves."""
+
+
+SUPPORTED_KINDS: Mapping[tuple[str, str], str] = {
+    ("apps/v1", "DaemonSet"): "daemonsets",
+    ("apps/v1", "Deployment"): "deployments",
+    ("apps/v1", "StatefulSet"): "statefulsets",
+    ("autoscaling/v2", "HorizontalPodAutoscaler"): "horizontalpodautoscalers",
+    ("batch/v1", "CronJob"): "cronjobs",
+    ("batch/v1", "Job"): "jobs",
+    ("networking.k8s.io/v1", "Ingress"): "ingresses",
+    ("networking.k8s.io/v1", "NetworkPolicy"): "networkpolicies",
+    ("policy/v1", "PodDisruptionBudget"): "poddisruptionbudgets",
+    ("traefik.io/v1alpha1", "IngressRoute"): "ingressroutes",
+    ("traefik.io/v1alpha1", "Middleware"): "middlewares",
+    ("traefik.io/v1alpha1", "TraefikService"): "traefikservices",
+    ("v1", "ConfigMap"): "configmaps",
+    ("v1", "PersistentVolumeClaim"): "persistentvolumeclaims",
+    ("v1", "Service"): "services",
+    ("v1", "ServiceAccount"): "serviceaccounts",
+}
+"""The namespaced kinds a rollout writes, as (apiVersion, kind) to resource. `deploy/rbac.yaml` grants exactly these.
+
+Secret is not among them: deployment definitions hold references to the secret store, never values."""
+
+WRITE_VERBS = ("create", "delete", "get", "list", "patch")
+"""What one kind needs: an apply is `patch`, and `create` where it makes the object; pruning lists, gets and deletes."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectRef:
+    """One Kubernetes object. `namespace` is empty for a cluster-scoped kind."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> ObjectRef:
+        metadata = manifest.get("metadata") or {}
+        return cls(
+            api_version=str(manifest.get("apiVersion", "")),
+            kind=str(manifest.get("kind", "")),
+            namespace=str(metadata.get("namespace", "") or ""),
+            name=str(metadata.get("name", "")),
+        )
+
+    def __str__(self) -> str:
+        where = f"{self.namespace}/" if self.namespace else ""
+        return f"{self.kind} {where}{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What the API server answered to one server-side apply. `live` is the object as stored (secrets redacted)."""
+
+    ref: ObjectRef
+    uid: str
+    generation: int
+    resource_version: str
+    live: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldConflict:
+    """A field that another manager owns."""
+
+    manager: str
+    path: str
+
+
+class ApplyConflict(Permanent):
+    """Another manager owns fields of the object (409). It is a finding; nothing is forced."""
+
+    def __init__(self, reason: str, *, conflicts: Sequence[FieldConflict]) -> None:
+        super().__init__(reason)
+        self.conflicts = tuple(conflicts)
+
+
+class Rejected(Permanent):
+    """The API server judged the object invalid (400, 422, or 403 by admission or quota)."""
+
+
+class NotAllowed(Permanent):
+    """The executor lacks a right (401 after a fresh credential, 403 by RBAC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodProblem:
+    """Why a pod is not ready: `reason` as Kubernetes words it (`ImagePullBackOff`, `Unschedulable`).
+
+    `pod` is empty where no pod could be created at all (`FailedCreate`, as under an exhausted quota).
+    """
+
+    pod: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadStatus:
+    """How far a workload is. Counts are replicas; `image_ids` are the digests that *current* pods really run."""
+
+    ref: ObjectRef
+    uid: str
+    generation: int
+    observed_generation: int
+    desired_count: int
+    updated_count: int
+    ready_count: int
+    available_count: int
+    total_count: int
+    is_deadline_exceeded: bool
+    message: str
+    image_ids: tuple[str, ...] = ()
+    pod_images: tuple[str, ...] = ()
+    problems: tuple[PodProblem, ...] = ()
+    restart_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Right:
+    """One permission as `SelfSubjectAccessReview` asks it."""
+
+    verb: str
+    group: str
+    resource: str
+    subresource: str = ""
+
+
+READ_RIGHTS = (
+    Right(verb="list", group="", resource="pods"),
+    Right(verb="list", group="apps", resource="controllerrevisions"),
+    Right(verb="list", group="apps", resource="daemonsets"),
+    Right(verb="list", group="apps", resource="deployments"),
+    Right(verb="list", group="apps", resource="replicasets"),
+    Right(verb="list", group="apps", resource="statefulsets"),
+)
+"""What watching the health of workloads needs, whatever is written."""
+
+
+def rights_for(kinds: Iterable[tuple[str, str]]) -> tuple[Right, ...]:
+    """Return the rights an executor needs to write, prune and watch these (apiVersion, kind) pairs, sorted.
+
+    A kind outside `SUPPORTED_KINDS` needs none that could be named; the API server decides about it.
+    """
+    needed = set(READ_RIGHTS)
+    for api_version, kind in kinds:
+        resource = SUPPORTED_KINDS.get((api_version, kind))
+        if resource is None:
+            continue
+        group = api_version.rpartition("/")[0]
+        needed |= {Right(verb=verb, group=group, resource=resource) for verb in WRITE_VERBS}
+    return tuple(sorted(needed))
+
+
+class Kubernetes(Protocol):
+    """One cluster, as one credential may use it."""
+
+    def observe_version(self) -> str:
+        """Return the server's version, such as `v1.36.2`."""
+
+    def ensure_applied(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
+        """Apply one object server-side as `changecontrol`, never forced.
+
+        Raises `ApplyConflict`, `Rejected`, `NotAllowed`.
+        """
+
+    def observe_object(self, ref: ObjectRef) -> dict[str, Any] | None:
+        """Return the live object, or None."""
+
+    def observe_workloads(self, *, namespace: str, inventory: str) -> dict[ObjectRef, WorkloadStatus]:
+        """Return the workloads that carry the inventory label, with the state of their current pods."""
+
+    def observe_inventory(
+        self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]]
+    ) -> tuple[ObjectRef, ...]:
+        """List the objects of these (apiVersion, kind) pairs that carry the inventory label."""
+
+    def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
+        """Delete one object if it still carries the inventory label; True where something was deleted."""
+
+    def observe_rights(self, *, namespace: str, rights: Iterable[Right]) -> tuple[Right, ...]:
+        """Return those of the rights that the credential lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object in the object store. `size` is in bytes."""
+
+    key: str
+    size: int
+    sha256: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+class ObjectStore(Protocol):
+    """A flat, create-only place for bytes, addressed by key."""
+
+    def ensure_object(self, key: str, data: bytes) -> StoredObject:
+        """Store the bytes once. The same bytes again are a no-op; other bytes under the key raise `Permanent`."""
+
+    def observe_object(self, key: str) -> bytes | None:
+        """Return the bytes, or None."""
+
+    def observe_reachable(self) -> None:
+        """Return when the store answers; else raise `Transient` or `Permanent`."""
+
+
+class Secrets(Protocol):
+    """Turns a reference into the secret. References are stored; secrets never are."""
+
+    def read(self, reference: str) -> str:
+        """Return the secret named `env:NAME`, `file:/path` or `vault:path#key`.
+
+        Raises `Permanent` without echoing it.
+        """
