@@ -48,8 +48,8 @@ LOG_BYTES = 5_000_000
 DURABLE_OPTIONS = {"max_connections": "100"}
 FAST_OPTIONS = {
     "max_connections": "200",
+    # Commits are written but not forced to disk: they survive a killed server, not a power cut.
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "autovacuum_naptime": "1d",
 }
