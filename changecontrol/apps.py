@@ -1,0 +1,10 @@
+"""The app that owns changes, their approval and their proof."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ChangeControlConfig(AppConfig):
+    name = "changecontrol"
+    verbose_name = "Changes"

@@ -1,0 +1,85 @@
+"""The one door to the audit trail.
+
+An event is written in the caller's transaction or not at all: a state without its event, or an event without its
+state, cannot be committed. Chaining (sequence, previous hash, hash) is the database's work; see migration 0002.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import rfc8785
+from django.db import connection
+from django.db.models import Model
+
+from changecontrol.models import AuditEvent, ChangeRequest, Tenant, User
+
+if TYPE_CHECKING:
+    from changecontrol.events import Tag
+
+
+class Acting(Protocol):
+    """Who acts, as far as an event tells it; `access.Actor` is one."""
+
+    @property
+    def user(self) -> User | None: ...
+    @property
+    def via(self) -> str: ...
+    @property
+    def source_address(self) -> str | None: ...
+    @property
+    def correlation_id(self) -> str: ...
+
+
+class OutsideTransaction(RuntimeError):
+    """An event was recorded where nothing else could be rolled back with it."""
+
+
+def subject_of(thing: Model) -> str:
+    """Return the name of a thing's chain, such as `changerequest:42`."""
+    return f"{thing._meta.model_name}:{thing.pk}"
+
+
+def record(
+    tag: Tag,
+    *,
+    subject: Model,
+    actor: Acting,
+    at: datetime,
+    data: dict[str, Any] | None = None,
+    tenant: Tenant | int | None = None,
+    change: ChangeRequest | int | None = None,
+) -> AuditEvent:
+    """Add one event to the subject's chain.
+
+    `data` holds JSON values only and no secret. Events of a change carry it, and its tenant, so that its timeline and
+    its evidence find them. Raises `OutsideTransaction` where no transaction is open.
+    """
+    if not connection.in_atomic_block:
+        raise OutsideTransaction(f"{tag} was recorded outside a transaction.")
+    if isinstance(subject, ChangeRequest):
+        change = subject
+    if isinstance(change, ChangeRequest) and tenant is None:
+        tenant = change.tenant_id
+    body = {
+        "actor": actor.user.username if actor.user else "anonymous",
+        "at": at.isoformat(timespec="microseconds"),
+        "correlation_id": actor.correlation_id,
+        "data": data or {},
+        "source_address": actor.source_address or "",
+        "subject": subject_of(subject),
+        "tag": str(tag),
+        "via": actor.via,
+    }
+    event = AuditEvent(
+        subject=subject_of(subject),
+        tag=str(tag),
+        actor=actor.user,
+        tenant_id=tenant.pk if isinstance(tenant, Tenant) else tenant,
+        change_id=change.pk if isinstance(change, ChangeRequest) else change,
+        at=at,
+        body=rfc8785.dumps(body).decode(),
+    )
+    event.save(force_insert=True)
+    return event

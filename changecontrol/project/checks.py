@@ -1,0 +1,41 @@
+"""System checks: combinations that are unsafe with shops behind them are refused before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+
+@register()
+def check_safety(app_configs: Any = None, **_: Any) -> Sequence[CheckMessage]:
+    found: list[CheckMessage] = []
+    if len(settings.SECRET_KEY) < 40 or settings.SECRET_KEY.startswith("django-insecure"):
+        found.append(
+            Error("SECRET_KEY is too short.", hint="Give at least 40 random characters.", id="changecontrol.E001")
+        )
+    if settings.DEBUG and not settings.DEMO:
+        found.append(Error("DEBUG shows settings to strangers.", hint="Unset DEBUG.", id="changecontrol.E002"))
+    if "*" in settings.ALLOWED_HOSTS:
+        found.append(Error("ALLOWED_HOSTS lets any host name in.", hint="Name the hosts.", id="changecontrol.E003"))
+    if not settings.DEMO and not settings.IS_HTTPS and not settings.BASE_URL.startswith("http://127.0.0.1"):
+        found.append(Error("BASE_URL is plain HTTP.", hint="Serve pages over https.", id="changecontrol.E004"))
+    if not settings.DATABASE_ROLES_ARE_SEPARATE:
+        found.append(
+            Warning(
+                "DATABASE_URL and MIGRATION_DATABASE_URL name one role, or the latter is missing.",
+                hint="Give the application a role of its own, which can neither alter nor delete audit events.",
+                id="changecontrol.W001",
+            )
+        )
+    if not settings.EVIDENCE_SIGNING_KEY:
+        found.append(
+            Warning(
+                "EVIDENCE_SIGNING_KEY is not set: evidence packs cannot be signed and are refused.",
+                hint="Point it at an Ed25519 private key, such as file:/run/secrets/evidence.pem.",
+                id="changecontrol.W002",
+            )
+        )
+    return found

@@ -1,0 +1,73 @@
+"""Celery, workflows, adapters, mail, objects."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from changecontrol.project import env
+from changecontrol.project.settings.base import BASE_DIR, DEMO
+
+CELERY_BROKER_URL = env.text("REDIS_URL")
+CELERY_RESULT_BACKEND = None
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = False  # messages are hints: a lost one costs a sweep, a repeated one finds its lease taken
+CELERY_TASK_SOFT_TIME_LIMIT = 20
+CELERY_TASK_TIME_LIMIT = 30
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 2}
+CELERY_TIMEZONE = "UTC"
+SWEEP_SECONDS = env.whole_number("SWEEP_SECONDS", 10)
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {
+        "task": "changecontrol.tasks.sweep",
+        "schedule": float(SWEEP_SECONDS),
+        "options": {"expires": SWEEP_SECONDS},
+    },
+}
+
+WORKFLOWS = [
+    "changecontrol.workflow.delivery.Delivery",
+    "deployments.workflows.assessment.Assessment",
+    "deployments.workflows.rollout.RolloutRun",
+    "deployments.workflows.target.TargetUpdate",
+]
+"""The workflows a sweep looks after, in order. `changecontrol` finds them here and knows none by name."""
+
+ADAPTERS = {
+    "kubernetes": env.text("KUBERNETES_ADAPTER", "changecontrol.adapters.kubernetes.open_cluster"),
+    "object_store": env.text("OBJECT_STORE_ADAPTER", "changecontrol.adapters.object_store.open_store"),
+    "secrets": env.text("SECRETS_ADAPTER", "changecontrol.adapters.secrets.ReferenceSecrets"),
+    "git": env.text("GIT_ADAPTER", "deployments.adapters.git.open_repository"),
+    "indicators": env.text("INDICATORS_ADAPTER", "deployments.adapters.prometheus.open_indicators"),
+}
+"""Which callable answers each port, by dotted path (see `changecontrol.wiring`)."""
+
+OBJECT_STORE_URL = env.text("OBJECT_STORE_URL", f"file://{BASE_DIR}/.local/objects")
+GIT_MIRRORS = env.text("GIT_MIRRORS", str(BASE_DIR / ".local" / "mirrors"))
+GIT_LOCAL_PATHS_ALLOWED = env.flag("GIT_LOCAL_PATHS_ALLOWED", default=DEMO)
+EVIDENCE_SIGNING_KEY = env.text("EVIDENCE_SIGNING_KEY", "")
+"""A reference to an Ed25519 private key in PEM, such as `file:/run/secrets/evidence.pem`."""
+KUSTOMIZE_COMMAND = env.words("KUSTOMIZE_COMMAND")
+"""The program that renders a kustomization, its words comma-separated: `kubectl,kustomize`. Empty: refused."""
+
+EVIDENCE_CONTRIBUTORS = ["deployments.queries.evidence.contribute"]
+GATES = "deployments.gates.GATES"
+
+_mail = urlsplit(env.text("EMAIL_URL", "console://"))
+EMAIL_BACKEND = {
+    "smtp": "django.core.mail.backends.smtp.EmailBackend",
+    "smtps": "django.core.mail.backends.smtp.EmailBackend",
+    "file": "django.core.mail.backends.filebased.EmailBackend",
+    "memory": "django.core.mail.backends.locmem.EmailBackend",
+    "console": "django.core.mail.backends.console.EmailBackend",
+}[_mail.scheme]
+EMAIL_FILE_PATH = _mail.path if _mail.scheme == "file" else None
+EMAIL_HOST = _mail.hostname or "127.0.0.1"
+EMAIL_PORT = _mail.port or 25
+EMAIL_HOST_USER = _mail.username or ""
+EMAIL_HOST_PASSWORD = _mail.password or ""
+EMAIL_USE_TLS = _mail.scheme == "smtps"
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("MAIL_FROM", "changecontrol@localhost")

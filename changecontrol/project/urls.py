@@ -1,0 +1,5 @@
+"""Where every page and API call of the project begins."""
+
+from __future__ import annotations
+
+urlpatterns: list[object] = []

@@ -1,0 +1,1 @@
+"""The workflow engine: PostgreSQL carries truth, Celery carries nudges."""

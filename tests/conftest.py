@@ -1,0 +1,44 @@
+"""Fixtures for every test. The scene itself is set by `tests.plugin`, which is loaded before Django.
+
+`db` (a rolled-back transaction) is the usual way; `fresh_db` commits for real.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.plugin import TestDatabase
+
+
+@pytest.fixture(scope="session")
+def database() -> TestDatabase:
+    return TestDatabase()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(database: TestDatabase, django_db_blocker: Any) -> Iterator[None]:
+    """Replace pytest-django's: the schema is the owner's, and the application's role cannot make databases."""
+    from django.db import connections
+
+    database.create()
+    os.environ["DATABASE_URL"] = database.url
+    connections["default"].settings_dict["NAME"] = database.name
+    yield
+    connections.close_all()
+    database.drop()
+
+
+@pytest.fixture
+def fresh_db(django_db_setup: None, database: TestDatabase, django_db_blocker: Any) -> Iterator[TestDatabase]:
+    """Allow real commits, from any number of connections and processes; afterwards nothing of them is left."""
+    from django.db import connections
+
+    with django_db_blocker.unblock():
+        yield database
+        connections.close_all()
+        database.drop()
+        database.create()
