@@ -143,7 +143,8 @@ def check_policy_feasible(
             holding = "person holds it" if len(free) == 1 else "people hold it"
             who = "of them may vote on this change" if len(free) < len(holders) else holding
             sentences.append(
-                f"“{requirement.name}” needs {requirement.quorum} with the role {role}, and only {len(free)} {who}.{mend}"
+                f"“{requirement.name}” needs {requirement.quorum} with the role {role}, "
+                f"and only {len(free)} {who}.{mend}"
             )
     if sentences or not policy.one_person_one_place:
         return tuple(sentences)
