@@ -45,10 +45,11 @@ def _read_file(name: str) -> str:
         raise Permanent(f"The secret file {path} does not exist.") from None
     except OSError as error:
         raise Permanent(f"The secret file {path} cannot be read: {error.strerror}.") from None
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise Permanent(f"The secret file {path} is not a regular file.")
     with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise Permanent(f"The secret file {path} is not a regular file.")
         if mode & stat.S_IRWXO:
             raise Permanent(f"The secret file {path} is open to every user. Take that away: chmod o-rwx {path}")
         try:

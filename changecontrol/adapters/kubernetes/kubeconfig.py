@@ -17,6 +17,7 @@ import yaml
 from changecontrol.errors import Permanent
 
 MAX_KUBECONFIG_BYTES = 256 * 1024
+MAX_NESTING = 20
 
 REFUSED_OF_USER = {
     "exec": "runs a program (exec) to sign in",
@@ -89,16 +90,28 @@ def _load(text: str) -> Mapping[str, Any]:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_KUBECONFIG_BYTES:
         raise Permanent(f"This kubeconfig is larger than {MAX_KUBECONFIG_BYTES // 1024} KiB.")
     try:
-        # Aliases have no use here, and nested ones make a small file expand without end.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise Permanent("This kubeconfig uses YAML aliases; write the values out.")
-        document = yaml.safe_load(text)
+        _check_shape(text)
+        document = yaml.load(text, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError):
         # The parser's own message quotes the line, which may hold the token.
         raise Permanent("This kubeconfig is not valid YAML.") from None
     if not isinstance(document, dict) or document.get("kind") != "Config":
         raise Permanent("This is not a kubeconfig (kind: Config).")
     return document
+
+
+def _check_shape(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            # Aliases have no use here, and nested ones make a small file expand without end.
+            raise Permanent("This kubeconfig uses YAML aliases; write the values out.")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_NESTING:
+            raise Permanent("This kubeconfig is nested too deeply.")
 
 
 def _pick_context(document: Mapping[str, Any]) -> Mapping[str, Any]:
