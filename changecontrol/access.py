@@ -69,7 +69,7 @@ def system_actor(correlation_id: str | None = None) -> Actor:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The roles one actor holds, by tenant and by environment. `environment_tenants` tells whose each environment is."""
+    """The roles one actor holds, by tenant and by environment; `environment_tenants` tells whose each is."""
 
     everywhere: frozenset[Role] = frozenset()
     tenants: Mapping[int, frozenset[Role]] = field(default_factory=dict)
@@ -134,7 +134,7 @@ def scope_of(actor: Actor) -> Scope:
 
 
 def roles_on(scope: Scope, thing: Model) -> frozenset[Role]:
-    """Return the roles that count for a thing. On a change: those held on its tenant, or on every environment it touches."""
+    """Return the roles that count for a thing: on a change, those held on its tenant or on all its environments."""
     if isinstance(thing, Tenant):
         return scope.roles_on_tenant(thing.pk)
     if isinstance(thing, Environment):
@@ -249,7 +249,7 @@ def grant_role(
     holder: User | Group, role: Role, thing: Tenant | Environment, *, expires_at: datetime | None = None
 ) -> None:
     """Grant a role; granting it again sets the new expiry."""
-    row = assign_perm(role_codename(role), holder, thing)
+    row: Any = assign_perm(role_codename(role), holder, thing)
     type(row).objects.filter(pk=row.pk).update(expires_at=expires_at)
 
 

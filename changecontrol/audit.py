@@ -62,7 +62,7 @@ def record(
         change = subject
     if isinstance(change, ChangeRequest) and tenant is None:
         tenant = change.tenant_id
-    body = {
+    body: dict[str, Any] = {
         "actor": actor.user.username if actor.user else "anonymous",
         "at": at.isoformat(timespec="microseconds"),
         "correlation_id": actor.correlation_id,

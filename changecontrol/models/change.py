@@ -130,7 +130,7 @@ class Revision(models.Model):
 
 
 class Contributor(models.Model):
-    """Somebody who had a hand in a change; rows are only ever added (APR-2). `email` names commit authors we do not know."""
+    """Somebody who had a hand in a change; rows are only added (APR-2). `email` names authors we do not know."""
 
     change = models.ForeignKey(ChangeRequest, on_delete=models.PROTECT, related_name="contributors")
     user = models.ForeignKey("changecontrol.User", on_delete=models.PROTECT, null=True)

@@ -29,7 +29,7 @@ def role_codename(role: str) -> str:
     return f"role_{role}"
 
 
-ROLE_PERMISSIONS = [(role_codename(role), f"Holds the role: {role.label}") for role in Role]
+ROLE_PERMISSIONS: list[tuple[str, Any]] = [(role_codename(role), f"Holds the role: {role.label}") for role in Role]
 
 slug = RegexValidator(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", "Use lower-case letters, digits and hyphens.")
 
@@ -195,4 +195,4 @@ class Environment(OfTenant):
     @property
     def inventory(self) -> str:
         """The value of the inventory label on every object this environment owns (at most 63 characters)."""
-        return self.namespace
+        return str(self.namespace)

@@ -27,7 +27,7 @@ class Scoped(models.Model):
 
 
 class Window(Scoped):
-    """An RFC 5545 recurrence. `starts_local` is wall-clock time in `zone`, or in each store's own zone when that is empty."""
+    """An RFC 5545 recurrence. `starts_local` is wall-clock time in `zone`; that empty, in each store's own zone."""
 
     name = models.CharField(max_length=120)
     effect = models.CharField(max_length=8, choices=Effect.choices(), default=Effect.ALLOW)
