@@ -62,7 +62,7 @@ def _make(wanted: str) -> int:
             "Python could not make a virtual environment; on Debian and Ubuntu install python3-venv. "
             + (detail[-1] if detail else "")
         )
-    command = [os.path.join(ENVIRONMENT, "bin", "python"), "-m", "pip", "install", "--quiet", "--no-input"]
+    command = [os.path.join(ENVIRONMENT, "bin", "python"), "-m", "pip", "install", "-qq", "--no-input"]
     command += ["--disable-pip-version-check", "--require-hashes", "--prefer-binary", "--requirement", LOCK_FILE]
     if subprocess.run(command, check=False).returncode != 0:
         return _refuse("The packages could not be installed: pip says above why. Run the same command to try again.")
