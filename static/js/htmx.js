@@ -1,0 +1,24 @@
+// What every htmx request carries, and what is said when it fails. Swaps of 409 and 422 are configured in the head.
+// A server that has its own sentence for a refusal sends it as the header HX-Trigger: {"cc:say": "sentence"}.
+(() => {
+  "use strict";
+  const SAFE = new Set(["get", "head", "options"]);
+
+  document.addEventListener("htmx:configRequest", (event) => {
+    const token = document.querySelector('meta[name="csrf-token"]');
+    if (token && !SAFE.has(event.detail.verb)) event.detail.headers["X-CSRFToken"] = token.content;
+  });
+
+  const say = (sentence) => document.dispatchEvent(new CustomEvent("cc:say", { detail: sentence }));
+  document.addEventListener("htmx:sendError", () => say("The server does not answer. What you see may be out of date."));
+  document.addEventListener("htmx:timeout", () => say("The server takes too long. What you see may be out of date."));
+  document.addEventListener("htmx:responseError", (event) => {
+    const { xhr } = event.detail;
+    const status = xhr.status;
+    if ((xhr.getResponseHeader("HX-Trigger") || "").includes("cc:say")) return;
+    if (status === 401 || status === 403) say("You may not do this, or you are signed out. Load the page again.");
+    else if (status === 404) say("This is no longer here. Load the page again.");
+    else if (status === 429) say("Too many tries. Wait a little and try again.");
+    else say(`The server could not do this (${status}). Nothing was changed by this page.`);
+  });
+})();
