@@ -735,7 +735,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='run',
-            constraint=models.UniqueConstraint(condition=models.Q(('state__in', [changecontrol.lifecycles.run.RunState['PAUSED'], changecontrol.lifecycles.run.RunState['WAITING_FOR_WINDOW'], changecontrol.lifecycles.run.RunState['BAKING'], changecontrol.lifecycles.run.RunState['ABORTING'], changecontrol.lifecycles.run.RunState['AWAITING_PROMOTION'], changecontrol.lifecycles.run.RunState['QUEUED'], changecontrol.lifecycles.run.RunState['ROLLING_BACK'], changecontrol.lifecycles.run.RunState['RUNNING'], changecontrol.lifecycles.run.RunState['PREFLIGHT']])), fields=('change', 'kind'), name='one_active_run_per_change_and_kind'),
+            constraint=models.UniqueConstraint(condition=models.Q(('state__in', [changecontrol.lifecycles.run.RunState['ABORTING'], changecontrol.lifecycles.run.RunState['AWAITING_PROMOTION'], changecontrol.lifecycles.run.RunState['BAKING'], changecontrol.lifecycles.run.RunState['PAUSED'], changecontrol.lifecycles.run.RunState['PREFLIGHT'], changecontrol.lifecycles.run.RunState['QUEUED'], changecontrol.lifecycles.run.RunState['ROLLING_BACK'], changecontrol.lifecycles.run.RunState['RUNNING'], changecontrol.lifecycles.run.RunState['WAITING_FOR_WINDOW']])), fields=('change', 'kind'), name='one_active_run_per_change_and_kind'),
         ),
         migrations.AddConstraint(
             model_name='run',

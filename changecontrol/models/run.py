@@ -59,7 +59,7 @@ class Run(Leased):
         constraints = [
             models.UniqueConstraint(
                 fields=["change", "kind"],
-                condition=models.Q(state__in=list(ACTIVE)),
+                condition=models.Q(state__in=sorted(ACTIVE)),
                 name="one_active_run_per_change_and_kind",
             ),
             models.CheckConstraint(condition=models.Q(state__in=list(RunState)), name="run_state_is_in_the_table"),
