@@ -86,6 +86,7 @@ class Demo:
 
     def _start(self) -> None:
         began = time.monotonic()
+        (self._folder / "running.json").unlink(missing_ok=True)
         left = end_marked(self._folder)
         if left:
             say(f"A previous run was killed; {left} processes that it left have been ended.")
@@ -99,11 +100,11 @@ class Demo:
         address = environment["BASE_URL"]
         for program in (web(int(address.rpartition(":")[2])), worker(), beat(self._folder)):
             self._supervisor.start(program)
+        sign_ins = manage("load_demo", "--print-sign-ins", environment=environment).strip()
         self._wait_until_ready(address)
         write_state(self._folder / "running.json", {"address": address, "process": os.getpid()})
         say(f"\nChangeControl answers at {address}   (ready in {time.monotonic() - began:.0f} s)\n")
-        say(manage("load_demo", "--print-sign-ins", environment=environment).strip())
-        say(f"\n{FIRST_STEPS}\n\nLogs: {self._folder / 'logs'}. Ctrl-C stops everything.")
+        say(f"{sign_ins}\n\n{FIRST_STEPS}\n\nLogs: {self._folder / 'logs'}. Ctrl-C stops everything.")
 
     def _settings(self) -> dict[str, str]:
         """Return the environment of every program; what the caller has set already points elsewhere, and stays."""

@@ -142,6 +142,8 @@ class Postgres:
         """Stop and start again on the same port with the same data, as an upgrade or a failed host would."""
         port = self.port
         self._end_child()
+        # It may have been killed rather than stopped.
+        self._clear_previous_run()
         wait_until(lambda: is_port_free(port), seconds=10)
         self._launch()
         return self

@@ -183,6 +183,18 @@ def test_a_killed_postmaster_is_recovered_from_while_its_children_still_live(fol
         recovered.stop()
 
 
+def test_restart_recovers_a_server_that_was_killed(postgres: Postgres) -> None:
+    port = postgres.port
+    assert postgres.pid is not None
+    os.kill(postgres.pid, signal.SIGKILL)
+    assert wait_until(lambda: not postgres.is_running(), seconds=10)
+
+    postgres.restart()
+
+    assert postgres.port == port
+    assert ask(postgres.app_url, "SELECT 1") == 1
+
+
 def test_a_second_start_in_one_folder_is_refused_by_name(postgres: Postgres) -> None:
     with pytest.raises(AlreadyRunning, match=rf"already running.*process {os.getpid()}"):
         Postgres(postgres.folder).start()

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import http.client
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from changecontrol.project.local.demo import choose_port, secret_key, signing_key
+from changecontrol.project.local.postgres import Postgres
+from changecontrol.project.local.processes import Lock, free_port, processes_working_in, wait_until, write_state
+from changecontrol.project.local.services import CLONE
+from changecontrol.project.local.supervisor import marked_processes
+
+READY_SECONDS = 180.0
+SECOND_START_SECONDS = 15
+
+
+def demo(verb: str, folder: Path, *, port: int = 8000) -> list[str]:
+    words = [sys.executable, "-m", "changecontrol.project.local.demo", verb]
+    return [*words, "--folder", str(folder), "--port", str(port)]
+
+
+def test_a_taken_port_gives_way_to_the_next_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        taken = stranger.getsockname()[1]
+
+        chosen = choose_port(taken)
+
+    assert chosen != taken
+    assert capsys.readouterr().out == f"Port {taken} is taken by another program; the demo uses {chosen}.\n"
+
+
+def test_the_signing_key_is_made_once_and_is_an_ed25519_key_that_its_owner_alone_reads(tmp_path: Path) -> None:
+    first = signing_key(tmp_path).read_bytes()
+
+    assert isinstance(load_pem_private_key(first, password=None), Ed25519PrivateKey)
+    assert signing_key(tmp_path).read_bytes() == first
+    assert signing_key(tmp_path).stat().st_mode & 0o077 == 0
+
+
+def test_the_secret_key_is_long_random_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+
+    assert len(secret_key(tmp_path)) >= 50
+    assert secret_key(tmp_path) == secret_key(tmp_path)
+    assert secret_key(tmp_path) != secret_key(tmp_path / "other")
+
+
+@pytest.mark.parametrize(("verb", "code"), [("run", 0), ("reset", 1)])
+def test_while_one_runs_a_second_says_so_and_where_and_touches_nothing(tmp_path: Path, verb: str, code: int) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    write_state(folder / "running.json", {"address": "http://127.0.0.1:8123"})
+    lock = Lock(tmp_path / "demo.lock")
+    lock.acquire(refusal="held by the test")
+    try:
+        done = subprocess.run(demo(verb, folder), cwd=CLONE, capture_output=True, text=True, check=False)
+    finally:
+        lock.release()
+
+    assert done.returncode == code
+    assert "already running" in done.stdout
+    assert "It answers at http://127.0.0.1:8123." in done.stdout
+    assert [path.name for path in folder.iterdir()] == ["running.json"]
+
+
+class Terminal:
+    """A demo that was started, and what it has printed so far."""
+
+    def __init__(self, folder: Path, output: Path, *, port: int) -> None:
+        self.output = output
+        with output.open("w") as file:
+            self.process = subprocess.Popen(
+                demo("run", folder, port=port), cwd=CLONE, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        has_settled = wait_until(
+            lambda: "Ctrl-C stops everything" in self.text() or self.process.poll() is not None, seconds=READY_SECONDS
+        )
+        assert has_settled, self.text()
+        assert self.process.poll() is None, self.text()
+
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def seconds(self) -> int:
+        [found] = re.findall(r"ready in (\d+) s", self.text())
+        return int(found)
+
+    def readiness(self) -> int:
+        [address] = re.findall(r"answers at http://(\S+)", self.text())
+        connection = http.client.HTTPConnection(address, timeout=10)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], Terminal]]:
+    folder, port = tmp_path / "demo", free_port()
+    started: list[Terminal] = []
+
+    def run() -> Terminal:
+        terminal = Terminal(folder, tmp_path / f"output-{len(started)}", port=port)
+        started.append(terminal)
+        return terminal
+
+    yield run
+    for terminal in started:
+        terminal.process.kill()
+        terminal.process.wait()
+    subprocess.run(demo("reset", folder), cwd=CLONE, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_demo_starts_stops_without_a_trace_survives_being_killed_and_starts_again_quickly(
+    tmp_path: Path, start: Callable[[], Terminal]
+) -> None:
+    folder = tmp_path / "demo"
+    cluster = Postgres(folder / "postgres").cluster
+
+    def is_gone() -> bool:
+        return marked_processes(folder) == [] and processes_working_in(cluster) == []
+
+    first = start()
+    assert first.readiness() == 200
+    first.process.send_signal(signal.SIGTERM)
+    assert first.process.wait(timeout=60) == 0
+    assert is_gone()
+    assert "the data is kept" in first.text()
+
+    killed = start()
+    assert killed.readiness() == 200
+    assert killed.seconds() <= SECOND_START_SECONDS
+    killed.process.kill()
+    killed.process.wait()
+
+    again = start()
+    assert again.readiness() == 200
+    again.process.send_signal(signal.SIGINT)
+    assert again.process.wait(timeout=60) == 0
+    assert is_gone()
