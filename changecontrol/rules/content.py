@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from changecontrol.errors import Invalid
+from changecontrol.lifecycles.change import ChangeKind, ChangeType
 from changecontrol.lifecycles.machine import Word
+
+OFFERED_KINDS = frozenset({ChangeKind.DEPLOY})
+"""The kinds of work that a workflow carries out; another kind would wait for ever."""
+OFFERED_TYPES = frozenset({ChangeType.NORMAL, ChangeType.EMERGENCY})
+"""A standard change comes from an approved template, and there are none yet."""
+DEFAULT_BAKE_SECONDS = 600
 
 
 class Strategy(Word):
@@ -40,7 +48,7 @@ class Wave:
     name: str
     environments: tuple[str, ...]
     cohorts: tuple[str, ...] = ()
-    bake_seconds: int = 600
+    bake_seconds: int = DEFAULT_BAKE_SECONDS
     promotion: Promotion = Promotion.AUTOMATIC
 
 
@@ -92,39 +100,101 @@ class Content:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Content:
-        """Read what `to_json` wrote, and drafts with answers still missing. Unknown keys are ignored."""
+        """Read what `to_json` wrote, and drafts with answers still missing. Unknown keys are ignored.
+
+        Raises `Invalid`, by field, for words that have the wrong shape.
+        """
         known = {key: data[key] for key in cls.__dataclass_fields__ if data.get(key) is not None}
-        plain = replace(cls(), **{k: v for k, v in known.items() if k not in _SHAPED})
-        return replace(
-            plain,
-            environments=tuple(known.get("environments", ())),
-            strategy=Strategy(known.get("strategy", Strategy.ROLLING)),
-            on_failure=OnFailure(known.get("on_failure", OnFailure.ROLL_BACK)),
-            on_window_close=OnWindowClose(known.get("on_window_close", OnWindowClose.FINISH_WAVE)),
-            waves=tuple(_wave(wave) for wave in known.get("waves", ())),
-            indicators=tuple(IndicatorRule(**rule) for rule in known.get("indicators", ())),
-            links=tuple(Link(**link) for link in known.get("links", ())),
-            risk_answers=dict(known.get("risk_answers", {})),
-        )
+        read: dict[str, Any] = {}
+        fields: dict[str, list[str]] = {}
+        for key, value in known.items():
+            try:
+                read[key] = _READERS.get(key, _text)(value)
+            except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+                fields[key] = [f"This is not how “{key.replace('_', ' ')}” is written."]
+        if fields:
+            raise Invalid("Some answers cannot be read.", fields=fields)
+        return replace(cls(), **read)
+
+    @property
+    def reach(self) -> dict[str, frozenset[str] | None]:
+        """Return the cohorts that the waves name in each environment; None where one takes whatever is left."""
+        found: dict[str, frozenset[str] | None] = {}
+        for wave in self.waves:
+            for environment in wave.environments:
+                named = found.get(environment, frozenset())
+                found[environment] = None if named is None or not wave.cohorts else named | set(wave.cohorts)
+        return found
+
+    @property
+    def estimated_seconds(self) -> int:
+        """How long a run takes at most when nothing fails: readiness and bake of every wave."""
+        return sum(self.ready_within_seconds + wave.bake_seconds for wave in self.waves)
 
 
-_SHAPED = {
-    "environments",
-    "strategy",
-    "on_failure",
-    "on_window_close",
-    "waves",
-    "indicators",
-    "links",
-    "risk_answers",
-}
+def propose_waves(environments: Sequence[str], *, pilots: Sequence[str], others: bool) -> tuple[Wave, ...]:
+    """Return the waves of somebody who named none: the pilot cohorts first, then `others`, everything left."""
+    places = tuple(environments)
+    rest = Wave(name="Everything else" if pilots else "All at once", environments=places)
+    if not pilots:
+        return (rest,)
+    pilot = Wave(name="Pilot", environments=places, cohorts=tuple(pilots))
+    return (pilot, rest) if others else (pilot,)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(value)
+    return int(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(value)
+    return tuple(_text(one) for one in value)
 
 
 def _wave(data: Mapping[str, Any]) -> Wave:
     return Wave(
-        name=data["name"],
-        environments=tuple(data.get("environments", ())),
-        cohorts=tuple(data.get("cohorts", ())),
-        bake_seconds=int(data.get("bake_seconds", 600)),
+        name=_text(data["name"]),
+        environments=_texts(data.get("environments", ())),
+        cohorts=_texts(data.get("cohorts", ())),
+        bake_seconds=_whole(data.get("bake_seconds", DEFAULT_BAKE_SECONDS)),
         promotion=Promotion(data.get("promotion", Promotion.AUTOMATIC)),
     )
+
+
+def _indicator(data: Mapping[str, Any]) -> IndicatorRule:
+    return IndicatorRule(
+        indicator=_text(data["indicator"]),
+        threshold=float(data["threshold"]),
+        minimum_samples=_whole(data.get("minimum_samples", 3)),
+        consecutive_breaches=_whole(data.get("consecutive_breaches", 2)),
+    )
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise TypeError(value)
+    return list(value)
+
+
+_READERS: Mapping[str, Any] = {
+    "environments": _texts,
+    "strategy": Strategy,
+    "on_failure": OnFailure,
+    "on_window_close": OnWindowClose,
+    "max_unavailable": _whole,
+    "failure_budget": _whole,
+    "ready_within_seconds": _whole,
+    "waves": lambda value: tuple(_wave(one) for one in _items(value)),
+    "indicators": lambda value: tuple(_indicator(one) for one in _items(value)),
+    "links": lambda value: tuple(Link(label=_text(one["label"]), url=_text(one["url"])) for one in _items(value)),
+    "risk_answers": lambda value: {_text(key): _text(answer) for key, answer in value.items()},
+}
