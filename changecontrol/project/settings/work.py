@@ -38,8 +38,10 @@ WORKFLOWS = [
 ADAPTERS = {
     "kubernetes": env.text("KUBERNETES_ADAPTER", "changecontrol.adapters.kubernetes.open_cluster"),
     "object_store": env.text("OBJECT_STORE_ADAPTER", "changecontrol.adapters.object_store.open_store"),
-    "secrets": env.text("SECRETS_ADAPTER", "changecontrol.adapters.secrets.ReferenceSecrets"),
+    "secrets": env.text("SECRETS_ADAPTER", "changecontrol.adapters.secrets.ReferencedSecrets"),
     "git": env.text("GIT_ADAPTER", "deployments.adapters.git.open_repository"),
+    "signer": env.text("SIGNER_ADAPTER", "changecontrol.adapters.signing.open_signer"),
+    "pdf": env.text("PDF_ADAPTER", "changecontrol.adapters.pdf.print_pdf"),
     "indicators": env.text("INDICATORS_ADAPTER", "deployments.adapters.prometheus.open_indicators"),
 }
 """Which callable answers each port, by dotted path (see `changecontrol.wiring`)."""

@@ -1,0 +1,1 @@
+"""What is handed out with evidence and runs anywhere: one file, no import of ours."""
