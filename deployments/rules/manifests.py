@@ -131,6 +131,8 @@ class RefusedDocument:
     sentence: str
 
     def __str__(self) -> str:
+        if not self.file:
+            return self.sentence
         where = f"{self.file}, document {self.document}" if self.document else self.file
         return f"{where}: {self.sentence}"
 
@@ -193,7 +195,7 @@ def render(files: Mapping[str, bytes], *, place: Place) -> Rendered:
     seen: dict[tuple[str, str, str, str], RenderedObject] = {}
     for file in sorted(one for one in files if one.endswith(SUFFIXES)):
         try:
-            documents = parse(files[file])
+            documents = _parse(files[file])
         except _Refused as refused:
             refusals.append(RefusedDocument(file, 0, refused.sentence))
             continue
@@ -214,7 +216,7 @@ def render(files: Mapping[str, bytes], *, place: Place) -> Rendered:
     return Rendered(tuple(objects), tuple(refusals))
 
 
-def parse(data: bytes) -> list[Any]:
+def _parse(data: bytes) -> list[Any]:
     """Read the documents of one file; empty ones keep their number. Raises a refusal with a sentence."""
     if len(data) > MAX_FILE_BYTES:
         raise _Refused(f"the file is larger than {MAX_FILE_BYTES // 1024} KiB.")

@@ -35,7 +35,9 @@ TARGETS = [
 
 
 def observed(states: str, **more: object) -> ObservedWave:
-    letters: dict[str, TargetState] = {state.value[:3]: state for state in TargetState if state is not TargetState.UPDATED}
+    letters: dict[str, TargetState] = {
+        state.value[:3]: state for state in TargetState if state is not TargetState.UPDATED
+    }
     letters["don"] = TargetState.UPDATED
     targets = tuple(ObservedTarget(f"t{n}", letters[word]) for n, word in enumerate(states.split()))
     return replace(ObservedWave(number=0, wave_count=2, targets=targets), **more)  # type: ignore[arg-type]
