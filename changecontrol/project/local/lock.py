@@ -20,7 +20,7 @@ def main() -> int:
     program = TOOL / "bin" / "uv"
     if not program.exists():
         venv.create(TOOL, with_pip=True, clear=True)
-        subprocess.run([TOOL / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input", "uv"], check=True)
+        subprocess.run([TOOL / "bin" / "python", "-m", "pip", "install", "-qq", "--no-input", "uv"], check=True)
     for name, more in LOCKS.items():
         target = Path("requirements") / f"{name}.lock"
         command: list[str | Path] = [

@@ -154,7 +154,8 @@ class Postgres:
         self._lock.acquire(refusal="PostgreSQL of this folder is running, so its data stays")
         try:
             self._clear_previous_run()
-            shutil.rmtree(self.cluster, ignore_errors=True)
+            # As root its parent is a folder made for it alone.
+            shutil.rmtree(self.cluster if self._account is None else self._cluster_parent(), ignore_errors=True)
             self._state_file.unlink(missing_ok=True)
         finally:
             self._lock.release()

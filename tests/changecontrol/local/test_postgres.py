@@ -225,6 +225,18 @@ def test_a_half_made_cluster_is_made_again(tmp_path: Path) -> None:
         postgres.destroy()
 
 
+@pytest.mark.slow
+def test_destroy_leaves_nothing_of_the_cluster(tmp_path: Path) -> None:
+    postgres = Postgres(tmp_path / "gone", durable=False).start()
+    cluster = postgres.cluster
+    made_for_it = cluster.parent if IS_ROOT else cluster
+
+    postgres.destroy()
+
+    assert not made_for_it.exists()
+    assert not postgres.is_running()
+
+
 def test_the_server_ends_with_the_process_that_started_it(folder: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from changecontrol.project.local.postgres import Postgres\n"
