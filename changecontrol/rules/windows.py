@@ -39,14 +39,12 @@ class Purpose(StrEnum):
 
 
 class Moment(StrEnum):
+    """When a window is judged."""
+
     SUBMIT = "submit"
     SCHEDULE = "schedule"
     START = "start"
     WAVE = "wave"
-
-
-WARNING_MOMENTS = frozenset({Moment.SUBMIT})
-"""Where a closed window is only said; everywhere else it stops."""
 
 
 class OnClosing(StrEnum):
@@ -163,9 +161,12 @@ def judge_targets(
     return {target.key: calendar.judge(target) for target in targets}
 
 
-def ask_leave(judgement: Judgement, *, purpose: Purpose) -> Leave:
-    """Turn a judgement into leave to act. No window or freeze ever blocks a safety action."""
-    if judgement.is_open:
+def ask_leave(judgement: Judgement, *, purpose: Purpose, moment: Moment = Moment.START) -> Leave:
+    """Turn a judgement into leave to act. No window or freeze ever blocks a safety action.
+
+    At submission a closed window is only said: a window may come before the start. Later it stops.
+    """
+    if judgement.is_open or moment is Moment.SUBMIT:
         return Leave(True, judgement.reason)
     if purpose is Purpose.SAFETY:
         return Leave(True, f"{judgement.reason} A safety action is never blocked.", is_override=True)
@@ -206,6 +207,7 @@ class _Calendar:
         self._freezes = freezes
         self._at = at
         self._openings: dict[tuple[int, str, timedelta], list[Interval]] = {}
+        self._unions: dict[tuple[tuple[int, ...], str, timedelta], list[Interval]] = {}
         self._judged: dict[tuple[tuple[int, ...], tuple[int, ...], str, bool], Judgement] = {}
 
     def judge(self, target: WindowTarget) -> Judgement:
@@ -223,7 +225,7 @@ class _Calendar:
         frozen = union(self._freezes[index].interval for index in freezes)
         for horizon in HORIZONS:
             frame = Interval(self._at, self._at + horizon)
-            denied = union(one for index in denying for one in self._of(index, target.zone, horizon))
+            denied = self._merged(denying, target.zone, horizon)
             allowed = self._allowed(allowing, target, horizon)
             free = subtract(subtract(clip(allowed, frame), denied), frozen)
             if free and (free[0].start > self._at or free[0].end < frame.end):
@@ -239,7 +241,7 @@ class _Calendar:
 
     def _allowed(self, allowing: Sequence[int], target: WindowTarget, horizon: timedelta) -> list[Interval]:
         if allowing:
-            return union(one for index in allowing for one in self._of(index, target.zone, horizon))
+            return self._merged(allowing, target.zone, horizon)
         is_closed = target.tier is None or target.tier in CLOSED_TIERS
         return [] if is_closed else [Interval(self._at, self._at + horizon)]
 
@@ -266,6 +268,12 @@ class _Calendar:
 
     def _runs(self, index: int, zone: str) -> bool:
         return any(one.holds(self._at) for one in self._of(index, zone, HORIZONS[0]))
+
+    def _merged(self, indices: Sequence[int], zone: str, horizon: timedelta) -> list[Interval]:
+        key = (tuple(indices), zone, horizon)
+        if key not in self._unions:
+            self._unions[key] = union(one for index in indices for one in self._of(index, zone, horizon))
+        return self._unions[key]
 
     def _of(self, index: int, zone: str, horizon: timedelta) -> list[Interval]:
         recurrence = self._windows[index].recurrence

@@ -12,6 +12,7 @@ from changecontrol.rules.windows import (
     Effect,
     Freeze,
     Judgement,
+    Moment,
     OnClosing,
     Purpose,
     Scope,
@@ -167,6 +168,18 @@ def test_safety_action_is_never_blocked_and_is_known_as_such() -> None:  # WIN-8
     assert (leave.is_given, leave.is_override) == (True, True)
     assert ask_leave(opened, purpose=Purpose.SAFETY).is_override is False
     assert ask_leave(opened, purpose=Purpose.WORK).is_given
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_given"),
+    [(Moment.SUBMIT, True), (Moment.SCHEDULE, False), (Moment.START, False), (Moment.WAVE, False)],
+)
+def test_closed_window_warns_at_submission_and_stops_later(moment: Moment, is_given: bool) -> None:  # WIN-5
+    closed = judge([NIGHT], freezes=[], target=BERLIN, at=utc(2, 12))
+
+    leave = ask_leave(closed, purpose=Purpose.WORK, moment=moment)
+
+    assert (leave.is_given, leave.sentence, leave.is_override) == (is_given, closed.reason, False)
 
 
 @pytest.mark.parametrize(("rollback", "fits"), [(30, True), (31, False)])
