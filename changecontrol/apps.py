@@ -8,3 +8,6 @@ from django.apps import AppConfig
 class ChangeControlConfig(AppConfig):
     name = "changecontrol"
     verbose_name = "Changes"
+
+    def ready(self) -> None:
+        from changecontrol.views import accounts  # noqa: F401  # connects the receivers of sign-in signals

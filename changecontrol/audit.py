@@ -36,15 +36,17 @@ class OutsideTransaction(RuntimeError):
     """An event was recorded where nothing else could be rolled back with it."""
 
 
-def subject_of(thing: Model) -> str:
-    """Return the name of a thing's chain, such as `changerequest:42`."""
+def subject_of(thing: Model | str) -> str:
+    """Return the name of a thing's chain, such as `changerequest:42`; what has no row has a name of its own."""
+    if isinstance(thing, str):
+        return thing
     return f"{thing._meta.model_name}:{thing.pk}"
 
 
 def record(
     tag: Tag,
     *,
-    subject: Model,
+    subject: Model | str,
     actor: Acting,
     at: datetime,
     data: dict[str, Any] | None = None,

@@ -1,11 +1,65 @@
-"""Accounts: nobody signs up by themselves; administrators make people."""
+"""Accounts: nobody signs up by themselves, and every sign-in, refused or not, is recorded.
+
+Signals are the only word these libraries give; each is written down at once, in a transaction of its own.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.mfa.signals import authenticator_added, authenticator_removed, authenticator_reset
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
+from django.db import transaction
+from django.dispatch import receiver
 from django.http import HttpRequest
+
+from changecontrol import audit, clock
+from changecontrol.access import Actor
+from changecontrol.events import Tag
+from changecontrol.models import User
+from changecontrol.views.edge import address_of
+
+UNKNOWN = "sign-in:unknown"
+"""The chain of sign-ins under a name nobody has. The name is not kept: it may be a password typed in the wrong field."""
 
 
 class ClosedSignUpAdapter(DefaultAccountAdapter):  # type: ignore[misc]
+    """Administrators make people; the sign-up page says so."""
+
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
+
+
+def _record(tag: Tag, *, user: User | None, request: HttpRequest | None, **data: str) -> None:
+    actor = Actor(
+        user=user if tag is not Tag.SIGN_IN_FAILED else None,
+        via="page",
+        source_address=address_of(request) if request is not None else None,
+    )
+    with transaction.atomic():
+        audit.record(tag, subject=user or UNKNOWN, actor=actor, at=clock.now(), data=data)
+
+
+@receiver(user_logged_in)
+def record_sign_in(sender: Any, request: HttpRequest, user: User, **_: Any) -> None:
+    _record(Tag.SIGNED_IN, user=user, request=request)
+
+
+@receiver(user_logged_out)
+def record_sign_out(sender: Any, request: HttpRequest, user: User | None, **_: Any) -> None:
+    if user is not None:
+        _record(Tag.SIGNED_OUT, user=user, request=request)
+
+
+@receiver(user_login_failed)
+def record_failed_sign_in(
+    sender: Any, credentials: dict[str, Any], request: HttpRequest | None = None, **_: Any
+) -> None:
+    name = credentials.get("username") or credentials.get("login") or ""
+    _record(Tag.SIGN_IN_FAILED, user=User.objects.filter(username=name).first(), request=request)
+
+
+@receiver([authenticator_added, authenticator_removed, authenticator_reset])
+def record_second_factor(sender: Any, request: HttpRequest, user: User, authenticator: Any, **_: Any) -> None:
+    _record(Tag.SECOND_FACTOR_CHANGED, user=user, request=request, type=str(authenticator.type))
