@@ -50,14 +50,18 @@ class GitRepository(Protocol):
         """Return the commit the remote's ref names, or None."""
 
     def ensure_ref(self, *, ref: str, sha: str, expected: str | None) -> RefMoved:
-        """Move the remote's ref if it still names `expected`; a ref that names `sha` already is left. Raises `Permanent`
-        when it names something else."""
+        """Move the remote's ref if it still names `expected`; a ref that names `sha` already is left.
+
+        Raises `Permanent` when it names something else.
+        """
 
     def ensure_commit_of(
         self, *, ref: str, tree_of: str, path: str, message: str, expected: str, at: datetime
     ) -> RefMoved:
-        """Put a commit on top of `expected` whose `path` is that of commit `tree_of`, and move the ref to it. Asked again
-        with the same words it finds its own commit (same bytes, same hash)."""
+        """Put a commit on top of `expected` whose `path` is that of commit `tree_of`, and move the ref to it.
+
+        Asked again with the same words it finds its own commit (same bytes, same hash).
+        """
 
 
 @dataclass(frozen=True, slots=True)

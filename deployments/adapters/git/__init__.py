@@ -1,0 +1,31 @@
+"""Git sources behind the `GitRepository` port, by libgit2. Settings name `open_repository` by its dotted path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from changecontrol.ports import Secrets
+from deployments.adapters.git.remote import Remote
+from deployments.adapters.git.repository import MirroredRepository
+from deployments.adapters.git.urls import judge_url
+
+DEFAULT_EMAIL = "changecontrol@localhost"
+
+
+def open_repository(
+    *,
+    url: str,
+    mirror: Path,
+    credential: str = "",
+    secrets: Secrets | None = None,
+    is_local_allowed: bool = False,
+    author_email: str = DEFAULT_EMAIL,
+) -> MirroredRepository:
+    """Return the repository at an https, ssh or (where allowed) local address, mirrored in the folder `mirror`.
+
+    `credential` is a reference to a token, `user:token`, or a private ssh key. Nothing is fetched yet.
+    Raises `Permanent` for an address that is not accepted.
+    """
+    reach = judge_url(url, is_local_allowed=is_local_allowed)
+    remote = Remote(url, reach=reach, credential=credential, secrets=secrets)
+    return MirroredRepository(remote, mirror=mirror, author_email=author_email)
