@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import psycopg
 import pytest
 import yaml
@@ -155,7 +155,7 @@ def test_celery_accepts_the_command(name: str) -> None:
 
 
 def test_gunicorn_accepts_the_image_s_command() -> None:
-    from gunicorn.config import Config
+    from gunicorn.config import Config  # type: ignore[import-untyped]
 
     [written] = dockerfile_lines("CMD")
     command = json.loads(written)

