@@ -69,6 +69,8 @@ class ApiServer:
         if is_list:
             return self._list(request)
         known = self.objects.get(request.path)
+        if request.method == "PATCH" and "dryRun" in request.params:
+            return Reply(200, known or request.body)
         if request.method == "PATCH":
             return Reply(200 if known else 201, self.put(request.path, request.body))
         if known is None:
