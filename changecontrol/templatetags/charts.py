@@ -83,7 +83,7 @@ def place(start: datetime, end: datetime, axis: Any) -> Place:
     length = (last - first) / timedelta(seconds=1)
     left = min(max((start - first) / timedelta(seconds=1) / length, 0.0), 1.0)
     right = min(max((end - first) / timedelta(seconds=1) / length, 0.0), 1.0)
-    columns = min(max(math.ceil((right - left) * COLUMNS), 7), WIDEST)
+    columns = min(max(math.ceil(round((right - left) * COLUMNS, 6)), 7), WIDEST)
     column = min(int(left * COLUMNS) + 1, COLUMNS - columns + 1)
     return Place(_per_cent(left), _per_cent(right - left), column, columns, is_visible=right > left)
 
@@ -103,7 +103,7 @@ def sparkline(
 ) -> Sparkline:
     """Compute the points of a sparkline. The scale holds zero, all samples and the threshold; None and NaN are gaps."""
     known = [value for value in (*samples, *(baseline or ()), threshold) if _is_number(value)]
-    top = max(known, default=0.0) * 1.15
+    top = max(max(known, default=0.0), 0.0) * 1.15
     bottom = min(min(known, default=0.0), 0.0)
     span = (top - bottom) or 1.0
 

@@ -21,10 +21,12 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+# Widgets come from Django's own templates here: components hold whichever renderer the project chose.
+RENDERER = "django.forms.renderers.DjangoTemplates"
 
 
 class _SilentHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
         """Keep the test's output free of requests."""
 
 
@@ -38,6 +40,7 @@ def origin() -> Iterator[str]:
         MIDDLEWARE=middleware,
         STORAGES=plain_files,
         ALLOWED_HOSTS=["127.0.0.1"],
+        FORM_RENDERER=RENDERER,
         DEBUG=False,
     ):
         server = ThreadedWSGIServer(("127.0.0.1", 0), _SilentHandler)

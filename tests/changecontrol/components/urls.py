@@ -67,7 +67,9 @@ def plain(request: HttpRequest) -> HttpResponse:
 def part(request: HttpRequest, kind: str) -> HttpResponse | HttpResponseRedirect | HttpResponsePermanentRedirect:
     """Answer what a test asks htmx to swap in: the status is the name of the part."""
     status = {"refused": 422, "stale": 409, "broken": 500}.get(kind, 200)
-    body = '<div id="part" data-announce="Wave 2: 12 of 20 healthy"><button id="again" name="again">Again</button></div>'
+    body = (
+        '<div id="part" data-announce="Wave 2: 12 of 20 healthy"><button id="again" name="again">Again</button></div>'
+    )
     if request.method == "POST" and kind == "token":
         body = f'<div id="part">{request.headers.get("X-CSRFToken", "none")}</div>'
     return HttpResponse(body, status=status)
