@@ -1,0 +1,99 @@
+"""What every object store must do, held against the fake, a local folder and, where one is installed, an S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from changecontrol.adapters.fakes.objects import FakeObjectStore
+from changecontrol.adapters.object_store import open_object_store
+from changecontrol.errors import Permanent
+from changecontrol.ports import ObjectStore, StoredObject
+
+
+@pytest.fixture(params=["fake", "folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
+    if request.param == "fake":
+        yield FakeObjectStore()
+    elif request.param == "folder":
+        yield open_object_store(url=f"file://{tmp_path}/objects")
+    else:
+        url = os.environ.get("TEST_S3_URL")
+        if not url:
+            pytest.skip("TEST_S3_URL names no S3 server (s3://bucket?endpoint=http://127.0.0.1:8333).")
+        address, _, options = url.partition("?")
+        yield open_object_store(url=f"{address}/{uuid.uuid4().hex}?{options}")
+
+
+def test_object_is_stored_once_and_read_back(store: ObjectStore) -> None:
+    data = b"evidence\x00" * 1000
+
+    first = store.ensure_object("packs/ab/cd.zip", data)
+    again = store.ensure_object("packs/ab/cd.zip", data)
+
+    assert first == StoredObject(key="packs/ab/cd.zip", size=9000, sha256=hashlib.sha256(data).hexdigest())
+    assert again == first
+    assert store.observe_object("packs/ab/cd.zip") == data
+
+
+def test_other_bytes_under_the_key_are_refused(store: ObjectStore) -> None:
+    store.ensure_object("a", b"one")
+
+    with pytest.raises(Permanent, match="The object a exists with other content"):
+        store.ensure_object("a", b"two")
+
+    assert store.observe_object("a") == b"one"
+
+
+def test_absent_object_is_none(store: ObjectStore) -> None:
+    assert store.observe_object("absent/object") is None
+
+
+def test_empty_object_is_an_object(store: ObjectStore) -> None:
+    store.ensure_object("empty", b"")
+
+    assert store.observe_object("empty") == b""
+
+
+def test_store_is_reachable(store: ObjectStore) -> None:
+    store.observe_reachable()
+
+
+def test_of_many_writers_one_wins_and_the_others_are_told(store: ObjectStore) -> None:
+    outcomes: list[str] = []
+    barrier = threading.Barrier(8)
+
+    def write(number: int) -> None:
+        barrier.wait()
+        try:
+            store.ensure_object("raced", str(number).encode())
+        except Permanent:
+            outcomes.append("refused")
+        else:
+            outcomes.append("stored")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(outcomes) == ["refused"] * 7 + ["stored"]
+
+
+def test_keys_that_lead_out_are_refused(tmp_path: Path) -> None:
+    store = open_object_store(url=f"file://{tmp_path}/objects")
+
+    for key in ("", "../x", "/etc/x", "a//b", "a/../../x", "a\\b", "a\nb"):
+        with pytest.raises(Permanent, match="relative path of plain words"):
+            store.ensure_object(key, b"x")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["objects"]
+    shutil.rmtree(tmp_path / "objects")
