@@ -2,4 +2,25 @@
 
 from __future__ import annotations
 
-urlpatterns: list[object] = []
+from allauth.account import views as account
+from django.urls import include, path
+
+from changecontrol.views import health
+
+# Named one by one: nobody signs up or resets a password by themselves, so those addresses do not exist.
+SIGN_IN = [
+    path("login/", account.login, name="account_login"),
+    path("logout/", account.logout, name="account_logout"),
+    path("inactive/", account.account_inactive, name="account_inactive"),
+    path("reauthenticate/", account.reauthenticate, name="account_reauthenticate"),
+    path("password/change/", account.password_change, name="account_change_password"),
+    path("second-factor/", include("allauth.mfa.urls")),
+]
+
+urlpatterns = [
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("metrics", health.metrics, name="metrics"),
+    path("accounts/", include(SIGN_IN)),
+    path("", include("changecontrol.urls")),
+]
