@@ -27,9 +27,10 @@ environment: ## Make the Python environment from the lock file
 	@$(PYTHON) $(LOCAL)/environment.py
 
 system: ## Install Chromium and Pango (as root), or say what is missing
-	@$(PYTHON) $(LOCAL)/system.py
+	@$(PYTHON) $(LOCAL)/system.py test
 
-demo: environment system ## Start the demo: everything, with a retailer to try things on
+demo: environment ## Start the demo: everything, with a retailer to try things on
+	@$(PYTHON) $(LOCAL)/system.py demo
 	@$(BIN)/python -m changecontrol.project.local.demo run --port $(PORT)
 
 demo-reset: environment ## Forget the demo's data, so that the next one starts over

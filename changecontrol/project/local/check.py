@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,14 +31,13 @@ class Stage:
     command: tuple[str, ...]
 
 
-STYLE = (
-    Stage("format", ("ruff", "format", "--check", *PYTHON_FOLDERS)),
+# Types first: they take longest, and the others run beside them.
+STAGES = (
+    Stage("types", ("mypy", *PYTHON_FOLDERS)),
+    Stage("format", ("ruff", "format", "--check", "--output-format", "concise", *PYTHON_FOLDERS)),
     Stage("lint", ("ruff", "check", *PYTHON_FOLDERS)),
     Stage("templates", ("djlint", "templates", "--lint", "--quiet")),
     Stage("imports", ("lint-imports",)),
-)
-TYPES = Stage("types", ("mypy", *PYTHON_FOLDERS))
-DJANGO = (
     Stage("migrations", ("python", "manage.py", "makemigrations", "--check", "--dry-run")),
     Stage("settings", ("python", "manage.py", "check", "--fail-level", "WARNING")),
 )
@@ -54,7 +54,9 @@ def main(arguments: list[str]) -> int:
     except LocalServiceError as error:
         sys.exit(str(error))
     environment = environment_for_tests(services)
-    failed = [stage.name for stage in (*STYLE, TYPES, *DJANGO) if not _passes(stage, environment=environment)]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        verdicts = list(pool.map(lambda stage: _passes(stage, environment=environment), STAGES))
+    failed = [stage.name for stage, has_passed in zip(STAGES, verdicts, strict=True) if not has_passed]
     if asked.extent != "lint" and not _tests_pass(
         environment=environment, is_fast=asked.extent == "fast", workers=asked.workers, more=for_pytest
     ):
@@ -85,9 +87,11 @@ def _passes(stage: Stage, *, environment: Mapping[str, str]) -> bool:
         _resolved(stage.command), cwd=CLONE, env=dict(environment), capture_output=True, text=True, check=False
     )
     verdict = "passed" if done.returncode == 0 else "FAILED"
-    print(f"{stage.name:<12}{verdict}  {time.monotonic() - began:5.1f} s", flush=True)
+    lines = [f"{stage.name:<12}{verdict}  {time.monotonic() - began:5.1f} s"]
     if done.returncode != 0:
-        print((done.stdout + done.stderr).rstrip(), flush=True)
+        lines.append((done.stdout + done.stderr).rstrip())
+    # In one piece: another stage may print at the same moment.
+    print("\n".join(lines), flush=True)
     return done.returncode == 0
 
 

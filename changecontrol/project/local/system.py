@@ -5,14 +5,16 @@ As root on a Debian-like machine they are installed; otherwise a sentence says w
 
 from __future__ import annotations
 
-import ctypes.util
+import ctypes
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PANGO_LIBRARIES = ("libpango-1.0.so.0", "libpangoft2-1.0.so.0")
 
 
 @dataclass(frozen=True)
@@ -22,27 +24,37 @@ class Need:
     name: str
     packages: tuple[str, ...]
     without: str
-
-    def is_met(self) -> bool:
-        """Tell whether the machine has it."""
-        if self.name == "Chromium":
-            return any(shutil.which(browser) for browser in BROWSERS)
-        return all(ctypes.util.find_library(library) for library in ("pango-1.0", "pangoft2-1.0"))
+    is_met: Callable[[], bool]
 
 
-NEEDS = (
-    Need(name="Chromium", packages=("chromium",), without="the browser tests are skipped"),
-    Need(
-        name="Pango",
-        packages=("libpango-1.0-0", "libpangoft2-1.0-0"),
-        without="evidence packs come without report.pdf, and its tests are skipped",
-    ),
+def has_browser() -> bool:
+    """Tell whether there is a Chromium to run."""
+    return any(shutil.which(browser) for browser in BROWSERS)
+
+
+def has_pango() -> bool:
+    """Tell whether the libraries that draw PDF files can be loaded."""
+    for library in PANGO_LIBRARIES:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            return False
+    return True
+
+
+PANGO = Need(
+    name="Pango",
+    packages=("libpango-1.0-0", "libpangoft2-1.0-0"),
+    without="evidence packs come without report.pdf, and its tests are skipped",
+    is_met=has_pango,
 )
+CHROMIUM = Need(name="Chromium", packages=("chromium",), without="the browser tests are skipped", is_met=has_browser)
+NEEDS = {"demo": (PANGO,), "test": (PANGO, CHROMIUM)}
 
 
-def main() -> int:
-    """Install or name what is missing. Always 0: everything else works without."""
-    missing = [need for need in NEEDS if not need.is_met()]
+def main(purpose: str) -> int:
+    """Install or name what this purpose lacks. Always 0: everything else works without."""
+    missing = [need for need in NEEDS[purpose] if not need.is_met()]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         _install([package for need in missing for package in need.packages])
     for need in missing:
@@ -64,4 +76,4 @@ def _install(packages: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "test"))
