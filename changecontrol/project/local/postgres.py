@@ -127,9 +127,14 @@ class Postgres:
             if not self._is_initialised():
                 self._initialise()
             self._launch()
-        except BaseException:
+        except BaseException as error:
             self._end_child()
             self._lock.release()
+            if self._account is not None and isinstance(error, PermissionError):
+                raise LocalServiceError(
+                    "PostgreSQL does not run as root, and this machine does not let root start it as the user "
+                    f"'{self._account.name}' ({error.strerror}). Run the same command as an ordinary user."
+                ) from error
             raise
         return self
 
