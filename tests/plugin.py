@@ -14,7 +14,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -62,14 +62,23 @@ def _template_name() -> str:
     return f"template_{seen.hexdigest()[:16]}"
 
 
-def _owner() -> psycopg.Connection[Any]:
-    return psycopg.connect(with_name(SERVICES.owner_url, "postgres"), autocommit=True)
+class Server(Protocol):
+    """A PostgreSQL, as its owner and as the application see it."""
+
+    @property
+    def owner_url(self) -> str: ...
+    @property
+    def app_url(self) -> str: ...
 
 
-def _ensure_template(name: str) -> None:
+def _owner(server: Server) -> psycopg.Connection[Any]:
+    return psycopg.connect(with_name(server.owner_url, "postgres"), autocommit=True)
+
+
+def _ensure_template(name: str, *, server: Server) -> None:
     with (FOLDER / "template.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with _owner() as owner:
+        with _owner(server) as owner:
             if owner.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 return
             half_made = f"{name}_{os.getpid()}"
@@ -80,8 +89,8 @@ def _ensure_template(name: str) -> None:
                 check=True,
                 env={
                     **os.environ,
-                    "DATABASE_URL": with_name(SERVICES.app_url, half_made),
-                    "MIGRATION_DATABASE_URL": with_name(SERVICES.owner_url, half_made),
+                    "DATABASE_URL": with_name(server.app_url, half_made),
+                    "MIGRATION_DATABASE_URL": with_name(server.owner_url, half_made),
                 },
             )
             owner.execute(
@@ -94,13 +103,14 @@ class TestDatabase:
 
     __test__ = False
 
-    def __init__(self) -> None:
+    def __init__(self, server: Server = SERVICES) -> None:
+        self.server = server
         self.template = _template_name()
         self.name = f"test_{uuid.uuid4().hex[:12]}"
 
     def create(self) -> None:
-        _ensure_template(self.template)
-        with _owner() as owner:
+        _ensure_template(self.template, server=self.server)
+        with _owner(self.server) as owner:
             owner.execute(
                 sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
                     sql.Identifier(self.name), sql.Identifier(self.template)
@@ -108,14 +118,14 @@ class TestDatabase:
             )
 
     def drop(self) -> None:
-        with _owner() as owner:
+        with _owner(self.server) as owner:
             owner.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
 
     @property
     def url(self) -> str:
         """The database as the application's role sees it, for processes that tests start."""
-        return with_name(SERVICES.app_url, self.name)
+        return with_name(self.server.app_url, self.name)
 
     @property
     def owner_url(self) -> str:
-        return with_name(SERVICES.owner_url, self.name)
+        return with_name(self.server.owner_url, self.name)
