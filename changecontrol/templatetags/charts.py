@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -102,7 +102,7 @@ def sparkline(
     samples: Sequence[float | None], threshold: float | None = None, baseline: Sequence[float | None] | None = None
 ) -> Sparkline:
     """Compute the points of a sparkline. The scale holds zero, all samples and the threshold; None and NaN are gaps."""
-    known = [value for value in (*samples, *(baseline or ()), threshold) if _is_number(value)]
+    known = [value for value in (*samples, *(baseline or ()), threshold) if value is not None and math.isfinite(value)]
     top = max(max(known, default=0.0), 0.0) * 1.15
     bottom = min(min(known, default=0.0), 0.0)
     span = (top - bottom) or 1.0
@@ -117,11 +117,7 @@ def sparkline(
     )
 
 
-def _is_number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def _lines(samples: Sequence[float | None], height: Any) -> tuple[str, ...]:
+def _lines(samples: Sequence[float | None], height: Callable[[float], str]) -> tuple[str, ...]:
     step = WIDTH / max(len(samples) - 1, 1)
     lines: list[list[str]] = [[]]
     for place_, value in enumerate(samples):

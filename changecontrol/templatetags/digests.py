@@ -25,6 +25,6 @@ def short_digest(value: str | None) -> str:
 
 @register.filter
 def brief_digest(value: str | None) -> str:
-    """Return `7f3ac91e`: in tables and votes, where the page shows the longer form elsewhere. A commit stays `e07b518`."""
+    """Return `7f3ac91e`: where the longer form stands elsewhere. A commit stays `e07b518`."""
     digits = (value or "").rpartition(":")[2]
     return short_digest(digits) if len(digits) == _COMMIT_LENGTH else digits[:8]

@@ -223,8 +223,9 @@ def _calendar() -> dict[str, Any]:
         ],
     }
     nights = [{"start": day + timedelta(hours=2), "end": day + timedelta(hours=5)} for day in days]
-    freeze = {"start": _at(25, 0), "end": _at(25, 0) + timedelta(days=7), "kind": "freeze"}
-    held = [{**night, "is_held": freeze["start"] <= night["start"] < freeze["end"]} for night in nights]
+    frozen, thawed = _at(25, 0), _at(25, 0) + timedelta(days=7)
+    freeze = {"start": frozen, "end": thawed, "kind": "freeze"}
+    held = [{**night, "is_held": frozen <= night["start"] < thawed} for night in nights]
     changes = [
         {"label": "CHG-000138", "url": "#cal", "state": "implementing", "start": _at(23, 8), "end": _at(23, 11, 38)},
         {"label": "CHG-000142", "url": "#cal", "state": "authorize", "start": _at(24, 2), "end": _at(24, 5)},

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from django.template import Context, TemplateSyntaxError, engines
+from django.template import TemplateSyntaxError, engines
 
 
 def render(source: str, **context: object) -> str:
@@ -53,4 +53,4 @@ def test_a_slot_outside_a_panel_is_refused() -> None:
     page = engines["django"].from_string("{% load ui %}{% slot aside %}{% endslot %}")
 
     with pytest.raises(TemplateSyntaxError, match="outside"):
-        page.template.render(Context())
+        page.render({})
