@@ -31,7 +31,7 @@ from changecontrol.models import (
     User,
 )
 from changecontrol.models.estate import role_codename
-from changecontrol.rules.roles import ABILITIES, Ability, Role
+from changecontrol.rules.roles import ABILITIES, Ability, Role, roles_with
 
 M = TypeVar("M", bound=Model)
 
@@ -71,6 +71,7 @@ def system_actor(correlation_id: str | None = None) -> Actor:
 class Scope:
     """The roles one actor holds, by tenant and by environment; `environment_tenants` tells whose each is."""
 
+    person_id: int | None = None
     everywhere: frozenset[Role] = frozenset()
     tenants: Mapping[int, frozenset[Role]] = field(default_factory=dict)
     environments: Mapping[int, frozenset[Role]] = field(default_factory=dict)
@@ -125,6 +126,7 @@ def scope_of(actor: Actor) -> Scope:
         environments.setdefault(environment_id, set()).add(Role(codename.removeprefix("role_")))
         environment_tenants[environment_id] = tenant_id
     return Scope(
+        person_id=user.pk,
         everywhere=frozenset({Role.PLATFORM_ADMINISTRATOR}) if user.is_superuser else frozenset(),
         tenants={key: frozenset(value) for key, value in tenants.items()},
         environments={key: frozenset(value) for key, value in environments.items()},
@@ -142,18 +144,26 @@ def roles_on(scope: Scope, thing: Model) -> frozenset[Role]:
     if isinstance(thing, Run):
         thing = thing.change
     if isinstance(thing, ChangeRequest):
-        on_tenant = scope.roles_on_tenant(thing.tenant_id)
-        if not scope.environments:
-            return on_tenant
-        ids = set(thing.environments.values_list("pk", flat=True))
-        if not ids:
-            return on_tenant
-        shared = frozenset.intersection(*(scope.environments.get(pk, frozenset()) for pk in ids))
-        return on_tenant | shared
+        return _roles_on_change(scope, thing)
     if isinstance(thing, Cluster):
         return scope.everywhere
     tenant_id = getattr(thing, "tenant_id", None)
     return scope.roles_on_tenant(tenant_id) if tenant_id else scope.everywhere
+
+
+def _roles_on_change(scope: Scope, change: ChangeRequest) -> frozenset[Role]:
+    on_tenant = scope.roles_on_tenant(change.tenant_id)
+    if change.tenant_id not in scope.environment_tenants.values():
+        return on_tenant
+    # `all()` and not a query of its own: lists prefetch the environments of their changes.
+    ids = [environment.pk for environment in change.environments.all()]
+    if ids:
+        return on_tenant | frozenset.intersection(*(scope.environments.get(pk, frozenset()) for pk in ids))
+    if change.requester_id != scope.person_id:
+        return on_tenant
+    # A draft that names no environment yet is its requester's, whose roles may all be on environments.
+    mine = (roles for pk, roles in scope.environments.items() if scope.environment_tenants[pk] == change.tenant_id)
+    return on_tenant.union(*mine)
 
 
 def abilities_for(scope: Scope, thing: Model | None) -> frozenset[Ability]:
@@ -168,81 +178,156 @@ def can(actor: Actor, ability: Ability, thing: Model | None) -> bool:
 def require(actor: Actor, ability: Ability, thing: Model | None) -> Scope:
     """Return the fresh scope, or raise `Forbidden` naming the roles that would do."""
     scope = scope_of(actor)
-    if ability in abilities_for(scope, thing):
-        return scope
-    holders = ", ".join(role.label.lower() for role in Role if ability in ABILITIES[role])
-    if actor.scopes is not None and ability not in actor.scopes:
-        raise Forbidden(f"This token is not scoped for “{ability}”.")
-    raise Forbidden(f"This needs one of these roles here: {holders}.")
+    if ability not in abilities_for(scope, thing):
+        raise Forbidden(why_not(scope, ability))
+    return scope
+
+
+def why_not(scope: Scope, ability: Ability) -> str:
+    """Say what is missing: the token's scope, or one of the roles that would do."""
+    if scope.scopes is not None and ability not in scope.scopes:
+        return f"This token is not scoped for “{ability}”."
+    return f"This needs one of these roles here: {', '.join(role.label.lower() for role in roles_with(ability))}."
 
 
 _TENANT_PATHS: dict[str, str] = {
     "tenant": "pk",
     "run": "change__tenant",
     "runtarget": "run__change__tenant",
+    "runlog": "run__change__tenant",
     "gateresult": "change__tenant",
     "approvalround": "change__tenant",
     "requirement": "round__change__tenant",
+    "vote": "requirement__round__change__tenant",
     "artefact": "change__tenant",
+    "contributor": "change__tenant",
     "revision": "change__tenant",
+    "plan": "revision__change__tenant",
+    "environmentlock": "environment__tenant",
 }
 _ENVIRONMENT_PATHS: dict[str, str] = {
     "environment": "pk",
     "changerequest": "environments",
     "run": "change__environments",
+    "runtarget": "run__change__environments",
+    "runlog": "run__change__environments",
     "gateresult": "change__environments",
     "approvalround": "change__environments",
     "requirement": "round__change__environments",
+    "vote": "requirement__round__change__environments",
     "artefact": "change__environments",
+    "contributor": "change__environments",
     "revision": "change__environments",
+    "plan": "revision__change__environments",
+    "environmentlock": "environment",
+    "window": "environment",
+    "freeze": "environment",
+    "store": "cohort__environments",
 }
+_OF_WHOLE_TENANT = frozenset({"tenant", "region", "cohort", "businessprocess", "gitsource", "approvalpolicy"})
+"""What somebody with a role on one environment sees of its tenant: names, not changes."""
+_OF_PLATFORM = frozenset({"window", "freeze", "approvalpolicy"})
+"""Those without a tenant hold for everybody, so everybody with any role sees them."""
+_SEEN_BY: dict[str, Ability] = {
+    **dict.fromkeys(("tenant", "region", "cohort", "store", "cluster", "environment"), Ability.ESTATE_VIEW),
+    **dict.fromkeys(("businessprocess", "gitsource"), Ability.ESTATE_VIEW),
+    **dict.fromkeys(("run", "runtarget", "runlog", "environmentlock"), Ability.RUN_VIEW),
+    **dict.fromkeys(("window", "freeze"), Ability.WINDOW_VIEW),
+    "approvalpolicy": Ability.POLICY_VIEW,
+    "artefact": Ability.EVIDENCE_VIEW,
+    "auditevent": Ability.AUDIT_VIEW,
+}
+"""The ability that shows rows of a model; for all others it is `change.view`."""
 
 
 def visible(scope: Scope, things: QuerySet[M]) -> QuerySet[M]:
-    """Narrow a query to what the scope may see. Somebody who holds any role on a tenant sees what is that tenant's."""
-    if scope.sees_everything:
-        return things
+    """Narrow a query to what the scope may see: what is of a tenant, or of an environment, where a role shows it."""
     name = things.model._meta.model_name or ""
-    viewing = {t for t, roles in scope.tenants.items() if roles}
+    ability = _SEEN_BY.get(name, Ability.CHANGE_VIEW)
+    if ability in scope.abilities(scope.everywhere):
+        return things
+    tenants = {pk for pk, roles in scope.tenants.items() if ability in scope.abilities(roles)}
+    environments = {pk for pk, roles in scope.environments.items() if ability in scope.abilities(roles)}
+    if not tenants and not environments:
+        return things.none()
     if name == "cluster":
-        return things.filter(Q(environments__tenant__in=viewing) | Q(environments__in=scope.environments)).distinct()
-    condition = Q(**{f"{_TENANT_PATHS.get(name, 'tenant')}__in": viewing})
-    if scope.environments:
-        if path := _ENVIRONMENT_PATHS.get(name):
-            condition |= Q(
-                pk__in=things.model._default_manager.filter(**{f"{path}__in": scope.environments}).values("pk")
-            )
-        elif name in {"tenant", "region", "cohort", "businessprocess", "gitsource"}:
-            key = "pk" if name == "tenant" else "tenant"
-            condition |= Q(**{f"{key}__in": set(scope.environment_tenants.values())})
-    if name in {"window", "freeze", "approvalpolicy"}:
+        return things.filter(Q(environments__tenant__in=tenants) | Q(environments__in=environments)).distinct()
+    condition = Q(**{f"{_TENANT_PATHS.get(name, 'tenant')}__in": tenants})
+    if environments:
+        owners = {scope.environment_tenants[pk] for pk in environments}
+        condition |= _of_environments(things, name, environments=environments, owners=owners, scope=scope)
+    if name in _OF_PLATFORM:
         condition |= Q(tenant__isnull=True)
     return things.filter(condition)
 
 
-def holders(role: Role, *, tenant_id: int, environment_ids: Iterable[int], at: datetime) -> QuerySet[User]:
-    """Return the active people who hold a role on the tenant, or on every one of the environments."""
-    codename = role_codename(role)
+def _of_environments(things: QuerySet[M], name: str, *, environments: set[int], owners: set[int], scope: Scope) -> Q:
+    condition = Q(pk__in=())
+    if path := _ENVIRONMENT_PATHS.get(name):
+        # A subquery and not a join: rows stay single and can be locked.
+        condition |= Q(pk__in=things.model._default_manager.filter(**{f"{path}__in": environments}).values("pk"))
+    if name in _OF_WHOLE_TENANT:
+        condition |= Q(**{"pk__in" if name == "tenant" else "tenant__in": owners})
+    if name in {"window", "freeze"}:
+        condition |= Q(tenant__in=owners, environment__isnull=True)
+    if name == "changerequest":
+        mine = ChangeRequest.objects.filter(requester=scope.person_id, tenant__in=owners, environments__isnull=True)
+        condition |= Q(pk__in=mine.values("pk"))
+    return condition
+
+
+@dataclass(frozen=True, slots=True)
+class HolderBook:
+    """Who holds which role where, for some tenants and environments; `people` are the active ones, by key."""
+
+    people: Mapping[int, User]
+    tenants: Mapping[tuple[int, Role], frozenset[int]]
+    environments: Mapping[tuple[int, Role], frozenset[int]]
+
+    def holding(self, role: Role, *, tenant_id: int, environment_ids: Iterable[int]) -> frozenset[int]:
+        """Return the keys of the people who hold a role on the tenant, or on every one of the environments."""
+        everywhere = [self.environments.get((pk, role), frozenset()) for pk in environment_ids]
+        shared = frozenset.intersection(*everywhere) if everywhere else frozenset()
+        return self.tenants.get((tenant_id, role), frozenset()) | shared
+
+
+def holder_book(*, tenant_ids: Iterable[int], environment_ids: Iterable[int], at: datetime) -> HolderBook:
+    """Read the live grants on these tenants and environments, in four statements however many they are."""
     live = Q(expires_at__isnull=True) | Q(expires_at__gt=at)
-    of_role = Q(permission__codename=codename) & live
-    condition = Q(
-        pk__in=TenantUserObjectPermission.objects.filter(of_role, content_object_id=tenant_id).values("user")
-    ) | Q(groups__in=TenantGroupObjectPermission.objects.filter(of_role, content_object_id=tenant_id).values("group"))
+
+    def grants(of_person: Any, of_group: Any, ids: Iterable[int]) -> list[tuple[int, str, int]]:
+        of_these = live & Q(content_object_id__in=list(ids))
+        columns = ("content_object_id", "permission__codename")
+        rows = of_person.objects.filter(of_these).order_by().values_list(*columns, "user")
+        held = of_group.objects.filter(of_these, group__user__isnull=False).order_by()
+        return list(rows.union(held.values_list(*columns, "group__user")))
+
+    on_tenants = grants(TenantUserObjectPermission, TenantGroupObjectPermission, tenant_ids)
+    on_environments = grants(EnvironmentUserObjectPermission, EnvironmentGroupObjectPermission, environment_ids)
+    keys = {person for _, _, person in (*on_tenants, *on_environments)}
+    people = {
+        person.pk: person
+        for person in User.objects.filter(pk__in=keys, is_active=True, is_system=False).prefetch_related(
+            "emailaddress_set"
+        )
+    }
+
+    def by_role(rows: list[tuple[int, str, int]]) -> dict[tuple[int, Role], frozenset[int]]:
+        found: dict[tuple[int, Role], set[int]] = {}
+        for thing, codename, person in rows:
+            if person in people:
+                found.setdefault((thing, Role(codename.removeprefix("role_"))), set()).add(person)
+        return {key: frozenset(value) for key, value in found.items()}
+
+    return HolderBook(people=people, tenants=by_role(on_tenants), environments=by_role(on_environments))
+
+
+def holders(role: Role, *, tenant_id: int, environment_ids: Iterable[int], at: datetime) -> list[User]:
+    """Return the active people who hold a role on the tenant, or on every one of the environments, by name."""
     ids = list(environment_ids)
-    if ids:
-        everywhere = Q()
-        for pk in ids:
-            everywhere &= Q(
-                pk__in=EnvironmentUserObjectPermission.objects.filter(of_role, content_object_id=pk).values("user")
-            ) | Q(
-                pk__in=User.objects.filter(
-                    groups__in=EnvironmentGroupObjectPermission.objects.filter(of_role, content_object_id=pk).values(
-                        "group"
-                    )
-                ).values("pk")
-            )
-        condition |= everywhere
-    return User.objects.filter(condition, is_active=True, is_system=False).distinct()
+    book = holder_book(tenant_ids=[tenant_id], environment_ids=ids, at=at)
+    found = (book.people[pk] for pk in book.holding(role, tenant_id=tenant_id, environment_ids=ids))
+    return sorted(found, key=lambda person: (str(person), person.pk))
 
 
 def grant_role(

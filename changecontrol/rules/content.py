@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -132,19 +133,21 @@ class Content:
         return sum(self.ready_within_seconds + wave.bake_seconds for wave in self.waves)
 
 
-def propose_waves(environments: Sequence[str], *, pilots: Sequence[str], others: bool) -> tuple[Wave, ...]:
-    """Return the waves of somebody who named none: the pilot cohorts first, then `others`, everything left."""
-    places = tuple(environments)
-    rest = Wave(name="Everything else" if pilots else "All at once", environments=places)
+def propose_waves(
+    environments: Sequence[str], *, pilots: Sequence[str], pilot_environments: Sequence[str]
+) -> tuple[Wave, ...]:
+    """Return the waves of somebody who named none: the pilot cohorts first, where there are any, then what is left."""
     if not pilots:
-        return (rest,)
-    pilot = Wave(name="Pilot", environments=places, cohorts=tuple(pilots))
-    return (pilot, rest) if others else (pilot,)
+        return (Wave(name="All at once", environments=tuple(environments)),)
+    pilot = Wave(name="Pilot", environments=tuple(pilot_environments), cohorts=tuple(pilots))
+    return (pilot, Wave(name="Everything else", environments=tuple(environments)))
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(value)
+    if "\x00" in value:
+        raise ValueError("NUL")  # PostgreSQL has no text with it
     return value
 
 
@@ -173,10 +176,16 @@ def _wave(data: Mapping[str, Any]) -> Wave:
 def _indicator(data: Mapping[str, Any]) -> IndicatorRule:
     return IndicatorRule(
         indicator=_text(data["indicator"]),
-        threshold=float(data["threshold"]),
+        threshold=_finite(data["threshold"]),
         minimum_samples=_whole(data.get("minimum_samples", 3)),
         consecutive_breaches=_whole(data.get("consecutive_breaches", 2)),
     )
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not math.isfinite(float(value)):
+        raise ValueError(value)  # JSON has neither infinity nor NaN
+    return float(value)
 
 
 def _items(value: Any) -> list[Any]:

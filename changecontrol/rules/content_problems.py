@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -137,8 +136,6 @@ def _indicators(content: Content) -> list[str]:
     for rule in content.indicators:
         if not rule.indicator.strip():
             sentences.append("Name the indicator.")
-        if not math.isfinite(rule.threshold):
-            sentences.append(f"The threshold of “{rule.indicator}” is a number.")
         if not 1 <= rule.minimum_samples <= 1000 or not 1 <= rule.consecutive_breaches <= 100:
             sentences.append(f"“{rule.indicator}” needs 1 to 1,000 samples and 1 to 100 breaches in a row.")
     return sentences
