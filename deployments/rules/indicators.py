@@ -29,7 +29,10 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Indicator:
-    """One thing worth watching. `threshold` is the default a person starts from; `unit` is `ratio` or empty."""
+    """One thing worth watching. `threshold` is the default a person starts from; `unit` is `ratio` or empty.
+
+    Series of some metrics carry no cohort: those are watched for the whole environment.
+    """
 
     key: str
     title: str
@@ -39,6 +42,7 @@ class Indicator:
     threshold: float
     aggregation: Aggregation
     unit: str = ""
+    is_by_cohort: bool = True
 
     def __post_init__(self) -> None:
         if not _METRIC.match(self.metric):
@@ -63,17 +67,54 @@ CATALOGUE: Mapping[str, Indicator] = {
             Comparison.AT_MOST,
             0.01,
             Aggregation.MAX,
-            "ratio",
+            unit="ratio",
+        ),
+        Indicator(
+            "stock_moves_delayed",
+            "Stock moves delayed",
+            "odoo_stock_moves_delayed",
+            Health.BUSINESS,
+            Comparison.AT_MOST,
+            10,
+            Aggregation.MAX,
+        ),
+        Indicator(
+            "order_import_backlog",
+            "Order import backlog",
+            "odoo_order_import_backlog",
+            Health.BUSINESS,
+            Comparison.AT_MOST,
+            60,
+            Aggregation.MAX,
+        ),
+        Indicator(
+            "payment_reconciliation_anomalies",
+            "Payment reconciliation anomalies",
+            "odoo_payment_reconciliation_anomalies",
+            Health.BUSINESS,
+            Comparison.AT_MOST,
+            5,
+            Aggregation.MAX,
+        ),
+        Indicator(
+            "http_errors",
+            "HTTP errors",
+            "odoo_http_request_errors_ratio",
+            Health.TECHNICAL,
+            Comparison.AT_MOST,
+            0.01,
+            Aggregation.MAX,
+            unit="ratio",
         ),
         Indicator(
             "availability",
             "Replicas available",
-            "odoo_available_replicas_ratio",
+            "kube_deployment_status_replicas_available",
             Health.TECHNICAL,
             Comparison.AT_LEAST,
-            0.5,
+            1,
             Aggregation.MIN,
-            "ratio",
+            is_by_cohort=False,
         ),
     )
 }
@@ -83,7 +124,7 @@ CATALOGUE: Mapping[str, Indicator] = {
 def query_for(indicator: Indicator, *, namespace: str, cohorts: Sequence[str] = ()) -> str:
     """Return the PromQL of an indicator for an environment, narrowed to cohorts where some are named."""
     matchers = [("namespace", "=", namespace)]
-    if cohorts:
+    if cohorts and indicator.is_by_cohort:
         matchers.append(("cohort", "=~", "|".join(_REGEX_SPECIAL.sub(r"\\\1", one) for one in sorted(cohorts))))
     inside = ",".join(f'{label}{operator}"{_escape(value)}"' for label, operator, value in matchers)
     return f"{indicator.aggregation.value}({indicator.metric}{{{inside}}})"

@@ -1,0 +1,211 @@
+"""From a commit and an environment's path to the objects that belong there: plain YAML, or Kustomize where configured.
+
+What a commit renders to never changes, so it is remembered in memory; losing that costs rendering it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import subprocess
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from django.conf import settings
+
+from changecontrol.errors import Permanent
+from changecontrol.models import Environment
+from changecontrol.ports import ObjectRef
+from deployments import doors
+from deployments.ports import GitRepository
+from deployments.rules import redaction
+from deployments.rules.manifests import KUSTOMIZATIONS, Place, Rendered, RenderedObject, has_kustomization, render
+from deployments.rules.policy import WORKLOADS, is_secret_variable, pod_spec_of
+
+KUSTOMIZE_SECONDS = 15
+MAX_OUTPUT_BYTES = 8 * 1024 * 1024
+MAX_REMEMBERED = 128
+MAX_REFUSALS_SHOWN = 5
+REDACTED = "redacted:"
+
+_remembered: OrderedDict[tuple[Any, ...], Rendered] = OrderedDict()
+_lock = threading.Lock()
+
+
+class Unresolvable(Permanent):
+    """What was asked for cannot become a plan; the sentence tells the requester what to mend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """The objects of one environment at one commit, in the order of applying."""
+
+    commit: str
+    objects: tuple[RenderedObject, ...]
+
+    @property
+    def shared(self) -> tuple[RenderedObject, ...]:
+        """What the workloads have in common."""
+        return tuple(one for one in self.objects if one.ref.kind not in WORKLOADS)
+
+    @property
+    def workloads(self) -> tuple[RenderedObject, ...]:
+        return tuple(one for one in self.objects if one.ref.kind in WORKLOADS)
+
+    def of(self, workload: str) -> tuple[RenderedObject, ...]:
+        """Return what one target applies: the workload called `Kind/name`, or for an empty name the shared objects."""
+        if not workload:
+            return self.shared
+        return tuple(one for one in self.workloads if name_of(one.ref) == workload)
+
+    def holds(self, ref: ObjectRef) -> bool:
+        return any(one.ref == ref for one in self.objects)
+
+
+def name_of(ref: ObjectRef) -> str:
+    """Return how a target names its workload."""
+    return f"{ref.kind}/{ref.name}"
+
+
+def manifests_at(environment: Environment, commit: str, *, repository: GitRepository | None = None) -> Manifests:
+    """Render an environment at a commit. Raises `Unresolvable` with file and document for what may not be applied."""
+    rendered = _rendered(environment, commit, repository)
+    if rendered.refusals:
+        said = "; ".join(str(refusal) for refusal in rendered.refusals[:MAX_REFUSALS_SHOWN])
+        more = len(rendered.refusals) - MAX_REFUSALS_SHOWN
+        also = f" (and {more} more)" if more > 0 else ""
+        raise Unresolvable(f"{environment.slug} cannot be rendered at {commit[:8]}. {said}{also}")
+    return Manifests(commit, rendered.objects)
+
+
+def previous_manifests(environment: Environment, commit: str | None) -> Manifests:
+    """Render what runs there now, as far as the environment's ref tells; nothing where it never had a path."""
+    if not commit:
+        return Manifests("", ())
+    repository = doors.open_source(environment.source)
+    try:
+        return manifests_at(environment, commit, repository=repository)
+    except Permanent:
+        prefix = environment.path.strip("/") + "/"
+        if any(name.startswith(prefix) for name in repository.observe_tree(sha=commit, path="")):
+            raise
+        return Manifests(commit, ())
+
+
+def safe(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest as it may be stored and shown: secret values are replaced by keyed hashes."""
+    key = redaction_key()
+    copy = redaction.redact(manifest, key=key)
+    return _without_plain_secrets(copy, key) if pod_spec_of(copy) is not None else copy
+
+
+def redaction_key() -> bytes:
+    return hashlib.sha256(b"changecontrol redaction\0" + settings.SECRET_KEY.encode()).digest()
+
+
+def _without_plain_secrets(value: Any, key: bytes) -> Any:
+    if isinstance(value, Mapping):
+        found = {name: _without_plain_secrets(inner, key) for name, inner in value.items()}
+        variables = found.get("env")
+        if isinstance(variables, list):
+            found["env"] = [_without_value(one, key) for one in variables]
+        return found
+    if isinstance(value, list):
+        return [_without_plain_secrets(inner, key) for inner in value]
+    return value
+
+
+def _without_value(variable: Any, key: bytes) -> Any:
+    if not isinstance(variable, dict) or not variable.get("value") or not is_secret_variable(str(variable.get("name"))):
+        return variable
+    digest = hmac.new(key, str(variable["value"]).encode(), hashlib.sha256).hexdigest()
+    return {**variable, "value": f"{REDACTED}{digest[:32]}"}
+
+
+def _rendered(environment: Environment, commit: str, repository: GitRepository | None) -> Rendered:
+    place = Place(
+        namespace=environment.namespace,
+        inventory=environment.inventory,
+        allowed_kinds=frozenset(environment.cluster_scoped_kinds),
+    )
+    key = (
+        environment.source_id,
+        environment.source.url,
+        commit,
+        environment.path,
+        place,
+        tuple(settings.KUSTOMIZE_COMMAND),
+    )
+    with _lock:
+        if key in _remembered:
+            _remembered.move_to_end(key)
+            return _remembered[key]
+    repository = repository or doors.open_source(environment.source)
+    repository.observe_commit(commit)  # fetches what a fresh mirror lacks
+    files = repository.observe_tree(sha=commit, path=environment.path)
+    if has_kustomization(files.keys()):
+        files = {"kustomize build": _kustomize(repository, commit, environment.path) + b"\n"}
+        found = render({"kustomization.yaml": files["kustomize build"]}, place=place)
+    else:
+        found = render(files, place=place)
+    with _lock:
+        _remembered[key] = found
+        while len(_remembered) > MAX_REMEMBERED:
+            _remembered.popitem(last=False)
+    return found
+
+
+def _kustomize(repository: GitRepository, commit: str, path: str) -> bytes:
+    """Run the configured program on a copy of the tree, bounded in time and output, with an environment of its own."""
+    if not settings.KUSTOMIZE_COMMAND:
+        raise Unresolvable(
+            f"{path} holds a kustomization, and no program renders one here. Set KUSTOMIZE_COMMAND, such as "
+            "kubectl,kustomize, or commit the rendered manifests."
+        )
+    files = repository.observe_tree(sha=commit, path="")
+    for name, data in files.items():
+        if PurePosixPath(name).name in KUSTOMIZATIONS and (b"://" in data or b"?ref=" in data):
+            raise Unresolvable(f"{name} refers to another address; everything a commit needs must be in the commit.")
+    with tempfile.TemporaryDirectory(prefix="changecontrol-kustomize-") as folder:
+        root = Path(folder)
+        _write(files, root / "tree")
+        try:
+            done = subprocess.run(  # noqa: S603 - the program is named by the settings, its argument is our own folder
+                [*settings.KUSTOMIZE_COMMAND, str(root / "tree" / path)],
+                capture_output=True,
+                cwd=root,
+                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": folder, "TMPDIR": folder},
+                timeout=KUSTOMIZE_SECONDS,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise Unresolvable(
+                f"The program {settings.KUSTOMIZE_COMMAND[0]} is not installed on this worker."
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise Unresolvable(f"Rendering {path} took longer than {KUSTOMIZE_SECONDS} s.") from None
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().replace(folder, "").splitlines()
+        raise Unresolvable(f"Rendering {path} failed: {said[-1][:300] if said else 'no reason given'}")
+    if len(done.stdout) > MAX_OUTPUT_BYTES:
+        raise Unresolvable(f"Rendering {path} gave more than {MAX_OUTPUT_BYTES >> 20} MiB.")
+    return done.stdout
+
+
+def _write(files: Mapping[str, bytes], root: Path) -> None:
+    for name, data in files.items():
+        target = (root / name).resolve()
+        if not target.is_relative_to(root.resolve()):
+            raise Unresolvable(f"The path {name} leaves the tree.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def stored_form(objects: Iterable[RenderedObject]) -> list[dict[str, Any]]:
+    """Return the objects as they are kept as evidence."""
+    return [safe(one.manifest) for one in objects]
