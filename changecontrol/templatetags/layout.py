@@ -30,9 +30,9 @@ class SlotNode(Node):
 class WrapNode(Node):
     """A block whose body and slots are handed to a component's template."""
 
-    def __init__(
-        self, *, component: str, inputs: dict[str, FilterExpression], slots: tuple[SlotNode, ...], body: NodeList
-    ) -> None:
+    child_nodelists = ("nodelist", "slots")
+
+    def __init__(self, *, component: str, inputs: dict[str, FilterExpression], slots: NodeList, body: NodeList) -> None:
         self.component = component
         self.inputs = inputs
         self.slots = slots
@@ -40,7 +40,7 @@ class WrapNode(Node):
 
     def render(self, context: Context) -> SafeString:
         filled: dict[str, Any] = {name: value.resolve(context) for name, value in self.inputs.items()}
-        filled |= {slot.name: slot.nodelist.render(context) for slot in self.slots}
+        filled |= {slot.name: slot.nodelist.render(context) for slot in self.slots if isinstance(slot, SlotNode)}
         filled["body"] = self.nodelist.render(context)
         if context.template is None:
             raise template.TemplateSyntaxError("A panel renders inside a template only.")
@@ -59,7 +59,7 @@ def _wrap(parser: Parser, token: Token) -> WrapNode:
         inputs[key] = parser.compile_filter(value)
     nodes = parser.parse((f"end{name}",))
     parser.delete_first_token()
-    slots = tuple(node for node in nodes if isinstance(node, SlotNode))
+    slots = NodeList(node for node in nodes if isinstance(node, SlotNode))
     body = NodeList(node for node in nodes if not isinstance(node, SlotNode))
     return WrapNode(component=f"components/{name}.html", inputs=inputs, slots=slots, body=body)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from django.template import TemplateSyntaxError, engines
+from django.template.loader import render_to_string
 
 
 def render(source: str, **context: object) -> str:
@@ -54,3 +55,22 @@ def test_a_slot_outside_a_panel_is_refused() -> None:
 
     with pytest.raises(TemplateSyntaxError, match="outside"):
         page.render({})
+
+
+def test_a_fragment_can_stand_inside_a_panel_and_a_block_inside_a_slot(tmp_path, settings) -> None:
+    (tmp_path / "frame.html").write_text(
+        "{% load ui %}{% panel title='P' %}{% slot aside %}{% block count %}none{% endblock %}{% endslot %}"
+        "{% block content %}{% endblock %}{% endpanel %}"
+    )
+    (tmp_path / "page.html").write_text(
+        "{% extends 'frame.html' %}{% load ui partials %}{% block count %}8 pass{% endblock %}"
+        "{% block content %}{% section title='Gates' anchor='gates' %}{% partialdef rows inline %}<b>rows</b>"
+        "{% endpartialdef %}{% endsection %}{% endblock %}"
+    )
+    settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [*settings.TEMPLATES[0]["DIRS"], tmp_path]}]
+
+    page, fragment = render_to_string("page.html"), render_to_string("page.html#rows")
+
+    assert '<span class="cc-aside">8 pass</span>' in page
+    assert "<b>rows</b>" in page
+    assert fragment == "<b>rows</b>"
