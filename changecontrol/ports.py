@@ -193,6 +193,9 @@ class Kubernetes(Protocol):
     def observe_workloads(self, *, namespace: str, inventory: str) -> dict[ObjectRef, WorkloadStatus]:
         """Return the workloads that carry the inventory label, with the state of their current pods."""
 
+    def observe_workload(self, ref: ObjectRef) -> WorkloadStatus | None:
+        """Return one workload with the state of its current pods, or None; cheap beside thousands of others."""
+
     def observe_inventory(
         self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]]
     ) -> tuple[ObjectRef, ...]:

@@ -133,14 +133,7 @@ class FakeKubernetes:
     def observe_workloads(self, *, namespace: str, inventory: str) -> dict[ObjectRef, WorkloadStatus]:
         def act() -> dict[ObjectRef, WorkloadStatus]:
             return {
-                ref: status_of(
-                    ref,
-                    uid=stored.uid,
-                    generation=stored.generation,
-                    spec=stored.content.get("spec") or {},
-                    releases=stored.releases,
-                    at=self.now(),
-                )
+                ref: self._status(ref, stored)
                 for ref, stored in sorted(self._objects.items())
                 if ref.kind in WORKLOADS and ref.namespace == namespace and _inventory(stored) == inventory
             }
@@ -150,6 +143,15 @@ class FakeKubernetes:
                 Call("observe_workloads", (), {"namespace": namespace, "inventory": inventory}), act
             )
             return statuses
+
+    def observe_workload(self, ref: ObjectRef) -> WorkloadStatus | None:
+        def act() -> WorkloadStatus | None:
+            stored = self._objects.get(ref)
+            return self._status(ref, stored) if stored else None
+
+        with self._lock:
+            status: WorkloadStatus | None = self.script.run(Call("observe_workload", (ref,)), act)
+            return status
 
     def observe_inventory(
         self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]]
@@ -241,6 +243,16 @@ class FakeKubernetes:
                 ready_at=self.now() + self.ready_after,
                 spoiled=self._spoiled,
             )
+        )
+
+    def _status(self, ref: ObjectRef, stored: _Stored) -> WorkloadStatus:
+        return status_of(
+            ref,
+            uid=stored.uid,
+            generation=stored.generation,
+            spec=stored.content.get("spec") or {},
+            releases=stored.releases,
+            at=self.now(),
         )
 
     def _live(self, ref: ObjectRef, stored: _Stored) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from changecontrol.adapters.kubernetes.redaction import redact_object
 from changecontrol.adapters.kubernetes.refusals import refusal_of
 from changecontrol.adapters.kubernetes.transport import APPLY_PATCH, JSON, Answer, Transport, path_of
-from changecontrol.adapters.kubernetes.workloads import read_workloads
+from changecontrol.adapters.kubernetes.workloads import WORKLOAD_KINDS, read_workloads, selector_of
 from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import (
     FIELD_MANAGER,
@@ -33,6 +33,7 @@ MAX_PAGES = 100
 DISCOVERY_REFRESH_SECONDS = 10.0
 REVIEW_THREADS = 4
 RETRY_DELETING_SECONDS = 2.0
+DELETE_ATTEMPTS = 3
 
 PARTIAL = f"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{JSON}"
 PARTIAL_LIST = f"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{JSON}"
@@ -104,8 +105,7 @@ class Cluster:
     def observe_workloads(self, *, namespace: str, inventory: str) -> dict[ObjectRef, WorkloadStatus]:
         selector = f"{INVENTORY_LABEL}={inventory}"
         workloads = {
-            kind: list(self._list("apps/v1", kind, namespace=namespace, selector=selector))
-            for kind in ("Deployment", "StatefulSet", "DaemonSet")
+            kind: list(self._list("apps/v1", kind, namespace=namespace, selector=selector)) for kind in WORKLOAD_KINDS
         }
         if not any(workloads.values()):
             return {}
@@ -113,9 +113,28 @@ class Cluster:
         return read_workloads(
             workloads=[item for items in workloads.values() for item in items],
             pods=self._list("v1", "Pod", namespace=namespace),
-            replica_sets=self._list_if(workloads["Deployment"], "ReplicaSet", namespace=namespace, accept=PARTIAL_LIST),
-            controller_revisions=self._list_if(workloads["DaemonSet"], "ControllerRevision", namespace=namespace),
+            replica_sets=self._list_if(workloads["Deployment"], "ReplicaSet", namespace=namespace),
+            controller_revisions=self._list_if(
+                workloads["DaemonSet"], "ControllerRevision", namespace=namespace, accept=JSON
+            ),
         )
+
+    def observe_workload(self, ref: ObjectRef) -> WorkloadStatus | None:
+        if ref.api_version != "apps/v1" or ref.kind not in WORKLOAD_KINDS:
+            raise Permanent(f"{ref} is not a workload whose health can be read.")
+        live = self._read(ref, accept=JSON)
+        if live is None:
+            return None
+        owners, place = [live], {"namespace": ref.namespace, "selector": selector_of(live)}
+        statuses = read_workloads(
+            workloads=owners,
+            pods=self._list("v1", "Pod", **place),
+            replica_sets=self._list_if(owners if ref.kind == "Deployment" else [], "ReplicaSet", **place),
+            controller_revisions=self._list_if(
+                owners if ref.kind == "DaemonSet" else [], "ControllerRevision", **place, accept=JSON
+            ),
+        )
+        return statuses[ref]
 
     def observe_inventory(
         self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]]
@@ -132,23 +151,22 @@ class Cluster:
         return tuple(sorted(found))
 
     def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
-        live = self._read(ref, accept=PARTIAL)
-        if live is None:
-            return False
-        metadata = live["metadata"]
-        if (metadata.get("labels") or {}).get(INVENTORY_LABEL) != inventory or metadata.get("deletionTimestamp"):
-            return False
-        options = {
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "propagationPolicy": "Foreground" if ref.kind in FOREGROUND_KINDS else "Background",
-            # Delete what was looked at, not what took its place or lost its label since.
-            "preconditions": {"uid": metadata.get("uid"), "resourceVersion": metadata.get("resourceVersion")},
-        }
-        answer = self._transport.call("DELETE", self._path(ref), doing=f"delete {ref}", body=options)
-        if answer.status == 404:
-            return False
-        self._check(answer, doing=f"delete {ref}", kind=ref.kind)
+        doing = f"delete {ref}"
+        for _ in range(DELETE_ATTEMPTS):
+            live = self._read(ref, accept=PARTIAL)
+            if live is None:
+                return False
+            metadata = live["metadata"]
+            if (metadata.get("labels") or {}).get(INVENTORY_LABEL) != inventory or metadata.get("deletionTimestamp"):
+                return False
+            options = _delete_options(ref, metadata)
+            answer = self._transport.call("DELETE", self._path(ref), doing=doing, body=options)
+            if answer.status == 404:
+                return False
+            if answer.status != 409:
+                break
+            # Its status moved on since it was looked at, as that of a busy workload often does: look again.
+        self._check(answer, doing=doing, kind=ref.kind)
         return True
 
     def observe_rights(self, *, namespace: str, rights: Iterable[Right]) -> tuple[Right, ...]:
@@ -202,9 +220,9 @@ class Cluster:
         return live
 
     def _list_if(
-        self, owners: list[dict[str, Any]], kind: str, *, namespace: str, accept: str = JSON
+        self, owners: list[dict[str, Any]], kind: str, *, namespace: str, selector: str = "", accept: str = PARTIAL_LIST
     ) -> Iterable[dict[str, Any]]:
-        return self._list("apps/v1", kind, namespace=namespace, accept=accept) if owners else ()
+        return self._list("apps/v1", kind, namespace=namespace, selector=selector, accept=accept) if owners else ()
 
     def _list(
         self, api_version: str, kind: str, *, namespace: str, selector: str = "", accept: str = JSON
@@ -290,6 +308,16 @@ class Cluster:
         if not isinstance(answer.body, dict) or not isinstance(answer.body.get("metadata"), dict):
             raise Transient(f"{self._server} gave no readable answer when asked to {doing}.")
         return answer.body
+
+
+def _delete_options(ref: ObjectRef, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "propagationPolicy": "Foreground" if ref.kind in FOREGROUND_KINDS else "Background",
+        # Delete what was looked at, not what took its place or lost its label since.
+        "preconditions": {"uid": metadata.get("uid"), "resourceVersion": metadata.get("resourceVersion")},
+    }
 
 
 def _base(api_version: str) -> str:

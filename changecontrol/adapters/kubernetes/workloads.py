@@ -50,6 +50,20 @@ def read_workloads(
     return statuses
 
 
+def selector_of(workload: Json) -> str:
+    """Return the label selector of the workload's pods, as a list request takes it."""
+    selector = (workload.get("spec") or {}).get("selector") or {}
+    words = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
+    for rule in selector.get("matchExpressions") or ():
+        key, values = rule["key"], ",".join(rule.get("values") or ())
+        words.append(
+            {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key}.get(
+                rule["operator"], f"!{key}"
+            )
+        )
+    return ",".join(words)
+
+
 def digest_of(image_id: str) -> str:
     """Return the `sha256:…` of an image id, whatever the container runtime puts before it, or an empty string."""
     found = _DIGEST.findall(image_id)

@@ -275,6 +275,14 @@ def test_progress_deadline_is_told(world: World, cluster: Kubernetes) -> None:
     assert "timed out progressing" in status_of(world).message
 
 
+def test_one_workload_is_told_as_among_all(world: World, cluster: Kubernetes) -> None:
+    applied = cluster.ensure_applied(web(world))
+    assert world.eventually(lambda: is_healthy(status_of(world), generation=applied.generation, image=world.images[0]))
+
+    assert cluster.observe_workload(applied.ref) == status_of(world)
+    assert cluster.observe_workload(ObjectRef("apps/v1", "Deployment", world.namespace, "absent")) is None
+
+
 def test_workloads_of_another_environment_are_left_out(world: World, cluster: Kubernetes) -> None:  # BIZ-1
     cluster.ensure_applied(web(world))
 
@@ -310,9 +318,12 @@ def test_deletion_asks_for_the_label_and_happens_once(world: World, cluster: Kub
 
 
 def test_deleted_workload_is_gone_in_the_end(world: World, cluster: Kubernetes) -> None:
-    ref = cluster.ensure_applied(web(world)).ref
+    applied = cluster.ensure_applied(web(world))
+    ref = applied.ref
+    assert world.eventually(lambda: is_healthy(status_of(world), generation=applied.generation, image=world.images[0]))
 
-    assert world.eventually(lambda: cluster.ensure_deleted(ref, inventory=INVENTORY))
+    assert cluster.ensure_deleted(ref, inventory=INVENTORY)
+
     assert world.eventually(lambda: cluster.observe_object(ref) is None)
 
 

@@ -351,10 +351,33 @@ def test_object_that_is_gone_needs_no_deletion(cluster: Cluster, api: ApiServer)
 
 def test_object_changed_since_it_was_looked_at_is_looked_at_again(cluster: Cluster, api: ApiServer) -> None:
     api.put(PATH, MANIFEST)
+    stale = [answer_of("patches and conflicts", "stale resourceVersion")]
+    api.fault = lambda request: stale.pop() if stale and request.method == "DELETE" else None
+
+    assert cluster.ensure_deleted(REF, inventory="acme.production")
+
+
+def test_object_that_changes_all_the_time_is_left_for_later(cluster: Cluster, api: ApiServer) -> None:
+    api.put(PATH, MANIFEST)
     api.fault = only("DELETE", answer_of("patches and conflicts", "stale resourceVersion"))
 
     with pytest.raises(Transient, match="another writer"):
         cluster.ensure_deleted(REF, inventory="acme.production")
+
+
+def test_object_that_lost_its_label_meanwhile_is_left(cluster: Cluster, api: ApiServer) -> None:
+    api.put(PATH, MANIFEST)
+
+    def take_label(request: Request) -> Reply | None:
+        if request.method != "DELETE":
+            return None
+        api.put(PATH, {**MANIFEST, "metadata": {"name": "settings", "namespace": "shop"}})
+        return answer_of("patches and conflicts", "stale resourceVersion")
+
+    api.fault = take_label
+
+    assert not cluster.ensure_deleted(REF, inventory="acme.production")
+    assert PATH in api.objects
 
 
 def test_apply_on_an_object_being_deleted_is_asked_again(cluster: Cluster, api: ApiServer) -> None:

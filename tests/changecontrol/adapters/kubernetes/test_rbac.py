@@ -58,6 +58,8 @@ def drive(cluster: Cluster) -> None:
         cluster.ensure_applied(manifest)
         cluster.observe_object(ref)
     cluster.observe_workloads(namespace="shop", inventory=INVENTORY)
+    for kind in ("Deployment", "StatefulSet", "DaemonSet"):
+        cluster.observe_workload(ObjectRef("apps/v1", kind, "shop", "one"))
     for ref in cluster.observe_inventory(namespace="shop", inventory=INVENTORY, kinds=SUPPORTED_KINDS):
         cluster.ensure_deleted(ref, inventory=INVENTORY)
     cluster.observe_rights(namespace="shop", rights=rights_for(SUPPORTED_KINDS))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from changecontrol.adapters.kubernetes.workloads import digest_of, read_workloads
+from changecontrol.adapters.kubernetes.workloads import digest_of, read_workloads, selector_of
 from changecontrol.ports import ObjectRef, PodProblem, WorkloadStatus
 from tests.changecontrol.adapters.api_server import recorded
 
@@ -154,6 +154,19 @@ def test_a_recorded_stuck_rollout_is_read() -> None:
     assert (status.desired_count, status.updated_count, status.available_count, status.total_count) == (3, 1, 3, 4)
     assert [problem.reason for problem in status.problems] == ["Unschedulable"]
     assert status.image_ids == ()
+
+
+def test_selector_of_pods_is_worded_for_a_list() -> None:
+    rules = [
+        {"key": "tier", "operator": "In", "values": ["web", "pos"]},
+        {"key": "zone", "operator": "NotIn", "values": ["x"]},
+        {"key": "team", "operator": "Exists"},
+        {"key": "test", "operator": "DoesNotExist"},
+    ]
+
+    words = selector_of({"spec": {"selector": {"matchLabels": {"b": "2", "a": "1"}, "matchExpressions": rules}}})
+
+    assert words == "a=1,b=2,tier in (web,pos),zone notin (x),team,!test"
 
 
 @pytest.mark.parametrize(
