@@ -6,7 +6,7 @@ from rest_framework.pagination import CursorPagination
 
 
 class KeysetPagination(CursorPagination):
-    """`?cursor=…&page_size=…`; newest first. There is no total: counting everything is not free, and changes meanwhile."""
+    """`?cursor=…&page_size=…`; newest first. There is no total: counting is not free, and ages."""
 
     ordering = "-id"
     page_size = 50

@@ -1,4 +1,4 @@
-"""Every error of the API as `application/problem+json` (RFC 9457), with a sentence and, where there is one, the field."""
+"""Every error of the API as `application/problem+json` (RFC 9457): a sentence, and the field it concerns."""
 
 from __future__ import annotations
 

@@ -22,5 +22,6 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("metrics", health.metrics, name="metrics"),
     path("accounts/", include(SIGN_IN)),
+    path("api/", include("changecontrol.api.urls")),
     path("", include("changecontrol.urls")),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -23,14 +24,14 @@ STATUS: dict[type[DomainError], int] = {
 }
 
 
-def actor_of(request: HttpRequest, *, token: ApiToken | None = None) -> Actor:
-    """Return who makes this request, how and when they proved it, and from where."""
-    user = request.user if isinstance(request.user, User) else None
+def actor_of(request: HttpRequest, *, token: ApiToken | None = None, user: Any = None) -> Actor:
+    """Return who asks, how and when they proved it, and from where. `user` stands in for the session's."""
+    who = user or request.user
     methods = [] if token is not None else request.session.get("account_authentication_methods", [])
     at = max((record.get("at", 0) for record in methods), default=None)
     names = sorted({_name_of(record) for record in methods})
     return Actor(
-        user=user,
+        user=who if isinstance(who, User) else None,
         via="api" if request.path.startswith("/api/") else "page",
         source_address=address_of(request),
         correlation_id=str(structlog.contextvars.get_contextvars().get("request_id", "")),
@@ -41,11 +42,9 @@ def actor_of(request: HttpRequest, *, token: ApiToken | None = None) -> Actor:
 
 
 def _name_of(record: dict[str, str]) -> str:
-    return (
-        record.get("type", "") or record.get("method", "")
-        if record.get("method") == "mfa"
-        else record.get("method", "")
-    )
+    """Return `password`, or for a second factor its type, such as `totp`."""
+    method = record.get("method", "")
+    return record.get("type", method) if method == "mfa" else method
 
 
 def address_of(request: HttpRequest) -> str | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from changecontrol.lifecycles.change import ChangeKind, ChangeState, ChangeType
+from changecontrol.lifecycles.run import RunState, TargetState
 from changecontrol.project import env
+from changecontrol.rules.content import OFFERED_KINDS, OFFERED_TYPES
 
 BASE_DIR = Path(__file__).resolve().parents[3]
 
@@ -24,6 +27,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "django.forms",
     "guardian",
     "axes",
     "allauth",
@@ -142,5 +146,15 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "ChangeState": ChangeState.choices(),
+        "ChangeType": ChangeType.choices(),
+        "ChangeKind": ChangeKind.choices(),
+        "OfferedKind": sorted(OFFERED_KINDS),
+        "OfferedType": sorted(OFFERED_TYPES),
+        "RunState": RunState.choices(),
+        "RunKind": [("assessment", "Assessment"), ("rollout", "Rollout")],
+        "TargetState": TargetState.choices(),
+    },
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
 }
