@@ -70,8 +70,8 @@ class StoredObjects:
             raise Permanent(f"The object {key} exists with other content, and is never overwritten.")
 
 
-def open_object_store(
-    *, url: str, access_key: str = "", secret_key: str = "", secrets: Secrets | None = None
+def open_store(
+    url: str, *, access_key: str = "", secret_key: str = "", secrets: Secrets | None = None
 ) -> StoredObjects:
     """Return the store at `file:///folder` or `s3://bucket/prefix?endpoint=https://…&region=…`.
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import Secrets
@@ -31,18 +33,30 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WORDS_FOR_VALUES = {"NaN": math.nan, "+Inf": math.inf, "Inf": math.inf, "-Inf": -math.inf}
 
 
-class PrometheusIndicators:
-    """One server. The token is read anew for each query; `ca_file` names the authority of its certificate."""
+def open_indicators(
+    *, url: str, credential: str = "", authority: str = "", secrets: Secrets | None = None
+) -> PrometheusIndicators:
+    """Return the metrics server at a base address, such as `https://metrics.example/prometheus`.
 
-    def __init__(self, *, url: str, token: str = "", secrets: Secrets | None = None, ca_file: str = "") -> None:
-        self._url = _judge_url(url, has_token=bool(token))
-        self._token = token
+    `credential` is a reference to a bearer token, `authority` one to the PEM of the only authority to trust; without
+    it the system's are trusted. Raises `Permanent` for an address that is not accepted.
+    """
+    return PrometheusIndicators(url=url, credential=credential, authority=authority, secrets=secrets)
+
+
+class PrometheusIndicators:
+    """One server. The token is read anew for each query."""
+
+    def __init__(self, *, url: str, credential: str = "", authority: str = "", secrets: Secrets | None = None) -> None:
+        self._url = _judge_url(url, has_token=bool(credential))
+        self._credential = credential
         self._secrets = secrets
         self._host = urlsplit(url).netloc
         self._session = requests.Session()
         # Neither a proxy nor a .netrc of the environment may see the query or add a credential.
         self._session.trust_env = False
-        self._session.verify = ca_file or True
+        if authority:
+            self._session.mount("https://", _OneAuthority(_context_of(self._read(authority))))
 
     def observe_query(self, query: str, *, at: datetime) -> Sequence[Sample]:
         if not query.strip() or len(query) > MAX_QUERY_CHARACTERS:
@@ -78,14 +92,17 @@ class PrometheusIndicators:
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept": "application/json", "User-Agent": "changecontrol"}
-        if self._token:
-            if self._secrets is None:
-                raise Permanent("The token of the metrics server is a reference, and there is nothing to read it with.")
-            token = self._secrets.read(self._token).strip()
+        if self._credential:
+            token = self._read(self._credential).strip()
             if not token.isascii() or any(character.isspace() for character in token):
                 raise Permanent("The token of the metrics server holds characters a token cannot have.")
             headers["Authorization"] = f"Bearer {token}"
         return headers
+
+    def _read(self, reference: str) -> str:
+        if self._secrets is None:
+            raise Permanent("The metrics server is configured by reference, and there is nothing to read it with.")
+        return self._secrets.read(reference)
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: Any) -> Transient | Permanent:
         answer = body if isinstance(body, dict) else {}
@@ -99,6 +116,27 @@ class PrometheusIndicators:
             after = min(float(wait), MAX_WAIT_SECONDS) if wait.isdigit() else None
             return Transient(f"The metrics server at {self._host} could not answer now (HTTP {status}).", after=after)
         return Permanent(f"The metrics server at {self._host} answered HTTP {status}. Check its address.")
+
+
+class _OneAuthority(HTTPAdapter):
+    """Trusts what its TLS context trusts, and not the public authorities that requests would add."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **words: Any) -> None:
+        super().init_poolmanager(*args, **words, ssl_context=self._context)
+
+    def cert_verify(self, *args: Any, **words: Any) -> None:
+        """Leave the connection's authorities as the context has them."""
+
+
+def _context_of(pem: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cadata=pem)
+    except (ssl.SSLError, ValueError):
+        raise Permanent("The certificate authority of the metrics server is not a PEM certificate.") from None
 
 
 def _samples(body: Any) -> tuple[Sample, ...]:
@@ -149,6 +187,8 @@ def _parse(raw: bytes) -> Any:
 
 
 def _judge_url(url: str, *, has_token: bool) -> str:
+    if not url:
+        raise Permanent("No metrics server is named, so this rule cannot be judged.")
     try:
         parts = urlsplit(url)
         is_sound = bool(parts.hostname) and (parts.port is None or parts.port > 0)

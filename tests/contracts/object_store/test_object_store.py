@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from changecontrol.adapters.fakes.objects import FakeObjectStore
-from changecontrol.adapters.object_store import open_object_store
+from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore, StoredObject
 
@@ -23,13 +23,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStor
     if request.param == "fake":
         yield FakeObjectStore()
     elif request.param == "folder":
-        yield open_object_store(url=f"file://{tmp_path}/objects")
+        yield open_store(f"file://{tmp_path}/objects")
     else:
         url = os.environ.get("TEST_S3_URL")
         if not url:
             pytest.skip("TEST_S3_URL names no S3 server (s3://bucket?endpoint=http://127.0.0.1:8333).")
         address, _, options = url.partition("?")
-        yield open_object_store(url=f"{address}/{uuid.uuid4().hex}?{options}")
+        yield open_store(f"{address}/{uuid.uuid4().hex}?{options}")
 
 
 def test_object_is_stored_once_and_read_back(store: ObjectStore) -> None:
@@ -89,7 +89,7 @@ def test_of_many_writers_one_wins_and_the_others_are_told(store: ObjectStore) ->
 
 
 def test_keys_that_lead_out_are_refused(tmp_path: Path) -> None:
-    store = open_object_store(url=f"file://{tmp_path}/objects")
+    store = open_store(f"file://{tmp_path}/objects")
 
     for key in ("", "../x", "/etc/x", "a//b", "a/../../x", "a\\b", "a\nb"):
         with pytest.raises(Permanent, match="relative path of plain words"):

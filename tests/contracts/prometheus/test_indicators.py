@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from changecontrol.errors import Permanent
-from deployments.adapters.prometheus import PrometheusIndicators
+from deployments.adapters.prometheus import open_indicators
 from deployments.ports import Indicators, Sample
 from tests.changecontrol.adapters.https_server import Reply, Request, serve
 from tests.contracts.prometheus.answers import answer
@@ -70,10 +70,10 @@ def indicators(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("prometheus")
     if request.param == "recorded":
         with serve(answer_request, folder=folder, scheme="http") as server:
-            yield PrometheusIndicators(url=server.url)
+            yield open_indicators(url=server.url)
         return
     with run_prometheus(folder) as url:
-        yield PrometheusIndicators(url=url)
+        yield open_indicators(url=url)
 
 
 def test_number_is_a_sample_at_the_moment_asked_for(indicators: Indicators) -> None:

@@ -10,7 +10,7 @@ import pytest
 from changecontrol.adapters.fakes.objects import FakeSecrets
 from changecontrol.errors import Permanent, Transient
 from deployments.adapters import prometheus
-from deployments.adapters.prometheus import PrometheusIndicators
+from deployments.adapters.prometheus import open_indicators
 from tests.changecontrol.adapters.https_server import HttpsServer, Reply, make_certificate, serve
 
 AT = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -26,7 +26,7 @@ def server(tmp_path: Path) -> Iterator[HttpsServer]:
 def ask(server: HttpsServer) -> Callable[[Reply], Any]:
     def ask(reply: Reply) -> Any:
         server.answer = lambda request: reply
-        return PrometheusIndicators(url=server.url).observe_query("up", at=AT)
+        return open_indicators(url=server.url).observe_query("up", at=AT)
 
     return ask
 
@@ -84,7 +84,7 @@ def test_timeout_is_transient(ask: Callable[[Reply], Any], monkeypatch: pytest.M
 
 def test_server_that_is_down_is_transient() -> None:
     with pytest.raises(Transient, match="cannot be reached"):
-        PrometheusIndicators(url="http://127.0.0.1:1").observe_query("up", at=AT)
+        open_indicators(url="http://127.0.0.1:1").observe_query("up", at=AT)
 
 
 def test_answers_have_limits(ask: Callable[[Reply], Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,17 +100,15 @@ def test_answers_have_limits(ask: Callable[[Reply], Any], monkeypatch: pytest.Mo
 @pytest.mark.parametrize("query", ["", "  ", "x" * 20_001])
 def test_query_without_words_or_without_end_is_refused(server: HttpsServer, query: str) -> None:
     with pytest.raises(Permanent, match="between 1 and"):
-        PrometheusIndicators(url=server.url).observe_query(query, at=AT)
+        open_indicators(url=server.url).observe_query(query, at=AT)
 
     assert server.requests == []
 
 
 def test_token_is_read_for_each_query_and_sent_over_tls(tmp_path: Path) -> None:
-    authority = tmp_path / "ca.pem"
-    authority.write_text(make_certificate()[0])
-    secrets = FakeSecrets({"env:METRICS": "first\n"})
+    secrets = FakeSecrets({"env:METRICS": "first\n", "env:CA": make_certificate()[0]})
     with serve(lambda request: vector([]), folder=tmp_path) as server:
-        indicators = PrometheusIndicators(url=server.url, token="env:METRICS", secrets=secrets, ca_file=str(authority))
+        indicators = open_indicators(url=server.url, credential="env:METRICS", authority="env:CA", secrets=secrets)
         indicators.observe_query("up", at=AT)
         secrets.values["env:METRICS"] = "second"
         indicators.observe_query("up", at=AT)
@@ -120,23 +118,28 @@ def test_token_is_read_for_each_query_and_sent_over_tls(tmp_path: Path) -> None:
     assert sent == ["Bearer first", "Bearer second"]
 
 
+def test_authority_that_is_no_certificate_is_refused() -> None:
+    with pytest.raises(Permanent, match="not a PEM certificate"):
+        open_indicators(url="https://127.0.0.1:1", authority="env:CA", secrets=FakeSecrets({"env:CA": "x"}))
+
+
 def test_untrusted_certificate_is_permanent(tmp_path: Path) -> None:
     with (
         serve(lambda request: vector([]), folder=tmp_path) as server,
         pytest.raises(Permanent, match="is not trusted"),
     ):
-        PrometheusIndicators(url=server.url).observe_query("up", at=AT)
+        open_indicators(url=server.url).observe_query("up", at=AT)
 
 
 def test_proxy_of_the_environment_is_not_asked(server: HttpsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
 
-    assert PrometheusIndicators(url=server.url).observe_query("up", at=AT) == ()
+    assert open_indicators(url=server.url).observe_query("up", at=AT) == ()
 
 
 @pytest.mark.parametrize("url", ["", "ftp://x", "https://user:canary@x", "https://x?a=1", "http://metrics.example"])
 def test_addresses_that_are_refused(url: str) -> None:
     with pytest.raises(Permanent) as refusal:
-        PrometheusIndicators(url=url, token="env:METRICS", secrets=FakeSecrets())
+        open_indicators(url=url, credential="env:METRICS", secrets=FakeSecrets())
 
     assert "canary" not in refusal.value.reason
