@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from changecontrol.adapters.kubernetes import open_cluster
 from changecontrol.adapters.kubernetes.cluster import Cluster
 from changecontrol.adapters.kubernetes.kubeconfig import parse_kubeconfig
 from changecontrol.adapters.kubernetes.transport import APPLY_PATCH, Transport
-from changecontrol.errors import Transient
+from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import INVENTORY_LABEL, SUPPORTED_KINDS, NotAllowed, ObjectRef, Rejected, Right, rights_for
+from deployments.adapters.prometheus import open_indicators
 from deployments.practice.server import PracticeServer
 
 RBAC = Path(__file__).resolve().parents[3] / "deploy" / "rbac.yaml"
@@ -192,3 +194,13 @@ def test_namespace_being_deleted_is_rejected(server: PracticeServer, admin: Tran
 
     with pytest.raises(Rejected, match="its namespace is being deleted"):
         owner.ensure_applied(late)
+
+
+def test_practice_metrics_are_read_over_the_same_port(server: PracticeServer) -> None:
+    secrets = FakeSecrets({"env:CA": server.credentials.authority, "env:TOKEN": server.admin_token})
+    indicators = open_indicators(url=server.prometheus_url, credential="env:TOKEN", authority="env:CA", secrets=secrets)
+    now = datetime.now(UTC)
+
+    assert indicators.observe_query("nosuch_metric", at=now) == ()
+    with pytest.raises(Permanent, match="cannot evaluate this query"):
+        indicators.observe_query("sum(", at=now)

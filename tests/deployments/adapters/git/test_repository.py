@@ -14,6 +14,7 @@ from deployments.adapters.fakes.git import START, BareRepository
 from deployments.adapters.git import open_repository, repository, trees
 from deployments.adapters.git.repository import MirroredRepository
 from deployments.ports import RefMoved
+from tests.changecontrol.adapters.https_server import Reply, serve
 from tests.deployments.adapters.git_server import TOKEN, GitServer, serve_git
 
 REF = "refs/environments/acme/production"
@@ -101,6 +102,16 @@ def test_server_that_is_down_is_transient(tmp_path: Path) -> None:
 
     with pytest.raises(Transient, match=r"127\.0\.0\.1 could not be reached"):
         source.ensure_fetched()
+
+
+def test_untrusted_certificate_is_permanent(tmp_path: Path) -> None:
+    with serve(lambda request: Reply(200, ""), folder=tmp_path) as server:
+        source = open_repository(url=f"{server.url}/estate.git", mirror=tmp_path / "mirror")
+
+        with pytest.raises(Permanent, match="certificate or host key that is not trusted"):
+            source.ensure_fetched()
+
+    assert server.requests == []
 
 
 def test_redirect_does_not_carry_the_token_to_another_host(
