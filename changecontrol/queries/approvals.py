@@ -159,6 +159,28 @@ def docket_of(change: ChangeRequest, *, round_: ApprovalRound, at: datetime) -> 
     return build_docket(change, round_=round_, requirements=requirements, votes=votes, book=book)
 
 
+def dockets_of(change: ChangeRequest, *, at: datetime) -> tuple[Docket, ...]:
+    """Return every round of one change, oldest first, however many in the same number of statements."""
+    rounds = list(change.rounds.select_related("policy", "revision").prefetch_related("requirements"))
+    if not rounds:
+        return ()
+    ids = [one.pk for one in change.environments.all()]
+    book = access.holder_book(tenant_ids=[change.tenant_id], environment_ids=ids, at=at)
+    votes = list(
+        Vote.objects.filter(requirement__round__change=change).select_related("voter", "acting_for").order_by("pk")
+    )
+    return tuple(
+        build_docket(
+            change,
+            round_=one,
+            requirements=list(one.requirements.all()),
+            votes=[vote for vote in votes if vote.requirement_id in {row.pk for row in one.requirements.all()}],
+            book=book,
+        )
+        for one in rounds
+    )
+
+
 def build_docket(
     change: ChangeRequest,
     *,
