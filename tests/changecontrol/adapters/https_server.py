@@ -88,7 +88,9 @@ class HttpsServer:
         self.answer = answer
         self.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
 
-    def kubeconfig(self, *, token: str = TOKEN, **of_cluster: Any) -> str:
+    def kubeconfig(
+        self, *, token: str = TOKEN, user: Mapping[str, str] | None = None, cluster: Mapping[str, str] | None = None
+    ) -> str:
         ca = base64.b64encode(make_certificate()[0].encode()).decode()
         document = {
             "apiVersion": "v1",
@@ -96,15 +98,17 @@ class HttpsServer:
             "current-context": "here",
             "contexts": [{"name": "here", "context": {"cluster": "one", "user": "executor"}}],
             "clusters": [
-                {"name": "one", "cluster": {"server": self.url, "certificate-authority-data": ca, **of_cluster}}
+                {"name": "one", "cluster": {"server": self.url, "certificate-authority-data": ca, **(cluster or {})}}
             ],
-            "users": [{"name": "executor", "user": {"token": token}}],
+            "users": [{"name": "executor", "user": dict(user or {"token": token})}],
         }
         return yaml.safe_dump(document)
 
 
 @contextmanager
-def serve(answer: Answerer, *, folder: Path, scheme: str = "https") -> Iterator[HttpsServer]:
+def serve(
+    answer: Answerer, *, folder: Path, scheme: str = "https", asks_client_certificate: bool = False
+) -> Iterator[HttpsServer]:
     """Serve until the block ends; `folder` holds the certificate for OpenSSL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
@@ -114,6 +118,9 @@ def serve(answer: Answerer, *, folder: Path, scheme: str = "https") -> Iterator[
         pem.write_text(certificate + key)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
+        if asks_client_certificate:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     handle = HttpsServer(server, answer, scheme=scheme)
     server.handle = handle  # type: ignore[attr-defined]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import base64
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from changecontrol.adapters.fakes.objects import FakeSecrets
+from changecontrol.adapters.kubernetes import cluster as cluster_module
+from changecontrol.adapters.kubernetes import open_cluster
 from changecontrol.adapters.kubernetes.cluster import Cluster
 from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import (
@@ -18,7 +23,7 @@ from changecontrol.ports import (
     rights_for,
 )
 from tests.changecontrol.adapters.api_server import ApiServer, recorded, status_answer
-from tests.changecontrol.adapters.https_server import TOKEN, HttpsServer, Reply, Request
+from tests.changecontrol.adapters.https_server import TOKEN, HttpsServer, Reply, Request, make_certificate, serve
 
 MANIFEST: dict[str, Any] = {
     "apiVersion": "v1",
@@ -143,9 +148,7 @@ def test_timeout_is_transient(cluster: Cluster, api: ApiServer) -> None:  # RUN-
 
 
 def test_unreachable_cluster_is_transient(server: HttpsServer) -> None:  # RUN-8
-    from changecontrol.adapters.kubernetes import open_cluster
-
-    text = server.kubeconfig(server="https://127.0.0.1:1")
+    text = server.kubeconfig(cluster={"server": "https://127.0.0.1:1"})
     unreachable = open_cluster(credential="env:X", secrets=FakeSecrets({"env:X": text}), connect_seconds=1)
 
     with pytest.raises(Transient, match="cannot be reached"):
@@ -210,16 +213,14 @@ def test_credential_that_names_another_server_is_not_followed(
     cluster: Cluster, api: ApiServer, server: HttpsServer, secrets: FakeSecrets
 ) -> None:
     api.fault = lambda request: status_answer(401, reason="Unauthorized", message="Unauthorized")
-    secrets.values["env:KUBECONFIG_ONE"] = server.kubeconfig(server="https://127.0.0.1:2")
+    secrets.values["env:KUBECONFIG_ONE"] = server.kubeconfig(cluster={"server": "https://127.0.0.1:2"})
 
     with pytest.raises(Permanent, match="another server"):
         cluster.ensure_applied(MANIFEST)
 
 
 def test_untrusted_certificate_is_permanent(server: HttpsServer) -> None:
-    from changecontrol.adapters.kubernetes import open_cluster
-
-    text = server.kubeconfig(**{"certificate-authority-data": ""})
+    text = server.kubeconfig(cluster={"certificate-authority-data": ""})
     strangers = open_cluster(credential="env:X", secrets=FakeSecrets({"env:X": text}))
 
     with pytest.raises(Permanent, match="not one this credential trusts"):
@@ -227,13 +228,49 @@ def test_untrusted_certificate_is_permanent(server: HttpsServer) -> None:
 
 
 def test_certificate_for_another_name_is_permanent(server: HttpsServer) -> None:
-    from changecontrol.adapters.kubernetes import open_cluster
-
-    text = server.kubeconfig(**{"tls-server-name": "other.example"})
+    text = server.kubeconfig(cluster={"tls-server-name": "other.example"})
     strangers = open_cluster(credential="env:X", secrets=FakeSecrets({"env:X": text}))
 
     with pytest.raises(Permanent, match="not one this credential trusts"):
         strangers.observe_version()
+
+
+def test_name_in_the_certificate_can_be_another(server: HttpsServer) -> None:
+    text = server.kubeconfig(cluster={"tls-server-name": "localhost"})
+
+    assert open_cluster(credential="env:X", secrets=FakeSecrets({"env:X": text})).observe_version() == "v1.36.2"
+
+
+def test_client_certificate_signs_in_and_leaves_no_file(
+    api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    certificate, key = (base64.b64encode(pem.encode()).decode() for pem in make_certificate())
+    with serve(api, folder=tmp_path, asks_client_certificate=True) as server:
+        text = server.kubeconfig(user={"client-certificate-data": certificate, "client-key-data": key})
+        version = open_cluster(credential="env:X", secrets=FakeSecrets({"env:X": text})).observe_version()
+        with pytest.raises(Transient, match=r"broke off|was cut"):
+            open_cluster(credential="env:X", secrets=FakeSecrets({"env:X": server.kubeconfig()})).observe_version()
+
+    assert version == "v1.36.2"
+    assert list(scratch.iterdir()) == []
+
+
+def test_kind_installed_meanwhile_is_found(cluster: Cluster, api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[dict[str, Any]] = []
+    api.fault = lambda request: Reply(200, {"resources": served}) if request.path == "/apis/example.com/v1" else None
+    widget = {**MANIFEST, "apiVersion": "example.com/v1", "kind": "Widget"}
+    with pytest.raises(Rejected):
+        cluster.ensure_applied(widget)
+    served.append({"kind": "Widget", "name": "widgets", "namespaced": True})
+
+    with pytest.raises(Rejected):
+        cluster.ensure_applied(widget)
+    monkeypatch.setattr(cluster_module, "DISCOVERY_REFRESH_SECONDS", 0)
+
+    assert cluster.ensure_applied(widget).ref.kind == "Widget"
 
 
 def test_redirect_is_not_followed(cluster: Cluster, api: ApiServer, server: HttpsServer) -> None:
