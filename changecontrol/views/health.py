@@ -130,7 +130,8 @@ class _Figures:
     """Collects every figure anew for each question."""
 
     def collect(self) -> Iterable[Metric]:
-        at = clock.now() + engine.database_offset()
+        clock.set_offset(engine.database_offset())
+        at = clock.now()
         yield from _figures_of_workflows(at)
         yield from _figures_of_outbox(at)
         try:

@@ -43,7 +43,7 @@ class Command(BaseCommand):
                 stop.wait(every)
 
     def _look(self, stop: threading.Event) -> int:
-        """Give every workflow one turn; return how many ticks were made. A database that is away is asked again later."""
+        """Give every workflow one turn; return how many ticks were made. A lost database is asked again later."""
         try:
             clock.set_offset(engine.database_offset())
         except engine.DATABASE_LOST as problem:

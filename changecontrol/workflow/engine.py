@@ -1,0 +1,309 @@
+"""Leased ticks: hand each due row to one worker, let it do one step, settle only while the lease is its own.
+
+A tick *claims* a row (one statement, new token), *advances* it (input and output, no transaction) and *settles*
+(short transaction that refuses a lost lease). A crash anywhere leaves the row to the next worker once its lease ends,
+and since a workflow observes before it performs, nothing is repeated and nothing is lost. The engine writes the lease
+columns alone; what a step means is written by the workflow's own actions.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+from celery.exceptions import SoftTimeLimitExceeded
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import Q
+
+from changecontrol import clock
+from changecontrol.errors import DomainError, Permanent, Transient
+from changecontrol.models.leased import Leased
+
+LEASE_SECONDS = 60
+"""How long a worker may hold a row. Celery's hard limit (30 s) ends a worker well before; settings may shorten it."""
+BACK_OFF_SECONDS = (2, 4, 8, 15, 30, 60)
+AFTER_LIMIT_SECONDS = 3600.0
+"""The longest wait a far side may ask for; beyond it we look again regardless."""
+ATTEMPTS_LIMIT = 12
+"""Consecutive failed ticks after which a person is asked to look."""
+
+DATABASE_LOST = (OperationalError, InterfaceError)
+
+log = structlog.get_logger(__name__)
+Row = TypeVar("Row", bound=Leased)
+
+
+class LeaseLost(Exception):
+    """Another worker has the row now; whatever this one learnt is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement(Generic[Row]):
+    """What one step comes to. `write` runs in the settling transaction, on the freshly locked row.
+
+    `due_in` is when to look again; None ends the work. `failed` keeps counting attempts instead of starting afresh.
+    """
+
+    write: Callable[[Row], None] | None
+    due_in: timedelta | None
+    failed: bool = False
+
+
+class Workflow(Protocol[Row]):
+    """What the engine asks of a workflow. `find` creates work that is due to begin; the rest concerns one row."""
+
+    name: str
+    model: type[Row]
+
+    def due(self) -> Q:
+        """Narrow the model to the rows this workflow looks after."""
+
+    def find(self, at: datetime) -> None:
+        """Look for approved work nobody has begun, and create its rows. Must be safe to run many times at once."""
+
+    def advance(self, row: Row, at: datetime) -> Settlement[Row]:
+        """Observe, decide, perform one idempotent effect. No transaction is open. May raise `Transient` or `Permanent`.
+
+        Call `confirm_lease(row)` between a slow observation and the effect.
+        """
+
+    def lock(self, pk: int) -> Row:
+        """Lock and return the row inside the settling transaction, roots first."""
+
+    def refused(self, row: Row, reason: str, at: datetime) -> Settlement[Row]:
+        """Settle a `Permanent` refusal of the far side."""
+
+    def exhausted(self, row: Row, reason: str, at: datetime) -> Settlement[Row]:
+        """Settle a row whose attempts or deadline are used up: it needs a person. Success is never guessed.
+
+        Attempts start afresh. Clear a `deadline_at` that has passed, or the next failure ends here again.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Claim(Generic[Row]):
+    """A row and the token that fences it. `is_takeover` tells that its last worker ended without settling."""
+
+    row: Row
+    token: uuid.UUID
+    is_takeover: bool = False
+
+
+def lease_for() -> timedelta:
+    return timedelta(seconds=getattr(settings, "WORKFLOW_LEASE_SECONDS", LEASE_SECONDS))
+
+
+def free(at: datetime) -> Q:
+    """Return the condition under which nobody holds a row."""
+    return Q(lease_until__isnull=True) | Q(lease_until__lte=at)
+
+
+def claim(workflow: Workflow[Row], *, at: datetime) -> Claim[Row] | None:
+    """Take the row that is due longest and that nobody holds, or return None. One statement.
+
+    A row whose last worker never settled counts an attempt: work that kills its workers comes before a person too.
+    """
+    token = uuid.uuid4()
+    model = workflow.model
+    due = (
+        model._default_manager.filter(workflow.due(), free(at), next_due_at__lte=at)
+        .order_by("next_due_at", "pk")
+        .values_list("pk", "lease_token")[:1]
+    )
+    sql, params = due.query.sql_with_params()
+    table, key = f'"{model._meta.db_table}"', f'"{model._meta.pk.column}"'
+    columns = ", ".join(f'{table}."{field.column}"' for field in model._meta.concrete_fields)
+    # Written out, since Django locks only inside a transaction, which would cost two more round trips. Only the row itself
+    # is locked, and not its key: whoever holds its root, or adds a log line to it, does not hide it.
+    sql = f"{sql} FOR NO KEY UPDATE OF {table} SKIP LOCKED"
+    rows = model._default_manager.raw(
+        f"WITH due (key, previous) AS ({sql}) UPDATE {table} SET lease_token = %s, lease_until = %s, "  # noqa: S608
+        "attempts = attempts + (CASE WHEN due.previous IS NULL THEN 0 ELSE 1 END) "
+        f"FROM due WHERE {table}.{key} = due.key RETURNING {columns}, due.previous IS NOT NULL AS is_takeover",
+        [*params, token, at + lease_for()],
+    )
+    for row in rows:
+        return Claim(row=row, token=token, is_takeover=row.is_takeover)  # type: ignore[attr-defined]
+    return None
+
+
+def confirm_lease(row: Leased) -> None:
+    """Raise `LeaseLost` unless the claimed row is still this worker's: a late one stops before its effect."""
+    still_ours = Q(pk=row.pk, lease_token=row.lease_token, lease_until__gt=clock.now())
+    if not type(row)._default_manager.filter(still_ours).exists():
+        raise LeaseLost(f"{row._meta.label} {row.pk}")
+
+
+def settle(workflow: Workflow[Row], claimed: Claim[Row], settlement: Settlement[Row], *, at: datetime) -> None:
+    """Write what the step came to and give the row back. Raises `LeaseLost` where the lease is no longer ours."""
+    with transaction.atomic():
+        row = workflow.lock(claimed.row.pk)
+        if row.lease_token != claimed.token:
+            raise LeaseLost(f"{workflow.name} {row.pk}")
+        # A person may have asked for something while the step ran: then the row is due at once, whatever it thought.
+        asked_meanwhile = row.next_due_at != claimed.row.next_due_at
+        if settlement.write is not None:
+            settlement.write(row)
+        row.lease_token = None
+        row.lease_until = None
+        row.attempts = row.attempts + 1 if settlement.failed else 0
+        if asked_meanwhile:
+            row.next_due_at = at
+        else:
+            row.next_due_at = None if settlement.due_in is None else at + settlement.due_in
+        row.save(update_fields=["lease_token", "lease_until", "attempts", "next_due_at"])
+
+
+def back_off(attempts: int, *, after: float | None = None) -> timedelta:
+    """Return how long to wait after so many failures: jittered, growing, and never less than the far side asks."""
+    base = BACK_OFF_SECONDS[min(attempts, len(BACK_OFF_SECONDS) - 1)]
+    # Never before the time it named, and not all at that very moment either.
+    asked = min(after or 0.0, AFTER_LIMIT_SECONDS) * random.uniform(1.0, 1.1)  # noqa: S311
+    return timedelta(seconds=max(asked, base * random.uniform(0.75, 1.25)))  # noqa: S311
+
+
+def step(workflow: Workflow[Row], row: Row, *, at: datetime) -> Settlement[Row]:
+    """Advance one row and turn whatever goes wrong into a settlement."""
+    try:
+        if row.attempts >= ATTEMPTS_LIMIT:
+            return workflow.exhausted(row, "Its workers ended in the middle of this step, again and again.", at)
+        return workflow.advance(row, at)
+    except Permanent as refusal:
+        return workflow.refused(row, refusal.reason, at)
+    except LeaseLost:
+        raise
+    except Exception as trouble:  # noqa: BLE001  decided by `_failure`: none may spin, vanish or end the worker
+        return _failure(workflow, row, trouble, at=at)
+
+
+def _failure(workflow: Workflow[Row], row: Row, trouble: Exception, *, at: datetime) -> Settlement[Row]:
+    """Settle a step that did not succeed: again later, or before a person once attempts or deadline are used up."""
+    reason = _sentence(trouble)
+    if row.attempts + 1 >= ATTEMPTS_LIMIT or (row.deadline_at is not None and at >= row.deadline_at):
+        return workflow.exhausted(row, reason, at)
+    after = trouble.after if isinstance(trouble, Transient) else None
+    return Settlement(write=None, due_in=back_off(row.attempts, after=after), failed=True)
+
+
+def _sentence(trouble: Exception) -> str:
+    match trouble:
+        case Transient() | Permanent():
+            return trouble.reason
+        case DomainError():
+            return trouble.sentence
+        case SoftTimeLimitExceeded():
+            return "This step took longer than a step may; it was stopped and is tried again."
+        case OperationalError() | InterfaceError():
+            return f"The database did not answer ({type(trouble).__name__})."
+    # A fault of ours: it is logged whole here, and a person is asked in the end.
+    log.error("tick.fault", exc_info=trouble)
+    return f"An unexpected {type(trouble).__name__} stopped this step; the log holds the details."
+
+
+def tick(workflow: Workflow[Row]) -> bool:
+    """Claim one due row, advance it and settle. Return whether there was one."""
+    at = clock.now()
+    claimed = claim(workflow, at=at)
+    if claimed is None:
+        return False
+    with structlog.contextvars.bound_contextvars(workflow=workflow.name, row=claimed.row.pk):
+        if claimed.is_takeover:
+            log.warning("tick.takeover", attempts=claimed.row.attempts)
+        try:
+            settlement = _step_and_settle(workflow, claimed, at=at)
+        except LeaseLost:
+            log.warning("tick.lease_lost")
+        except Exception as trouble:
+            # The row is left to its lease: the next worker takes it over, and counts that.
+            log.error("tick.unsettled", exc_info=None if isinstance(trouble, DATABASE_LOST) else trouble)
+            mend_connection()
+        else:
+            due = settlement.due_in.total_seconds() if settlement.due_in is not None else None
+            seconds = round((clock.now() - at).total_seconds(), 3)
+            log.info("tick", outcome="failed" if settlement.failed else "ok", due_in=due, seconds=seconds)
+    return True
+
+
+def _step_and_settle(workflow: Workflow[Row], claimed: Claim[Row], *, at: datetime) -> Settlement[Row]:
+    settlement = step(workflow, claimed.row, at=at)
+    try:
+        settle(workflow, claimed, settlement, at=clock.now())
+    except LeaseLost:
+        raise
+    except Exception as trouble:  # noqa: BLE001  what was to be written was refused: the step failed, and is tried again
+        mend_connection()
+        settlement = _failure(workflow, claimed.row, trouble, at=at)
+        settle(workflow, claimed, settlement, at=clock.now())
+    return settlement
+
+
+def release(row: Leased, *, at: datetime) -> None:
+    """Make a row due at once, for instance because a person asked for something. Call it on a locked row."""
+    row.next_due_at = at
+    row.save(update_fields=["next_due_at"])
+
+
+def drain(workflow: Workflow[Any], *, budget_seconds: float) -> int:
+    """Tick a workflow until nothing is due or the budget is spent. Return how many ticks were made."""
+    ends_at = clock.now() + timedelta(seconds=budget_seconds)
+    count = 0
+    while clock.now() < ends_at and tick(workflow):
+        count += 1
+    return count
+
+
+def look_for_work(workflow: Workflow[Any]) -> None:
+    """Let a workflow find new work. Its failure is logged: it starves neither what is under way nor other workflows."""
+    with _contained("find", workflow):
+        workflow.find(clock.now())
+
+
+def work_off(workflow: Workflow[Any], *, budget_seconds: float) -> int:
+    """Find new work, then drain. Whatever goes wrong is logged and ends neither the worker nor the other workflows."""
+    look_for_work(workflow)
+    with _contained("drain", workflow):
+        return drain(workflow, budget_seconds=budget_seconds)
+    return 0
+
+
+def due_count(workflow: Workflow[Any], *, at: datetime, limit: int) -> int:
+    """Return how many rows are due and free, at most `limit`."""
+    rows = workflow.model._default_manager.filter(workflow.due(), free(at), next_due_at__lte=at)
+    return len(rows.order_by().values("pk")[:limit])
+
+
+def database_offset() -> timedelta:
+    """Return how far the database's clock is ahead of this host's; its answer counts as from the middle of asking."""
+    with connection.cursor() as cursor:
+        asked_at = datetime.now(UTC)
+        cursor.execute("SELECT clock_timestamp()")
+        there: datetime = cursor.fetchone()[0]
+        answered_at = datetime.now(UTC)
+    return there - asked_at - (answered_at - asked_at) / 2
+
+
+def mend_connection() -> None:
+    """Drop the connection where the database has cut it, so that the next statement opens a new one."""
+    if not connection.in_atomic_block:
+        with suppress(DatabaseError):
+            connection.close_if_unusable_or_obsolete()
+
+
+@contextmanager
+def _contained(doing: str, workflow: Workflow[Any]) -> Iterator[None]:
+    try:
+        yield
+    except DATABASE_LOST as trouble:
+        log.error("database.lost", doing=doing, workflow=workflow.name, problem=type(trouble).__name__)
+        mend_connection()
+    except Exception:
+        log.exception("workflow.fault", doing=doing, workflow=workflow.name)
+        mend_connection()
