@@ -6,6 +6,7 @@ Objects are created once and never overwritten; which of two writers wins is dec
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,9 @@ def _check_key(key: str) -> None:
 
 
 def _failure(error: Exception, *, doing: str) -> Transient | Permanent:
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
+    # A listing reports a refusal as a generic error, with the status in its words alone.
+    is_refused = re.search(r"status code: 40[13]\b", str(error)) is not None
+    if is_refused or isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
         return Permanent(f"The object store does not let this credential {doing}.")
     if isinstance(error, InvalidPathError | ValueError):
         return Permanent(f"The object store cannot {doing}: the key is not one it accepts.")

@@ -35,6 +35,7 @@ class Request:
     params: Mapping[str, str]
     headers: Mapping[str, str]
     body: Any
+    raw: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             body = raw.decode("utf-8", "replace")
         handle: HttpsServer = self.server.handle  # type: ignore[attr-defined]
-        request = Request(self.command, parts.path, dict(parse_qsl(parts.query)), dict(self.headers), body)
+        request = Request(self.command, parts.path, dict(parse_qsl(parts.query)), dict(self.headers), body, raw)
         handle.requests.append(request)
         reply = handle.answer(request)
         if reply.wait:
@@ -162,10 +163,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        is_text = isinstance(reply.body, str)
-        content = reply.body.encode() if is_text else json.dumps(reply.body).encode()
+        content_type, content = _bytes_of(reply.body)
         self.send_response(reply.status)
-        self.send_header("Content-Type", "text/plain" if is_text else "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
         for name, value in reply.headers.items():
             self.send_header(name, value)
@@ -176,3 +176,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: Any) -> None:
         """Say nothing."""
+
+
+def _bytes_of(body: Any) -> tuple[str, bytes]:
+    if isinstance(body, bytes):
+        return "application/octet-stream", body
+    if isinstance(body, str):
+        return "text/plain", body.encode()
+    return "application/json", json.dumps(body).encode()

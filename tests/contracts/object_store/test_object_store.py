@@ -12,24 +12,36 @@ from pathlib import Path
 
 import pytest
 
-from changecontrol.adapters.fakes.objects import FakeObjectStore
+from changecontrol.adapters.fakes.objects import FakeObjectStore, FakeSecrets
 from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore, StoredObject
+from tests.changecontrol.adapters.https_server import HttpsServer, serve
+from tests.contracts.object_store.s3 import ACCESS_KEY, SmallS3
 
 
-@pytest.fixture(params=["fake", "folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
+def open_s3(server: HttpsServer, *, access_key: str = ACCESS_KEY, bucket: str = "evidence") -> ObjectStore:
+    secrets = FakeSecrets({"env:KEY": access_key, "env:SECRET": "secret-key"})
+    url = f"s3://{bucket}/packs?endpoint={server.url}"
+    return open_store(url, access_key="env:KEY", secret_key="env:SECRET", secrets=secrets)
+
+
+@pytest.fixture
+def small_s3(tmp_path: Path) -> Iterator[HttpsServer]:
+    with serve(SmallS3(), folder=tmp_path, scheme="http") as server:
+        yield server
+
+
+@pytest.fixture(params=["fake", "folder", "s3", *(["named"] if os.environ.get("TEST_S3_URL") else [])])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     if request.param == "fake":
-        yield FakeObjectStore()
-    elif request.param == "folder":
-        yield open_store(f"file://{tmp_path}/objects")
-    else:
-        url = os.environ.get("TEST_S3_URL")
-        if not url:
-            pytest.skip("TEST_S3_URL names no S3 server (s3://bucket?endpoint=http://127.0.0.1:8333).")
-        address, _, options = url.partition("?")
-        yield open_store(f"{address}/{uuid.uuid4().hex}?{options}")
+        return FakeObjectStore()
+    if request.param == "folder":
+        return open_store(f"file://{tmp_path}/objects")
+    if request.param == "s3":
+        return open_s3(request.getfixturevalue("small_s3"))
+    address, _, options = os.environ["TEST_S3_URL"].partition("?")
+    return open_store(f"{address}/{uuid.uuid4().hex}?{options}")
 
 
 def test_object_is_stored_once_and_read_back(store: ObjectStore) -> None:
@@ -97,3 +109,21 @@ def test_keys_that_lead_out_are_refused(tmp_path: Path) -> None:
 
     assert [path.name for path in tmp_path.iterdir()] == ["objects"]
     shutil.rmtree(tmp_path / "objects")
+
+
+def test_wrong_access_key_is_permanent(small_s3: HttpsServer) -> None:
+    store = open_s3(small_s3, access_key="stranger")
+
+    with pytest.raises(Permanent, match="does not let this credential store a"):
+        store.ensure_object("a", b"1")
+    with pytest.raises(Permanent, match="does not let this credential answer"):
+        store.observe_reachable()
+
+
+def test_bucket_that_does_not_exist_is_not_reachable(small_s3: HttpsServer) -> None:
+    store = open_s3(small_s3, bucket="absent")
+
+    with pytest.raises(Permanent, match="its bucket does not exist"):
+        store.observe_reachable()
+    with pytest.raises(Permanent, match="its bucket does not exist"):
+        store.ensure_object("a", b"1")
