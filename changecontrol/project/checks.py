@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections
 
 
 @register()
@@ -24,18 +26,38 @@ def check_safety(app_configs: Any = None, **_: Any) -> Sequence[CheckMessage]:
         found.append(Error("BASE_URL is plain HTTP.", hint="Serve pages over https.", id="changecontrol.E004"))
     if not settings.DATABASE_ROLES_ARE_SEPARATE:
         found.append(
-            Warning(
-                "DATABASE_URL and MIGRATION_DATABASE_URL name one role, or the latter is missing.",
+            checks.Warning(
+                "DATABASE_URL and MIGRATION_DATABASE_URL name one role.",
                 hint="Give the application a role of its own, which can neither alter nor delete audit events.",
                 id="changecontrol.W001",
             )
         )
     if not settings.EVIDENCE_SIGNING_KEY:
         found.append(
-            Warning(
+            checks.Warning(
                 "EVIDENCE_SIGNING_KEY is not set: evidence packs cannot be signed and are refused.",
                 hint="Point it at an Ed25519 private key, such as file:/run/secrets/evidence.pem.",
                 id="changecontrol.W002",
             )
         )
+    return found
+
+
+@register(Tags.database)
+def check_rights(app_configs: Any = None, databases: Sequence[str] | None = None, **_: Any) -> Sequence[CheckMessage]:
+    """Ask the database whether the application could rewrite the trail: `manage.py check --database default`."""
+    found: list[CheckMessage] = []
+    for alias in databases or []:
+        if "changecontrol_auditevent" not in connections[alias].introspection.table_names():
+            continue
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT has_table_privilege('changecontrol_auditevent', 'UPDATE, DELETE, TRUNCATE')")
+            if cursor.fetchone()[0]:
+                found.append(
+                    Error(
+                        "The role of DATABASE_URL may rewrite the audit trail.",
+                        hint="Give the application a role of its own and migrate as another (MIGRATION_DATABASE_URL).",
+                        id="changecontrol.E005",
+                    )
+                )
     return found

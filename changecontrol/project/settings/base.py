@@ -90,9 +90,10 @@ DATABASES = {
     }
 }
 DATABASES["default"]["OPTIONS"].setdefault("application_name", "changecontrol")
-DATABASE_ROLES_ARE_SEPARATE = bool(_owner_url) and (
-    env.database(_owner_url)["USER"] != env.database(_application_url)["USER"]
+DATABASE_ROLES_ARE_SEPARATE = (
+    not _owner_url or env.database(_owner_url)["USER"] != env.database(_application_url)["USER"]
 )
+"""False only where both are known and one. Web and workers are best not given the owner's address at all."""
 APPLICATION_ROLE = env.database(_application_url)["USER"]
 """The role that migrations grant the application's rights to."""
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -1,0 +1,64 @@
+"""System checks: what is unsafe with shops behind it does not start quietly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import override_settings
+
+from changecontrol.project.checks import check_rights, check_safety
+from tests.plugin import ROOT, TestDatabase
+
+
+def found(**settings: Any) -> list[str]:
+    safe = {"EVIDENCE_SIGNING_KEY": "file:/run/secrets/evidence.pem", "DATABASE_ROLES_ARE_SEPARATE": True}
+    with override_settings(**(safe | settings)):
+        return [str(message.id) for message in check_safety()]
+
+
+def test_safe_settings_pass() -> None:
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    "settings, problem",
+    [
+        ({"SECRET_KEY": "short"}, "changecontrol.E001"),
+        ({"SECRET_KEY": "django-insecure-" + "x" * 50}, "changecontrol.E001"),
+        ({"DEBUG": True}, "changecontrol.E002"),
+        ({"ALLOWED_HOSTS": ["*"]}, "changecontrol.E003"),
+        ({"BASE_URL": "http://changes.retail.example", "IS_HTTPS": False}, "changecontrol.E004"),
+        ({"DATABASE_ROLES_ARE_SEPARATE": False}, "changecontrol.W001"),
+        ({"EVIDENCE_SIGNING_KEY": ""}, "changecontrol.W002"),
+    ],
+)
+def test_each_unsafe_setting_is_named(settings: dict[str, Any], problem: str) -> None:
+    assert found(**settings) == [problem]
+
+
+def test_the_application_s_role_cannot_rewrite_the_trail(db: None) -> None:  # AUD-1
+    assert check_rights(databases=["default"]) == []
+
+
+def test_a_role_that_can_is_an_error(fresh_db: TestDatabase) -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check", "--database", "default"],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": fresh_db.owner_url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "changecontrol.E005" in done.stderr
+
+
+def test_manage_check_runs_them() -> None:
+    with override_settings(EVIDENCE_SIGNING_KEY="file:/run/secrets/evidence.pem"):
+        call_command("check", fail_level="WARNING")
