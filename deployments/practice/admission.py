@@ -20,6 +20,8 @@ def admit(kind: Kind, body: Body) -> None:
         _admit_pod(body)
     elif kind.kind == "Job" and kind.group == "batch":
         _admit_job(body)
+    elif kind.kind == "Namespace" and not kind.group:
+        body["spec"] = {**(body.get("spec") or {}), "finalizers": ["kubernetes"]}
     elif kind.kind == "Service" and not kind.group:
         spec = body["spec"]
         if spec.get("type") != "ExternalName":

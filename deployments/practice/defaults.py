@@ -251,7 +251,6 @@ def _definition(body: Body) -> None:
 
 
 def _namespace(body: Body) -> None:
-    _put(body.setdefault("spec", {}), finalizers=["kubernetes"])
     _put(body.setdefault("status", {}), phase="Active")
     labels = body["metadata"].setdefault("labels", {})
     labels["kubernetes.io/metadata.name"] = body["metadata"].get("name", "")

@@ -107,6 +107,7 @@ class Estate:
 
     def _respond(self, request: Request) -> Response:
         self.requests[request.method] += 1
+        self.manager.note_request()
         try:
             return self._route(request)
         except ApiError as error:

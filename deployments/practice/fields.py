@@ -7,14 +7,16 @@ structured merge: https://kubernetes.io/docs/reference/using-api/server-side-app
 from __future__ import annotations
 
 import json
+import marshal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from deployments.practice.schema import ANY, LIST_KEY_DEFAULTS, Node, child_of
 
 Path = tuple[str, ...]
-Paths = set[Path]
+Paths = set[Path] | frozenset[Path]
 
 _STRIPPED: frozenset[Path] = frozenset(
     [("f:apiVersion",), ("f:kind",), ("f:metadata",)]
@@ -33,24 +35,28 @@ _STRIPPED: frozenset[Path] = frozenset(
 class Difference:
     """How a new object differs from an old one."""
 
-    added: Paths = field(default_factory=set)
-    modified: Paths = field(default_factory=set)
-    removed: Paths = field(default_factory=set)
+    added: set[Path] = field(default_factory=set)
+    modified: set[Path] = field(default_factory=set)
+    removed: set[Path] = field(default_factory=set)
 
 
-def without_identity(paths: Paths) -> Paths:
+def without_identity(paths: Paths) -> set[Path]:
     """Leave out what nobody owns: names, times, versions, managed fields."""
     return {path for path in paths if path not in _STRIPPED and path[:2] != ("f:metadata", "f:managedFields")}
 
 
 def item_element(node: Node, item: Any) -> str:
     """Name a list item as FieldsV1 does: by its keys, or by its value in a set."""
-    if node.keys:
-        entry = item if isinstance(item, dict) else {}
-        named = {key: entry.get(key, LIST_KEY_DEFAULTS.get(key)) for key in node.keys}
-        kept = {key: value for key, value in named.items() if value is not None}
-        return "k:" + json.dumps(kept, sort_keys=True, separators=(",", ":"))
-    return "v:" + json.dumps(item, sort_keys=True, separators=(",", ":"))
+    if not node.keys:
+        return "v:" + json.dumps(item, sort_keys=True, separators=(",", ":"))
+    entry = item if isinstance(item, dict) else {}
+    return _key_element(node.keys, tuple(entry.get(key, LIST_KEY_DEFAULTS.get(key)) for key in node.keys))
+
+
+@lru_cache(8192)
+def _key_element(keys: tuple[str, ...], values: tuple[Any, ...]) -> str:
+    kept = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+    return "k:" + json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
 
 def is_leaf(node: Node, value: Any) -> bool:
@@ -66,12 +72,12 @@ def is_leaf(node: Node, value: Any) -> bool:
 
 def named_paths(node: Node, value: Any) -> Paths:
     """Return the paths that an applied configuration names."""
-    out: Paths = set()
+    out: set[Path] = set()
     _name(node, value, (), out)
     return out
 
 
-def _name(node: Node, value: Any, path: Path, out: Paths) -> None:
+def _name(node: Node, value: Any, path: Path, out: set[Path]) -> None:
     if is_leaf(node, value):
         out.add(path)
     elif isinstance(value, dict):
@@ -121,7 +127,7 @@ def _compare(node: Node, old: Any, new: Any, path: Path, out: Difference) -> Non
             _compare(child, before[key], after[key], below, out)
 
 
-def _every(node: Node, value: Any, path: Path, out: Paths) -> None:
+def _every(node: Node, value: Any, path: Path, out: set[Path]) -> None:
     out.add(path)
     if is_leaf(node, value):
         return
@@ -176,7 +182,7 @@ def without(node: Node, value: Any, path: Path) -> Any:
 
 def prefixes(sets: Iterable[Paths]) -> Paths:
     """Return every path and every part of a path on the way to it."""
-    out: Paths = set()
+    out: set[Path] = set()
     for paths in sets:
         for path in paths:
             for length in range(len(path), 0, -1):
@@ -188,7 +194,12 @@ def prefixes(sets: Iterable[Paths]) -> Paths:
 
 
 def encoded(paths: Paths) -> dict[str, Any]:
-    """Write the paths as FieldsV1."""
+    """Write the paths as FieldsV1. The result is shared: it must not be altered."""
+    return _encoded(frozenset(paths))
+
+
+@lru_cache(4096)
+def _encoded(paths: frozenset[Path]) -> dict[str, Any]:
     root: dict[str, Any] = {}
     members: list[dict[str, Any]] = []
     for path in sorted(paths):
@@ -202,9 +213,15 @@ def encoded(paths: Paths) -> dict[str, Any]:
     return root
 
 
-def decoded(fields: dict[str, Any]) -> Paths:
+def decoded(fields: dict[str, Any]) -> frozenset[Path]:
     """Read FieldsV1."""
-    return set(_decode(fields, ()))
+    # The same few sets come again with every write; reading them once is enough.
+    return _decoded(marshal.dumps(fields, 2))
+
+
+@lru_cache(4096)
+def _decoded(data: bytes) -> frozenset[Path]:
+    return frozenset(_decode(marshal.loads(data), ()))  # noqa: S302 - bytes made above
 
 
 def _decode(fields: dict[str, Any], path: Path) -> Iterator[Path]:

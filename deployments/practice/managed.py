@@ -106,11 +106,18 @@ def after_update(
         return entries or []
     sets, times = read(entries)
     owner = writer.owner("Update")
-    before = sets.get(owner, set())
-    for other in sets:
-        sets[other] = sets[other] - taken - removed
-    sets[owner] = (before | taken) - removed
-    if sets[owner] != before:
+    before = sets.get(owner, frozenset())
+    after = (before | taken) - removed
+    lost = taken | removed
+    is_shared = False
+    for other, paths in sets.items():
+        if other != owner and not paths.isdisjoint(lost):
+            sets[other] = paths - lost
+            is_shared = True
+    if after == before and not is_shared:
+        return entries or []
+    sets[owner] = after
+    if after != before:
         times[owner] = writer.at
     return write(sets, times)
 
@@ -131,7 +138,7 @@ def apply(
     """Merge a configuration into the live object. Raises the 409 when another manager owns a field that would change."""
     sets, times = read(entries)
     owner = writer.owner("Apply")
-    last = sets.get(owner, set())
+    last = sets.get(owner, frozenset())
     named = {path for path in fields.without_identity(fields.named_paths(node, config)) if is_ours(path)}
     body: dict[str, Any] = fields.merged(node, live, config)
     sets[owner] = named

@@ -5,7 +5,7 @@ Every write goes through here: decoding, defaults, validation, ownership, genera
 
 from __future__ import annotations
 
-import secrets
+import random
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class Options:
 
 
 def random_suffix() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(5))
+    return "".join(random.choices(_ALPHABET, k=5))  # noqa: S311 - a name, not a secret
 
 
 class Objects:
@@ -154,11 +154,15 @@ class Objects:
             return item
         if live.body.get("status") == new_status and annotations is None:
             return live
-        new = cloned({**live.body, "status": new_status})
+        metadata = dict(live.metadata)
         if annotations is not None:
-            new["metadata"]["annotations"] = annotations
-        options = Options(manager=manager)
-        self._updated(live.kind, self.registry.type_of(live.kind), live, new, options, "status", "")
+            metadata["annotations"] = annotations
+        new = {**live.body, "metadata": metadata, "status": new_status}
+        entries = managed.after_update(
+            self.registry.type_of(live.kind), old=live.body, new=new, entries=live.metadata.get("managedFields"),
+            writer=self._writer(live.kind, Options(manager=manager), "status"), is_ours=_owned_by_status,
+        )  # fmt: skip
+        self._stored(live.kind, live, new, entries, Options(manager=manager), "")
         return self.store.get(live.kind, live.namespace, live.name) or live
 
     def adjust(self, item: Item, body: Body, *, manager: str) -> Body:

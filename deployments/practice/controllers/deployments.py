@@ -99,7 +99,8 @@ def _roll(world: World, item: Item, new: Item | None, old: list[Item]) -> None:
     if new is None:
         return
     if was_new is None:
-        # The new set is created at the size it may have at once; what it brings is counted on the next look.
+        # Counted before its pods are there: only then is what they bring seen as progress.
+        _count(world, item, new, old)
         return
     replicas, surge, unavailable = bounds(item)
     live = _fresh(world, [item])[0]
@@ -203,6 +204,7 @@ def _create_set(world: World, item: Item, old: list[Item], annotations: dict[str
     world.event(item, "ScalingReplicaSet", f"Scaled up replica set {made.name} from 0 to {first}", component=_COMPONENT)
     live = _fresh(world, [item])[0]
     status = dict(live.body.get("status") or {})
+    status.pop("updatedReplicas", None)
     _progress(world, status, "NewReplicaSetCreated", f'Created new replica set "{made.name}"')
     own = {**(live.metadata.get("annotations") or {}), REVISION: annotations[REVISION]}
     status["observedGeneration"] = live.metadata["generation"]

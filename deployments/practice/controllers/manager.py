@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 SLICE_SECONDS = 0.004
 """How long controllers work before requests get their turn."""
+BUSY_SLICE_SECONDS, BUSY_PAUSE_SECONDS = 0.001, 0.003
+"""The same while requests come one after the other, and how long controllers then wait for their next turn."""
 
 _CONTROLLERS = {
     "deployments": deployments.look,
@@ -59,6 +61,7 @@ class Manager:
         self._timers: dict[tuple[str, Key], tuple[float, asyncio.TimerHandle]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_scheduled = False
+        self._busy_until = 0.0
         world.wake = self.wake
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -96,6 +99,10 @@ class Manager:
             handle.cancel()
         self._timers[entry] = (at, self._loop.call_at(at, self._ring, entry))
 
+    def note_request(self) -> None:
+        """Step back for a moment: where one request came, the next is near."""
+        self._busy_until = time.perf_counter() + BUSY_PAUSE_SECONDS
+
     def _ring(self, entry: tuple[str, Key]) -> None:
         self._timers.pop(entry, None)
         self.wake(*entry, 0)
@@ -103,11 +110,15 @@ class Manager:
     def _schedule_drain(self) -> None:
         if not self._is_scheduled and self._loop is not None:
             self._is_scheduled = True
-            self._loop.call_soon(self._drain)
+            if time.perf_counter() < self._busy_until:
+                self._loop.call_later(BUSY_PAUSE_SECONDS, self._drain)
+            else:
+                self._loop.call_soon(self._drain)
 
     def _drain(self) -> None:
         self._is_scheduled = False
-        until = time.perf_counter() + SLICE_SECONDS
+        start = time.perf_counter()
+        until = start + (BUSY_SLICE_SECONDS if start < self._busy_until else SLICE_SECONDS)
         while self._due and time.perf_counter() < until:
             entry = next(iter(self._due))
             del self._due[entry]
