@@ -115,15 +115,10 @@ class Transport:
         headers = {"Accept": accept, "User-Agent": "changecontrol"}
         if access.token:
             headers["Authorization"] = f"Bearer {access.token}"
-        data = None
         if body is not None:
             headers["Content-Type"] = content_type
-            data = json.dumps(body)
-            if content_type == JSON:
-                # The client serialises JSON itself and would quote a string once more.
-                data = body
         try:
-            response = rest.request(method, url, headers=headers, body=data, _request_timeout=self._timeout)
+            response = rest.request(method, url, headers=headers, body=body, _request_timeout=self._timeout)
             raw = response.response.read(MAX_ANSWER_BYTES + 1, decode_content=True)
             if len(raw) > MAX_ANSWER_BYTES:
                 response.response.close()
