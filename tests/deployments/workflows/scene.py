@@ -24,7 +24,7 @@ from deployments.adapters.fakes.git import BareRepository
 from deployments.adapters.fakes.indicators import FakeIndicators
 from deployments.adapters.git import open_repository as open_real_repository
 from deployments.workflows.assessment import Assessment
-from tests.factories import NOW, SmallEstate, actor, requirement_named, small_estate
+from tests.factories import NOW, SmallEstate, actor, requirement_named, small_estate, submitted_change
 
 GOOD = "registry.example/odoo@sha256:" + "a" * 64
 NEW = "registry.example/odoo@sha256:" + "b" * 64
@@ -106,6 +106,42 @@ class Scene:
             )
         change.refresh_from_db()
         return change
+
+    def scheduled(
+        self, image: str = NEW, *, before: str | None = GOOD, commit: bool = True, **answers: Any
+    ) -> ChangeRequest:
+        """Return an approved change that brings the image to production, in a pilot wave and one for the rest."""
+        if before is not None:
+            self.deployed(before)
+        if commit:
+            self.commit(image)
+        waves = [
+            {"name": "Pilot", "environments": ["production"], "cohorts": ["pilot"], "bake_seconds": 30},
+            {"name": "Everybody else", "environments": ["production"], "bake_seconds": 30},
+        ]
+        asked = {"commit": "", "environments": ["production"], "waves": waves, "max_unavailable": 2, **answers}
+        change = self.assess(submitted_change(self.estate, at=self.now(), **asked))
+        assert change.state == "authorize", change.problem
+        return self.approve(change)
+
+    def run(self) -> Run:
+        return Run.objects.filter(kind="rollout").latest("pk")
+
+    def target(self, workload: str) -> RunTarget:
+        return self.run().targets.get(workload=workload)
+
+    def until(self, *states: str, limit: int = 400) -> Run:
+        """Work until the rollout is in one of the states."""
+        self.work(until=lambda: Run.objects.filter(kind="rollout", state__in=states).exists(), limit=limit)
+        return self.run()
+
+    def images(self) -> dict[str, str]:
+        """Return what each Deployment of production is told to run."""
+        found = {}
+        for ref, live in self.cluster.objects().items():
+            if ref.kind == "Deployment" and ref.namespace == self.estate.production.namespace:
+                found[ref.name] = live["spec"]["template"]["spec"]["containers"][0]["image"]
+        return found
 
     # What workers do.
 

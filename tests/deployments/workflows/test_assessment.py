@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from changecontrol.models import AuditEvent, GateResult, Message
 from tests.deployments.workflows.scene import NEW, Scene
 from tests.factories import submitted_change
 

@@ -1,0 +1,216 @@
+"""The ends of a run: done, aborted, or taken back. Each is a few short steps that may be asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from changecontrol import audit
+from changecontrol.access import Actor, system_actor
+from changecontrol.actions.runs import POLL, write_log
+from changecontrol.errors import Permanent
+from changecontrol.events import Tag
+from changecontrol.lifecycles.run import RUN, PauseReason, TargetState
+from changecontrol.models import Environment, Run, RunTarget
+from changecontrol.ports import SUPPORTED_KINDS, ObjectRef
+from changecontrol.workflow.engine import Settlement, confirm_lease
+from deployments import doors
+from deployments.actions import rollouts
+from deployments.approved import Approved
+from deployments.rendering import manifests_at, previous_manifests
+from deployments.rules.health import Health, judge_workload
+from deployments.workflows.target import digests_of, problem_of
+
+NOW = timedelta()
+A_MOMENT = timedelta(seconds=1)
+
+Write = Callable[[Run, Actor], None]
+
+
+def finish(row: Run, approved: Approved, at: datetime) -> Settlement[Run]:
+    """Prune what the new version no longer has, then let Git name what runs, one environment a tick (GIT-2)."""
+    for environment in _environments(row):
+        if environment.slug not in row.data.get("pruned", []):
+            return _prune(row, approved, environment, at)
+    for environment in _environments(row):
+        if environment.slug not in row.data.get("moved", []):
+            return _move_forward(row, approved, environment, at)
+    return _settled(lambda run, actor: rollouts.succeed(run, actor=actor, at=at), due_in=None)
+
+
+def abort(row: Run, at: datetime) -> Settlement[Run]:
+    """End where things stand, once no worker is in the middle of a target."""
+    if row.targets.filter(lease_until__gt=at).exists():
+        return Settlement(write=None, due_in=A_MOMENT)
+    return _settled(lambda run, actor: rollouts.finish_abort(run, actor=actor, at=at), due_in=None)
+
+
+def roll_back(row: Run, approved: Approved, at: datetime) -> Settlement[Run]:
+    """Wait until everything touched is back, look once more, write it to Git. Five times are kept apart (RBK-5)."""
+    if row.rollback_started_at is None:
+        words = "The way back has begun."
+        return _settled(_noted("rollback_started_at", words, at), due_in=POLL)
+    targets = list(row.targets.select_related("environment__cluster", "environment__source"))
+    blocked = [one for one in targets if one.is_reverting and problem_of(one) == "revert"]
+    moving = [one for one in targets if one.is_reverting and problem_of(one) != "revert"]
+    if moving:
+        return Settlement(write=None, due_in=POLL)
+    if blocked:
+        return give_up(" ".join(one.sentence for one in blocked[:3]), at)
+    if row.rollback_serving_at is None:
+        words = "Everything that was touched serves the version from before."
+        return _settled(_noted("rollback_serving_at", words, at), due_in=NOW)
+    if row.rollback_verified_at is None:
+        return _verify(row, approved, targets, at)
+    touched = {one.environment_id for one in targets if one.state == TargetState.REVERTED and one.applied}
+    for environment in _environments(row):
+        if environment.pk in touched and environment.slug not in row.data.get("taken_back", []):
+            return _move_back(row, approved, environment, at)
+    return _settled(lambda run, actor: rollouts.finish_rollback(run, actor=actor, at=at), due_in=None)
+
+
+def give_up(reason: str, at: datetime) -> Settlement[Run]:
+    def write(run: Run, actor: Actor) -> None:
+        if RUN.allows("fail_rollback", run.state):
+            rollouts.fail_rollback(run, why=reason, actor=actor, at=at)
+
+    return _settled(write, due_in=None)
+
+
+def _prune(row: Run, approved: Approved, environment: Environment, at: datetime) -> Settlement[Run]:
+    """Delete what carries this environment's inventory label and is in the new version no more."""
+    cluster = doors.open_cluster(environment.cluster)
+    kept = {one.ref for one in manifests_at(environment, approved.commit).objects}
+    present = cluster.observe_inventory(
+        namespace=environment.namespace, inventory=environment.inventory, kinds=SUPPORTED_KINDS
+    )
+    confirm_lease(row)
+    gone = [ref for ref in present if ref not in kept and cluster.ensure_deleted(ref, inventory=environment.inventory)]
+
+    def write(run: Run, actor: Actor) -> None:
+        for ref in gone:
+            _record_pruned(run, environment, ref, actor=actor, at=at)
+        _remember(run, "pruned", environment.slug)
+
+    return _settled(write, due_in=NOW)
+
+
+def _move_forward(row: Run, approved: Approved, environment: Environment, at: datetime) -> Settlement[Run]:
+    """Let the environment's ref name the commit that runs there now."""
+    before = approved.commit_from(environment)
+    confirm_lease(row)
+    try:
+        moved = doors.open_source(environment.source).ensure_ref(
+            ref=environment.ref, sha=approved.commit, expected=before
+        )
+    except Permanent as refusal:
+        return _diverged(environment, refusal.reason, at)
+
+    def write(run: Run, actor: Actor) -> None:
+        sentence = f"{environment.slug}: Git names {moved.sha[:8]} now."
+        _record_moved(run, environment, before, moved.sha, sentence, actor=actor, at=at)
+        _remember(run, "moved", environment.slug)
+
+    return _settled(write, due_in=NOW)
+
+
+def _move_back(row: Run, approved: Approved, environment: Environment, at: datetime) -> Settlement[Run]:
+    """Write the rollback to Git: a commit with the content from before, that names the change (RBK-4, GIT-2)."""
+    before = approved.commit_from(environment)
+    if before is None:
+
+        def skip(run: Run, actor: Actor) -> None:
+            sentence = f"{environment.slug}: nothing ran here before, so no ref is moved."
+            write_log(run, icon="git-branch", sentence=sentence, at=at)
+            _remember(run, "taken_back", environment.slug)
+
+        return _settled(skip, due_in=NOW)
+    repository = doors.open_source(environment.source)
+    has_moved = environment.slug in row.data.get("moved", [])
+    decided_at = row.rollback_decided_at or at
+    cause = row.data.get("cause") or row.intent_reason or "Asked for."
+    confirm_lease(row)
+    try:
+        moved = repository.ensure_commit_of(
+            ref=environment.ref,
+            tree_of=before,
+            path=environment.path,
+            message=f"Roll back {row.change.number}: {row.change.title}\n\n{cause}\n",
+            expected=approved.commit if has_moved else before,
+            at=decided_at,
+        )
+    except Permanent as refusal:
+        return give_up(f"The clusters are back, and Git is not: {refusal.reason}", at)
+
+    def write(run: Run, actor: Actor) -> None:
+        sentence = f"{environment.slug}: Git has the content from before again, in commit {moved.sha[:8]}."
+        _record_moved(run, environment, before, moved.sha, sentence, actor=actor, at=at)
+        _remember(run, "taken_back", environment.slug)
+
+    return _settled(write, due_in=NOW)
+
+
+def _verify(row: Run, approved: Approved, targets: list[RunTarget], at: datetime) -> Settlement[Run]:
+    """Look once more at what is back, all of it at the same time."""
+    for environment in _environments(row):
+        mine = [one for one in targets if one.environment_id == environment.pk and one.workload and one.applied]
+        previous = previous_manifests(environment, approved.commit_from(environment))
+        wanted = [workload for one in mine for workload in previous.of(one.workload)]
+        if not wanted:
+            continue
+        statuses = doors.open_cluster(environment.cluster).observe_workloads(
+            namespace=environment.namespace, inventory=environment.inventory
+        )
+        for workload in wanted:
+            status = statuses.get(workload.ref)
+            if status is None:
+                return give_up(f"{workload.ref} is gone.", at)
+            found = judge_workload(status, applied_generation=0, planned_digests=digests_of(workload))
+            if found.health is Health.STUCK:
+                return give_up(found.sentence, at)
+            if found.health is Health.PROGRESSING:
+                return Settlement(write=None, due_in=POLL)
+    words = "The rollback is verified: its workloads are healthy on the version from before."
+    return _settled(_noted("rollback_verified_at", words, at), due_in=NOW)
+
+
+def _diverged(environment: Environment, reason: str, at: datetime) -> Settlement[Run]:
+    sentence = f"Git divergence: {environment.slug} runs the new version and its ref could not be moved. {reason}"
+
+    def write(run: Run, actor: Actor) -> None:
+        rollouts.pause(run, PauseReason.NEEDS_ATTENTION, sentence, actor=actor, at=at)
+
+    return _settled(write, due_in=timedelta(seconds=30))
+
+
+def _environments(row: Run) -> list[Environment]:
+    ids = row.targets.values("environment_id")
+    return list(Environment.objects.filter(pk__in=ids).select_related("cluster", "source").order_by("slug"))
+
+
+def _noted(field: str, sentence: str, at: datetime) -> Write:
+    return lambda run, actor: rollouts.note_time(run, field, at=at, sentence=sentence, icon="arrow-back-up")
+
+
+def _remember(run: Run, key: str, slug: str) -> None:
+    run.data = {**run.data, key: [*run.data.get(key, []), slug]}
+    run.save(update_fields=["data"])
+
+
+def _record_pruned(run: Run, environment: Environment, ref: ObjectRef, *, actor: Actor, at: datetime) -> None:
+    data = {"environment": environment.slug, "object": str(ref)}
+    audit.record(Tag.OBJECT_PRUNED, subject=run, change=run.change, actor=actor, at=at, data=data)
+    write_log(run, icon="trash", sentence=f"{environment.slug}: {ref} is in the plan no more, and was deleted.", at=at)
+
+
+def _record_moved(
+    run: Run, environment: Environment, old: str | None, new: str, sentence: str, *, actor: Actor, at: datetime
+) -> None:
+    data: dict[str, Any] = {"environment": environment.slug, "ref": environment.ref, "from": old or "", "to": new}
+    audit.record(Tag.GIT_REF_MOVED, subject=run, change=run.change, actor=actor, at=at, data=data)
+    write_log(run, icon="git-branch", sentence=sentence, at=at)
+
+
+def _settled(write: Write, *, due_in: timedelta | None) -> Settlement[Run]:
+    return Settlement(write=lambda run: write(run, system_actor(f"run:{run.pk}")), due_in=due_in)
