@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
 from django.contrib.auth.models import Group, Permission
 from django.db.models import Model, Q, QuerySet
-from guardian.shortcuts import assign_perm, remove_perm
+from guardian.shortcuts import assign_perm
 
 from changecontrol import clock
 from changecontrol.errors import Forbidden
@@ -67,6 +67,11 @@ def system_actor(correlation_id: str | None = None) -> Actor:
     return Actor(user=user, via="worker", correlation_id=correlation_id or uuid.uuid4().hex)
 
 
+def operator_actor() -> Actor:
+    """Return the actor of somebody at the machine's command line: whoever can run it can write the database anyway."""
+    return replace(system_actor(), via="command")
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The roles one actor holds, by tenant and by environment; `environment_tenants` tells whose each is."""
@@ -101,6 +106,8 @@ class Scope:
 def scope_of(actor: Actor) -> Scope:
     """Return what the actor holds now, in two statements. An expired grant and an inactive user hold nothing."""
     user = actor.user
+    if user is not None and user.is_system and actor.via == "command":
+        return Scope(person_id=user.pk, everywhere=frozenset({Role.PLATFORM_ADMINISTRATOR}))
     if user is None or not user.is_active:
         return Scope()
     at = clock.now()
@@ -338,8 +345,26 @@ def grant_role(
     type(row).objects.filter(pk=row.pk).update(expires_at=expires_at)
 
 
-def revoke_role(holder: User | Group, role: Role, thing: Tenant | Environment) -> None:
-    remove_perm(role_codename(role), holder, thing)
+def revoke_role(holder: User | Group, role: Role, thing: Tenant | Environment) -> bool:
+    """Take a grant away; return whether there was one."""
+    count, _ = _grants(holder, role, thing).delete()
+    return bool(count)
+
+
+def grant_of(holder: User | Group, role: Role, thing: Tenant | Environment) -> Any:
+    """Return the row of a grant, which knows when it expires, or None."""
+    return _grants(holder, role, thing).first()
+
+
+def _grants(holder: User | Group, role: Role, thing: Tenant | Environment) -> Any:
+    of_tenant = isinstance(thing, Tenant)
+    models: Any
+    if isinstance(holder, User):
+        models, who = (TenantUserObjectPermission, EnvironmentUserObjectPermission), Q(user=holder)
+    else:
+        models, who = (TenantGroupObjectPermission, EnvironmentGroupObjectPermission), Q(group=holder)
+    model = models[0] if of_tenant else models[1]
+    return model.objects.filter(who, content_object=thing, permission__codename=role_codename(role))
 
 
 def role_permissions() -> QuerySet[Permission]:

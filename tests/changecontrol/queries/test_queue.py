@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from django.db import connection
@@ -63,7 +64,7 @@ def test_the_queue_tells_all_that_a_decision_needs(estate: SmallEstate) -> None:
     (one,) = queue_of(estate.cy)
 
     assert one.change == change
-    assert (one.change.store_count, one.change.sales_share) == (4, 10)
+    assert (one.change.store_count, one.change.sales_share) == (4, Decimal(10))
     assert [(gate.name, gate.verdict, gate.age) for gate in one.gates] == [("Schema", "pass", timedelta(minutes=30))]
     assert one.results == ("successful",)
     assert one.time_left == timedelta(hours=2)
