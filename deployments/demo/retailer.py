@@ -75,14 +75,18 @@ class ProcessPlan:
 
 PROCESSES = (
     ProcessPlan("checkout", "Checkout", 1, 900, 60),
+    ProcessPlan("pilot-checkout", "Checkout in pilot stores", 2, 7200, 300),
     ProcessPlan("pos-sync", "POS synchronisation", 1, 1800, 60),
     ProcessPlan("replenishment", "Replenishment", 2, 14_400, 900),
     ProcessPlan("warehouse", "Warehouse", 2, 7200, 300),
     ProcessPlan("ecommerce", "eCommerce", 1, 1800, 60),
     ProcessPlan("finance", "Finance", 2, 28_800, 900),
     ProcessPlan("analytics", "Analytics", 3, 86_400, 86_400),
+    ProcessPlan("rehearsal", "Rehearsal", 3, 86_400, 86_400),
 )
 _STORE = ("checkout", "pos-sync", "replenishment")
+_PILOT = ("pilot-checkout", "replenishment")
+_REHEARSAL = ("rehearsal",)
 
 TENANTS = (
     TenantPlan(
@@ -99,9 +103,9 @@ TENANTS = (
             CohortPlan("nw-lis-b", LISBON, 17, 16),
         ),
         (
-            EnvironmentPlan("nw-dev", "Northwind development", "development"),
-            EnvironmentPlan("nw-staging", "Northwind staging", "staging"),
-            EnvironmentPlan("nw-pilot", "Northwind pilot", "production", ("nw-hel-p",), _STORE),
+            EnvironmentPlan("nw-dev", "Northwind development", "development", (), _REHEARSAL),
+            EnvironmentPlan("nw-staging", "Northwind staging", "staging", (), _REHEARSAL),
+            EnvironmentPlan("nw-pilot", "Northwind pilot", "production", ("nw-hel-p",), _PILOT),
             EnvironmentPlan("nw-hel", "Northwind Helsinki", "production", ("nw-hel-a", "nw-hel-b"), _STORE),
             EnvironmentPlan("nw-ber", "Northwind Berlin", "production", ("nw-ber-a", "nw-ber-b"), _STORE),
             EnvironmentPlan("nw-lis", "Northwind Lisbon", "production", ("nw-lis-a", "nw-lis-b"), _STORE),
@@ -121,8 +125,8 @@ TENANTS = (
             CohortPlan("ap-lis", LISBON, 10, 30),
         ),
         (
-            EnvironmentPlan("ap-dev", "Alder & Pine development", "development"),
-            EnvironmentPlan("ap-staging", "Alder & Pine staging", "staging"),
+            EnvironmentPlan("ap-dev", "Alder & Pine development", "development", (), _REHEARSAL),
+            EnvironmentPlan("ap-staging", "Alder & Pine staging", "staging", (), _REHEARSAL),
             EnvironmentPlan("ap-hel", "Alder & Pine Helsinki", "production", ("ap-hel",), _STORE),
             EnvironmentPlan("ap-ber", "Alder & Pine Berlin", "production", ("ap-ber",), _STORE),
             EnvironmentPlan("ap-lis", "Alder & Pine Lisbon", "production", ("ap-lis",), _STORE),
@@ -135,8 +139,8 @@ TENANTS = (
         "shared",
         (CohortPlan("ko-ber", BERLIN, 12, 58), CohortPlan("ko-lis", LISBON, 8, 42, is_pilot=True)),
         (
-            EnvironmentPlan("ko-dev", "Kite development", "development"),
-            EnvironmentPlan("ko-staging", "Kite staging", "staging"),
+            EnvironmentPlan("ko-dev", "Kite development", "development", (), _REHEARSAL),
+            EnvironmentPlan("ko-staging", "Kite staging", "staging", (), _REHEARSAL),
             EnvironmentPlan("ko-ber", "Kite Berlin", "production", ("ko-ber",), _STORE),
             EnvironmentPlan("ko-lis", "Kite Lisbon", "production", ("ko-lis",), _STORE),
         ),

@@ -93,11 +93,11 @@ class Demo:
         manage("migrate", "--no-input", "--verbosity", "0", environment=environment)
         ensure_signing_key(self._folder, environment=environment)
         self._supervisor.start(practice(self._folder))
-        manage("load_demo", environment=environment)
+        manage("load_demo", "--folder", str(self._folder), environment=environment)
         address = environment["BASE_URL"]
         for program in (web(int(address.rpartition(":")[2])), worker(), beat(self._folder)):
             self._supervisor.start(program)
-        sign_ins = manage("load_demo", "--print-sign-ins", environment=environment).strip()
+        sign_ins = manage("load_demo", "--folder", str(self._folder), "--print-sign-ins", environment=environment).strip()
         self._wait_until_ready(address)
         write_state(self._folder / "running.json", {"address": address, "process": os.getpid()})
         say(f"\nChangeControl answers at {address}   (ready in {time.monotonic() - began:.0f} s)\n")
