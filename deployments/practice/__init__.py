@@ -1,8 +1,8 @@
-"""The practice estate: a Kubernetes API server with controllers, and a Prometheus, for rehearsal. Production never imports it.
+"""The practice estate: a Kubernetes API server with controllers, and a Prometheus. Production never imports it.
 
 How a release fares is decided by what stands in its manifest. The pod template's annotation
-`practice.changecontrol.io/behaviour` (`good`, `bad-image`, `never-ready`, `crash-loop`, `slow-leak`, `slow-start`, `fail`)
-counts first; else a mark in the image's repository or tag (what stands before `@`):
+`practice.changecontrol.io/behaviour` (`good`, `bad-image`, `never-ready`, `crash-loop`, `slow-leak`, `slow-start`,
+`fail`) counts first; else a mark in the image's repository or tag (what stands before `@`):
 
     bad           the image cannot be pulled: ErrImagePull, then ImagePullBackOff; never ready
     never-ready   runs, and is never ready

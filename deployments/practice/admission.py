@@ -92,7 +92,8 @@ def _admit_job(body: Body) -> None:
 
 _ALIASES = {"cpu": "requests.cpu", "memory": "requests.memory"}
 _COUNTED = {
-    "configmaps": "ConfigMap", "services": "Service", "secrets": "Secret", "persistentvolumeclaims": "PersistentVolumeClaim",
+    "configmaps": "ConfigMap", "services": "Service", "secrets": "Secret",
+    "persistentvolumeclaims": "PersistentVolumeClaim",
 }  # fmt: skip
 
 

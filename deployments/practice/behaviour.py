@@ -1,4 +1,4 @@
-"""What a release does when it runs, read from what a person can see in its manifest: the image's name, or an annotation.
+"""What a release does when it runs, read from what a person can see: its image's name, or an annotation.
 
 See the package's docstring for the marks. The digest behind `@` never counts: its hex may spell anything.
 """

@@ -96,7 +96,7 @@ def _mismatch(kind: Kind, value: Any, path: str, wanted: str) -> ApiError:
 
 
 def checked_configuration(kind: Kind, node: Node, body: Any, *, namespace: str, name: str) -> dict[str, Any]:
-    """Return an apply configuration without nulls. Raises what the API server answers where it does not fit the schema."""
+    """Return an apply configuration without nulls. Raises the 500 where it does not fit the schema."""
     if not isinstance(body, dict):
         raise bad_request("error decoding YAML: the object provided is unrecognized (must be of type object)")
     where = f"({namespace}/{name}; {kind.api_version}, Kind={kind.kind})"

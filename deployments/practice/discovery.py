@@ -1,4 +1,4 @@
-"""What the server says it serves: versions, groups, resources, and enough OpenAPI for kubectl to validate on the server."""
+"""What the server says it serves: versions, groups, resources, and enough OpenAPI for kubectl."""
 
 from __future__ import annotations
 

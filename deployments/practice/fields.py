@@ -60,7 +60,7 @@ def _key_element(keys: tuple[str, ...], values: tuple[Any, ...]) -> str:
 
 
 def is_leaf(node: Node, value: Any) -> bool:
-    """Say whether the value is owned as one: scalars, atomic maps and lists, and whatever is not of its declared shape."""
+    """Say whether the value is owned as one: scalars, what is atomic, and what is not of its declared shape."""
     if node.is_atomic or node.shape == "scalar":
         return True
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over asyncio, no more than the practice estate needs: keep-alive, bodies, streams, connections cut on purpose."""
+"""HTTP/1.1 over asyncio, no more than is needed: keep-alive, bodies, streams, connections cut on purpose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 MAXIMUM_BODY = 8 * 1024 * 1024
 MAXIMUM_HEAD = 64 * 1024
 _REASONS = {
-    200: "OK", 201: "Created", 202: "Accepted", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    200: "OK", 201: "Created", 202: "Accepted", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
+    404: "Not Found",
     405: "Method Not Allowed", 409: "Conflict", 410: "Gone", 413: "Payload Too Large", 415: "Unsupported Media Type",
     422: "Unprocessable Entity", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The kinds the practice estate serves: names, verbs, subresources. Data; custom definitions add to it while running."""
+"""The kinds the practice estate serves: names, verbs, subresources. Data; custom definitions add to it."""
 
 from __future__ import annotations
 
@@ -114,9 +114,11 @@ BUILT_IN: tuple[Kind, ...] = (
     _core("Service", "services", "svc", subs=("status",), categories=_ALL),
     _grouped("apps", "ControllerRevision", "controllerrevisions"),
     _grouped("apps", "DaemonSet", "daemonsets", "ds", subs=("status",), categories=_ALL, has_generation=True),
-    _grouped("apps", "Deployment", "deployments", "deploy", subs=("scale", "status"), categories=_ALL, has_generation=True),
+    _grouped("apps", "Deployment", "deployments", "deploy", subs=("scale", "status"), categories=_ALL,
+    has_generation=True),
     _grouped("apps", "ReplicaSet", "replicasets", "rs", subs=("scale", "status"), categories=_ALL, has_generation=True),
-    _grouped("apps", "StatefulSet", "statefulsets", "sts", subs=("scale", "status"), categories=_ALL, has_generation=True),
+    _grouped("apps", "StatefulSet", "statefulsets", "sts", subs=("scale", "status"), categories=_ALL,
+    has_generation=True),
     _grouped("batch", "CronJob", "cronjobs", "cj", subs=("status",), categories=_ALL, has_generation=True),
     _grouped("batch", "Job", "jobs", subs=("status",), categories=_ALL, has_generation=True),
     _grouped(
@@ -133,7 +135,8 @@ BUILT_IN: tuple[Kind, ...] = (
     _grouped(_RBAC, "Role", "roles"),
     _grouped("storage.k8s.io", "StorageClass", "storageclasses", "sc", namespaced=False),
     _grouped(
-        "apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", "crd", "crds", subs=("status",),
+        "apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", "crd", "crds",
+        subs=("status",),
         namespaced=False, categories=("api-extensions",), has_generation=True,
     ),
     _grouped("coordination.k8s.io", "Lease", "leases"),

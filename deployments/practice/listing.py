@@ -37,7 +37,8 @@ def page(store: Store, kind: Kind, namespace: str | None, query: Query) -> tuple
         version, start = _position(query["continue"])
         if version < store.oldest:
             raise status.expired("The provided continue parameter is too old to display a consistent list result.")
-    items, left = [], 0
+    items: list[Item] = []
+    left = 0
     for item in store.items(kind, namespace):
         if start and _place(item) <= start:
             continue

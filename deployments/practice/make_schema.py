@@ -1,4 +1,4 @@
-"""Writes `schema.json`, the compact table of types that `schema.py` reads. A development tool; the server never runs it.
+"""Writes `schema.json`, the table of types that `schema.py` reads. A development tool; the server never runs it.
 
 The source is the published OpenAPI definitions of Kubernetes (Apache-2.0) as the `kubernetes-validate` package carries
 them. Run `python -m deployments.practice.make_schema` after raising `KUBERNETES_MINOR`.
@@ -25,7 +25,7 @@ _EXTRA_KINDS = (
 
 
 def published_definitions() -> dict[str, Any]:
-    """Read the definitions from the installed `kubernetes-validate`. Raises `ModuleNotFoundError` where it is missing."""
+    """Read the definitions that `kubernetes-validate` carries. Raises `ModuleNotFoundError` where it is missing."""
     spec = importlib.util.find_spec("kubernetes_validate")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("Install the development packages: kubernetes-validate is missing.")

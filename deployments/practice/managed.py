@@ -1,4 +1,4 @@
-"""Ownership of fields: what `metadata.managedFields` becomes after an update or an apply, and when an apply conflicts."""
+"""Ownership of fields: what `metadata.managedFields` becomes after a write, and when an apply conflicts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deployments.practice.status import apply_conflict
 Owner = tuple[str, str, str, str]
 """Manager, operation (`Apply` or `Update`), apiVersion, subresource."""
 
-# Fields that exist, empty, in a new object of the kind before anybody set them: nobody comes to own the container itself.
+# Fields that exist, empty, in a new object of the kind: nobody comes to own the container itself.
 _ALWAYS_THERE: dict[str, dict[str, Any]] = {
     "Deployment": {
         "spec": {"selector": None, "strategy": {}, "template": {"metadata": {}, "spec": {"containers": None}}}
@@ -75,7 +75,7 @@ def read(entries: list[dict[str, Any]] | None) -> tuple[dict[Owner, Paths], dict
 
 
 def write(sets: dict[Owner, Paths], times: dict[Owner, str]) -> list[dict[str, Any]]:
-    """Write the entries in the API server's order: applies first, then by time and name; owners of nothing are dropped."""
+    """Write the entries: applies first, then by time and name; owners of nothing are dropped."""
     out = []
     for owner in sorted(
         (owner for owner, paths in sets.items() if paths), key=lambda it: (it[1], times[it], it[0], it[3])
@@ -135,7 +135,7 @@ def apply(
     node: Node, *, live: dict[str, Any], config: dict[str, Any], entries: list[dict[str, Any]] | None, writer: Writer,
     is_forced: bool, is_ours: Callable[[fields.Path], bool],
 ) -> AppliedFields:  # fmt: skip
-    """Merge a configuration into the live object. Raises the 409 when another manager owns a field that would change."""
+    """Merge a configuration into the live object. Raises the 409 when another manager owns what would change."""
     sets, times = read(entries)
     owner = writer.owner("Apply")
     last = sets.get(owner, frozenset())

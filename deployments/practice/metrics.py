@@ -1,6 +1,6 @@
 """What a monitored estate would show, derived from the pods that were ready when: series as functions of time.
 
-A pod counts from the moment it became ready until it no longer is. Where nothing of a cohort is ready there is no series.
+A pod counts from the moment it became ready until it no longer is. A cohort with nothing ready has no series.
 """
 
 from __future__ import annotations
@@ -163,4 +163,4 @@ class Metrics:
 
 
 def _is_workload(item: Item) -> bool:
-    return (item.body.get("spec") or {}).get("restartPolicy", "Always") == "Always"
+    return bool((item.body.get("spec") or {}).get("restartPolicy", "Always") == "Always")

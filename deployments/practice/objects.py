@@ -236,7 +236,8 @@ class Objects:
         metadata = new.setdefault("metadata", {})
         self._check_version(kind, live.name, live, metadata.get("resourceVersion"))
         if metadata.get("uid", live.metadata["uid"]) != live.metadata["uid"]:
-            why = f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {live.metadata['uid']}"
+            uids = metadata["uid"], live.metadata["uid"]
+            why = "Precondition failed: UID in precondition: {}, UID in object meta: {}".format(*uids)
             raise status.conflict(kind, live.name, why)
         entries = live.metadata.get("managedFields")
         if isinstance(metadata.get("managedFields"), list) and metadata["managedFields"] in ([], [{}]):
@@ -249,7 +250,8 @@ class Objects:
         return self._stored(kind, live, new, entries, options, verb)
 
     def _settled(self, kind: Kind, live: Item, new: Body, subresource: str) -> bool:
-        """Carry over what a request cannot set, fill defaults, bump the generation, validate; say whether content differs."""
+        """Carry over what a request cannot set, fill defaults, count the generation, validate; say if content "
+        "differs."""
         new["apiVersion"], new["kind"] = kind.api_version, kind.kind
         metadata = new.setdefault("metadata", {})
         for key in _FROM_LIVE:

@@ -22,7 +22,7 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def strategic(node: Node, target: Any, patch: Any) -> Any:
-    """Apply a strategic merge patch: lists with a merge key merge by it, `$patch` and `$deleteFromPrimitiveList` are obeyed."""
+    """Apply a strategic merge patch: lists merge by their key; `$patch` and `$deleteFromPrimitiveList` are obeyed."""
     if not isinstance(patch, dict):
         return patch
     if patch.get("$patch") == "replace":

@@ -1,4 +1,4 @@
-"""A small, honest part of PromQL: selectors, sum/avg/max/min/count with by, rate and increase, comparison and arithmetic.
+"""A small, honest part of PromQL: selectors, aggregation with by, rate and increase, comparison, arithmetic.
 
 What lies outside is refused in Prometheus' own error shape; nothing is silently taken for something else.
 """
@@ -273,7 +273,7 @@ def _aggregated(name: str, kept: list[str], inner: Evaluate) -> Evaluate:
 
 def _ranged(selector: _Selector, seconds: float, *, is_rate: bool) -> Evaluate:
     def evaluate(read: Read, at: float) -> Value:
-        # Five samples across the range; one before the series began is left out, as Prometheus extrapolates only so far.
+        # Five samples across the range; those before the series began are left out.
         times = [at - seconds * step / 4 for step in range(4, -1, -1)]
         first: dict[tuple[tuple[str, str], ...], tuple[float, float]] = {}
         last: dict[tuple[tuple[str, str], ...], tuple[float, float]] = {}

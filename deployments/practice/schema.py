@@ -1,6 +1,6 @@
-"""Types of the served kinds, from `schema.json`: which fields exist, which lists merge by which keys, which maps are atomic.
+"""Types of the served kinds, from `schema.json`: fields, the keys lists merge by, what is atomic.
 
-Field management, strategic merge and strict decoding all walk these nodes. A custom kind is typed by its own definition.
+Field management, strategic merge and strict decoding walk these nodes. A custom kind is typed by its definition.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ANY = Node("any")
 
 
 class _Table:
-    """Resolves names to nodes once each; a node may contain itself, so it is registered before its fields are filled."""
+    """Resolves names to nodes once each; a node may contain itself, so it is kept before it is filled."""
 
     def __init__(self) -> None:
         raw = json.loads(Path(__file__).with_name("schema.json").read_text())

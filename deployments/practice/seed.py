@@ -1,4 +1,4 @@
-"""Fills an estate at its start: namespaces, then manifests in the order given. Applying the same seed again changes nothing."""
+"""Fills an estate at its start: namespaces, then manifests in order. The same seed again changes nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def apply_seed(
     manifests: Iterable[Mapping[str, Any]] = (),
     manager: str = MANAGER,
 ) -> None:
-    """Create the namespaces (`{"name": …, "labels": {…}}`) that are missing and apply the manifests. Raises `ApiError`."""
+    """Create the missing namespaces (`{"name": …, "labels": {…}}`), apply the manifests. Raises `ApiError`."""
     for namespace in namespaces:
         estate.ensure_namespace(str(namespace["name"]), dict(namespace.get("labels") or {}))
     for manifest in manifests:

@@ -86,11 +86,15 @@ def _shown(value: Any) -> str:
 _BASIC = frozenset({"metadata.name", "metadata.namespace"})
 _MORE: dict[str, frozenset[str]] = {
     "pods": frozenset(
-        {"status.phase", "spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "status.podIP", "spec.schedulerName"}
+        {
+            "status.phase", "spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "status.podIP",
+            "spec.schedulerName",
+        }
     ),
     "events": frozenset(
         {
-            "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "reason", "type",
+            "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+            "reason", "type",
             "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "source",
             "reportingComponent",
         }

@@ -3,8 +3,8 @@
     with PracticeServer.start(state=folder) as server:
         server.kubeconfig, server.url, server.prometheus_url, server.admin_token
 
-The state folder gets `kubeconfig`, `ca.crt`, `server.crt`, `server.key`, `admin.token`, `address.json` and, where objects
-are kept, `objects.json`. All are written atomically; secrets with mode 600.
+The state folder gets `kubeconfig`, `ca.crt`, `server.crt`, `server.key`, `admin.token`, `address.json` and, where
+objects are kept, `objects.json`. All are written atomically; secrets with mode 600.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class PracticeServer:
     """One running practice estate, on a thread of its own. Use `start`, then `stop` (or `with`)."""
 
     def __init__(
-        self, *, state: Path, port: int = 0, speed: float = 1.0, delays: Delays | None = None, keeps_objects: bool = False,
+        self, *, state: Path, port: int = 0, speed: float = 1.0, delays: Delays | None = None,
+        keeps_objects: bool = False,
         seed: Callable[[Estate], None] | None = None,
     ) -> None:  # fmt: skip
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -64,7 +65,8 @@ class PracticeServer:
 
     @classmethod
     def start(
-        cls, *, state: Path, port: int = 0, speed: float = 1.0, delays: Delays | None = None, keeps_objects: bool = False,
+        cls, *, state: Path, port: int = 0, speed: float = 1.0, delays: Delays | None = None,
+        keeps_objects: bool = False,
         seed: Callable[[Estate], None] | None = None,
     ) -> Self:  # fmt: skip
         """Start on a free port (or the one named) and return once it answers."""
@@ -90,7 +92,7 @@ class PracticeServer:
         def run() -> None:
             try:
                 outcome.set_result(work(self.estate))
-            except BaseException as error:  # handed to the caller, who decides
+            except Exception as error:  # noqa: BLE001 - handed to the caller, who decides
                 outcome.set_exception(error)
 
         self._loop.call_soon_threadsafe(run)
@@ -128,7 +130,7 @@ class PracticeServer:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # the caller of `start` waits for it; afterwards the log does
+        except Exception as error:
             if self._ready.done():
                 log.exception("The practice estate stopped.")
             else:
@@ -159,8 +161,7 @@ class PracticeServer:
         await asyncio.sleep(0)
 
     def _connected(self) -> Connection:
-        connection = Connection(self.estate.handle, self._connections)
-        return connection
+        return Connection(self.estate.handle, self._connections)
 
     def _write_addresses(self) -> None:
         document = kubeconfig(url=self.url, authority=self.credentials.authority, token=self.admin_token)

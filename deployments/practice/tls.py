@@ -36,7 +36,7 @@ class Credentials:
 
 
 def credentials_in(folder: Path, *, at: datetime | None = None) -> Credentials:
-    """Return the credentials kept in a folder, made on the first call. Only the server's key is kept, not the authority's."""
+    """Return a folder's credentials, made on the first call. The authority's own key is not kept."""
     authority, certificate, key = (folder / name for name in ("ca.crt", "server.crt", "server.key"))
     if not (authority.exists() and certificate.exists() and key.exists()):
         _make(authority, certificate, key, at or datetime.now(UTC))

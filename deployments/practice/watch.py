@@ -1,4 +1,4 @@
-"""Watches: what happened since a resource version, then everything as it happens, with bookmarks and a 410 for the too old."""
+"""Watches: what happened since a resource version, then what happens; bookmarks, and a 410 for the too old."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deployments roll from one ReplicaSet to the next, as kube-controller-manager's deployment controller does, step by step."""
+"""Deployments roll from one ReplicaSet to the next, step by step, as kube-controller-manager's do."""
 
 from __future__ import annotations
 

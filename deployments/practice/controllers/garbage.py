@@ -1,4 +1,4 @@
-"""What follows an end: dependents go with their owners, or before them, or are let go; definitions bring and take kinds."""
+"""What follows an end: dependents go with their owners, before them, or are let go; so do custom kinds."""
 
 from __future__ import annotations
 

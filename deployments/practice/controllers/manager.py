@@ -1,4 +1,4 @@
-"""Wakes controllers: a change wakes those it concerns, a timer wakes those that asked for it. All on the one event loop."""
+"""Wakes controllers: a change wakes those it concerns, a timer those that asked. All on the one event loop."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ _OWNERS = {
     "Deployment": "deployments",
 }  # fmt: skip
 _SELF = {
-    ("apps", "deployments"), ("apps", "replicasets"), ("apps", "statefulsets"), ("apps", "daemonsets"), ("batch", "jobs"),
+    ("apps", "deployments"), ("apps", "replicasets"), ("apps", "statefulsets"), ("apps", "daemonsets"),
+    ("batch", "jobs"),
     ("", "pods"), ("", "services"), ("", "namespaces"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Namespaces come with an account and the authority's certificate, and go when they are empty; quotas count what they limit."""
+"""Namespaces come with an account and the authority's certificate, and go when empty; quotas are counted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from deployments.practice.defaults import quantity_shown
 from deployments.practice.store import Body, Change, Item
 
 _BUNDLE_SAYS = (
-    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal "
+    "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as "
+    "the internal "
     "service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."
 )
 

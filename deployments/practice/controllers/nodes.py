@@ -154,16 +154,15 @@ def _pull(world: World, pod: Item, key: Key, behaviour: Behaviour) -> None:
         world.event(pod, "Failed", f'Failed to pull image "{image}": {why}', component="kubelet", is_warning=True)
         waiting = {"waiting": {"reason": "ErrImagePull", "message": why}}
         _report(world, pod, phase="Pending", is_ready=False, state=waiting)
-        world.wake("pods", key, world.delays.back_off)
         world.waited(pod.metadata["uid"], "back-off", world.delays.back_off, "pods", key)
-    elif world.waited(pod.metadata["uid"], "back-off", world.delays.back_off, "pods", key):
-        if statuses[0]["state"]["waiting"]["reason"] == "ErrImagePull":
-            message = f'Back-off pulling image "{image}"'
-            world.event(pod, "BackOff", message, component="kubelet")
-            waiting = {
-                "waiting": {"reason": "ImagePullBackOff", "message": f"{message}: ErrImagePull: {image}: not found"}
-            }
-            _report(world, pod, phase="Pending", is_ready=False, state=waiting)
+        return
+    if not world.waited(pod.metadata["uid"], "back-off", world.delays.back_off, "pods", key):
+        return
+    if statuses[0]["state"]["waiting"]["reason"] == "ErrImagePull":
+        message = f'Back-off pulling image "{image}"'
+        world.event(pod, "BackOff", message, component="kubelet")
+        reason = {"reason": "ImagePullBackOff", "message": f"{message}: ErrImagePull: {image}: not found"}
+        _report(world, pod, phase="Pending", is_ready=False, state={"waiting": reason})
 
 
 def _crash(world: World, pod: Item, key: Key) -> None:

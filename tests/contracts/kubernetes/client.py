@@ -34,7 +34,8 @@ class Client:
     _connection: http.client.HTTPSConnection | None = field(default=None, repr=False)
 
     def ask(
-        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json", token: str | None = "",
+        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json",
+        token: str | None = "",
         **params: str,
     ) -> Answer:  # fmt: skip
         headers = {"User-Agent": "python-httpx/0.27"}
@@ -73,6 +74,19 @@ class Client:
             if holds(answer) or time.monotonic() > deadline:
                 return answer
             time.sleep(0.01)
+
+    def first_line(self, path: str, **params: str) -> str:
+        """Read one line of a stream and hang up."""
+        connection = http.client.HTTPSConnection(
+            str(urlsplit(self.url).hostname), urlsplit(self.url).port or 443, context=self.context, timeout=60
+        )
+        headers = {"Authorization": f"Bearer {self.token}"}
+        connection.request("GET", f"{quote(path)}?{urlencode(params)}", headers=headers)
+        response = connection.getresponse()
+        line = response.readline().decode()
+        response.close()
+        connection.close()
+        return line
 
     def close(self) -> None:
         if self._connection is not None:

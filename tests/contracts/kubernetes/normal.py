@@ -1,4 +1,4 @@
-"""Takes out of an answer what no two clusters share: uids, times, versions, hashes, addresses, a vendor's own additions."""
+"""Takes out of an answer what no two clusters share: uids, times, versions, hashes, addresses, a vendor's own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def normal(value: Any) -> Any:
     if isinstance(value, str) and value.startswith('{"type"'):
         return value
     if isinstance(value, dict):
-        out = {}
+        out: dict[str, Any] = {}
         for key, entry in value.items():
             if key in _NOBODYS:
                 continue

@@ -1,13 +1,12 @@
 """Sends the recorded requests again, in their order, and pairs each answer with the recorded one.
 
-What nobody recorded but the recording shows the effect of (waiting, a second client's write, a pod ended by hand) is done
-between the requests, in `_BEFORE`.
+What nobody recorded but the recording shows the effect of (waiting, a second client's write, a pod ended by hand) is
+done between the requests, in `_BEFORE`.
 """
 
 from __future__ import annotations
 
 import json
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +74,7 @@ class Replay:
 
     def _pod_named(self, prefix: str) -> str:
         pods = self.client.ask("GET", _PODS).body["items"]
-        return next(pod["metadata"]["name"] for pod in pods if pod["metadata"]["name"].startswith(prefix))
+        return next(str(pod["metadata"]["name"]) for pod in pods if pod["metadata"]["name"].startswith(prefix))
 
     def settled(self, name: str) -> None:
         """Wait until a deployment has reached what it was told."""
@@ -131,6 +130,13 @@ class Replay:
         self.client.until(f"{_JOBS}/migrate-bad", lambda answer: answer.body["status"].get("failed") == 1)
         self.failing_job = self._watched(_JOBS, "migrate-bad", version)
 
+    def annotate(self) -> None:
+        """Write as a second client does, so that the next writer's version is stale."""
+        self.client.ask("PATCH", _DEPLOYMENT, {"metadata": {"annotations": {"b": "1"}}}, content_type=MERGE)
+
+    def lift_quota(self) -> None:
+        self.client.ask("DELETE", "/api/v1/namespaces/shop/resourcequotas/tenant")
+
     def make_configs(self) -> None:
         for number in range(5):
             body = {"metadata": {"name": f"c{number}", "labels": {"set": "x"}}, "data": {"k": str(number)}}
@@ -147,12 +153,10 @@ _BEFORE: dict[int, Callable[[Replay], None]] = {
     39: lambda replay: replay.tidy(),
     52: lambda replay: replay.watch_rollout(),
     65: lambda replay: replay.read_events(),
-    72: lambda replay: replay.client.ask(
-        "PATCH", _DEPLOYMENT, {"metadata": {"annotations": {"b": "1"}}}, content_type=MERGE
-    ) and None,
+    72: lambda replay: replay.annotate(),
     76: lambda replay: replay.settled("odoo-web"),
     79: lambda replay: replay.settled("odoo-green"),
-    88: lambda replay: replay.client.ask("DELETE", "/api/v1/namespaces/shop/resourcequotas/tenant") and None,
+    88: lambda replay: replay.lift_quota(),
     90: lambda replay: replay.finish_pod("migrate-ok", "Succeeded"),
     93: lambda replay: replay.fail_job(),
     95: lambda replay: replay.make_configs(),

@@ -57,8 +57,10 @@ def test_every_group_served_was_recorded_so(replay: Replay) -> None:
 
 
 _NOT_SERVED = {
-    "bindings", "componentstatuses", "nodes/proxy", "pods/attach", "pods/binding", "pods/ephemeralcontainers", "pods/exec",
-    "pods/portforward", "pods/proxy", "pods/resize", "podtemplates", "replicationcontrollers", "replicationcontrollers/scale",
+    "bindings", "componentstatuses", "nodes/proxy", "pods/attach", "pods/binding", "pods/ephemeralcontainers",
+    "pods/exec",
+    "pods/portforward", "pods/proxy", "pods/resize", "podtemplates", "replicationcontrollers",
+    "replicationcontrollers/scale",
     "replicationcontrollers/status", "services/proxy", "ipaddresses", "servicecidrs", "servicecidrs/status",
 }  # fmt: skip
 

@@ -90,6 +90,8 @@ def rehearsal(practice: PracticeServer) -> Iterator[Rehearsal]:
     client = client_of(practice)
     namespace = f"shop-{next(_NUMBERS)}"
     client.ask("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    bundle = f"/api/v1/namespaces/{namespace}/configmaps/kube-root-ca.crt"
+    client.until(bundle, lambda answer: answer.status == 200)
     yield Rehearsal(practice, client, namespace)
     client.ask("DELETE", "/practice/faults")
     client.ask("DELETE", f"/api/v1/namespaces/{namespace}")

@@ -144,8 +144,8 @@ def test_stateful_set_starts_in_order_and_updates_from_the_top(rehearsal: Rehear
     path = rehearsal.path("statefulsets", "db")
     rehearsal.client.apply(path, manifest)
 
-    def done(revision_kept: bool) -> dict[str, Any]:
-        return rehearsal.client.until(
+    def done() -> dict[str, Any]:
+        body: dict[str, Any] = rehearsal.client.until(
             path,
             lambda answer: (
                 answer.body["status"].get("readyReplicas") == 3
@@ -154,12 +154,13 @@ def test_stateful_set_starts_in_order_and_updates_from_the_top(rehearsal: Rehear
                 and answer.body["status"]["observedGeneration"] == answer.body["metadata"]["generation"]
             ),
         ).body
+        return body
 
-    first = done(True)
+    first = done()
     assert sorted(pod["metadata"]["name"] for pod in rehearsal.pods()) == ["db-0", "db-1", "db-2"]
     manifest["spec"]["template"]["spec"]["containers"][0]["image"] = "registry.example/odoo:19.0-2"
     rehearsal.client.apply(path, manifest)
-    second = done(False)
+    second = done()
 
     assert first["status"]["currentRevision"] != second["status"]["currentRevision"]
     assert {pod["spec"]["containers"][0]["image"] for pod in rehearsal.pods()} == {"registry.example/odoo:19.0-2"}
