@@ -24,9 +24,11 @@ from django.utils.module_loading import import_string
 
 from changecontrol import access, audit, wiring
 from changecontrol.access import Actor
-from changecontrol.errors import Conflict, NotFound, Permanent
+from changecontrol.actions.locking import locked_change
+from changecontrol.actions.refusals import audited
+from changecontrol.errors import Conflict, Permanent
 from changecontrol.events import Tag
-from changecontrol.models import ChangeRequest
+from changecontrol.models import Artefact, ChangeRequest
 from changecontrol.offline import verify
 from changecontrol.queries import evidence
 from changecontrol.rules.evidence import manifest_bytes, manifest_of
@@ -65,90 +67,106 @@ class Pack:
     manifest_sha256: str
 
 
+@audited
 def export_evidence_pack(*, actor: Actor, change_id: int, at: datetime) -> Pack:
-    """Build the pack of a change and record who took it. Raises `NotFound`, `Forbidden`, or `Conflict` without a key."""
+    """Build the pack of a change and record who took it. Raises `Conflict` where there is no key to sign with."""
     with transaction.atomic():
-        # One snapshot: nothing may be written between two of the files.
-        change = (
-            access.visible(access.scope_of(actor), ChangeRequest.objects.all())
-            .select_for_update(of=["self"])
-            .filter(pk=change_id)
-            .first()
-        )
-        if change is None:
-            raise NotFound("There is no such change.")
+        # Under the lock nothing is written between two of the facts; fetching, printing and signing come after it.
+        change = locked_change(actor, change_id)
         access.require(actor, Ability.EVIDENCE_EXPORT, change)
-        files = _files(change)
-        try:
-            signer = wiring.adapter("signer")(settings.EVIDENCE_SIGNING_KEY, secrets=wiring.adapter("secrets")())
-        except Permanent as refusal:
-            raise Conflict(refusal.reason) from refusal
-        files["public_key.pem"] = signer.public_key()
-        manifest = manifest_bytes(
-            manifest_of(files, change=change.number, chains=_chains(files[verify.EVENTS].decode().splitlines()))
-        )
-        pack = Pack(
-            name=f"{change.number}.zip",
-            data=_zip(
-                {
-                    **files,
-                    verify.MANIFEST: manifest,
-                    verify.SIGNATURE: base64.b64encode(signer.sign(manifest)),
-                }
-            ),
-            manifest_sha256=_sha256(manifest),
-        )
+        facts = _facts(change)
+        kept = evidence.artefacts(change)
+        contributed = {
+            path: data for name in settings.EVIDENCE_CONTRIBUTORS for path, data in import_string(name)(change)
+        }
+    files = {**_documents(facts), **_fetched(kept), **contributed}
+    try:
+        signer = wiring.adapter("signer")(settings.EVIDENCE_SIGNING_KEY, secrets=wiring.adapter("secrets")())
+    except Permanent as refusal:
+        raise Conflict(refusal.reason) from refusal
+    files["public_key.pem"] = signer.public_key()
+    chains = _chains(files[verify.EVENTS].decode().splitlines())
+    manifest = manifest_bytes(manifest_of(files, change=change.number, chains=chains))
+    signature = base64.b64encode(signer.sign(manifest))
+    data = _zip({**files, verify.MANIFEST: manifest, verify.SIGNATURE: signature})
+    pack = Pack(name=f"{change.number}.zip", data=data, manifest_sha256=_sha256(manifest))
+    with transaction.atomic():
         audit.record(
             Tag.EVIDENCE_EXPORTED,
             subject=actor.person,
             actor=actor,
             at=at,
             tenant=change.tenant_id,
-            data={"change": change.number, "manifest_sha256": pack.manifest_sha256, "size": len(pack.data)},
+            data={"change": change.number, "manifest_sha256": pack.manifest_sha256, "size": len(data)},
         )
     return pack
 
 
-def _files(change: ChangeRequest) -> dict[str, bytes]:
-    store = wiring.adapter("object_store")(settings.OBJECT_STORE_URL)
-    facts, gates, rounds, votes = (
-        evidence.change_facts(change),
-        evidence.gate_facts(change),
-        evidence.round_facts(change),
-        evidence.vote_facts(change),
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the database says of one change, at one moment."""
+
+    change: dict[str, Any]
+    revisions: list[dict[str, Any]]
+    plans: dict[str, bytes]
+    gates: list[dict[str, Any]]
+    rounds: list[dict[str, Any]]
+    votes: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    timeline: list[dict[str, Any]]
+
+
+def _facts(change: ChangeRequest) -> _Facts:
+    return _Facts(
+        change=evidence.change_facts(change),
+        revisions=evidence.plan_facts(change),
+        plans=dict(evidence.plan_documents(change)),
+        gates=evidence.gate_facts(change),
+        rounds=evidence.round_facts(change),
+        votes=evidence.vote_facts(change),
+        events=evidence.event_lines(change),
+        timeline=evidence.timeline(change),
     )
-    revisions = evidence.plan_facts(change)
-    files: dict[str, bytes] = {
-        "README.txt": README.format(number=change.number).encode(),
+
+
+def _documents(facts: _Facts) -> dict[str, bytes]:
+    """Return the files that are written from facts: the JSON, the report, and the program that verifies them."""
+    number = str(facts.change["number"])
+    report = render_to_string(
+        "changecontrol/evidence_report.html",
+        {
+            "change": facts.change,
+            "revision": facts.revisions[-1] if facts.revisions else None,
+            "gates": facts.gates,
+            "rounds": facts.rounds,
+            "votes": facts.votes,
+            "timeline": facts.timeline,
+        },
+    )
+    return {
+        "README.txt": README.format(number=number).encode(),
         "verify.py": Path(verify.__file__).read_bytes(),
-        "change.json": _json(facts),
-        "plan.json": _json({"current": facts["plan_digest"], "revisions": revisions}),
-        "gates.json": _json(gates),
-        "approvals.json": _json(rounds),
-        "votes.json": _json(votes),
-        verify.EVENTS: b"".join(_json(line, indent=None) for line in evidence.event_lines(change)),
+        "change.json": _json(facts.change),
+        "plan.json": _json({"current": facts.change["plan_digest"], "revisions": facts.revisions}),
+        "gates.json": _json(facts.gates),
+        "approvals.json": _json(facts.rounds),
+        "votes.json": _json(facts.votes),
+        "report.html": report.encode(),
+        "report.pdf": wiring.adapter("pdf")(report),
+        verify.EVENTS: b"".join(_json(line, indent=None) for line in facts.events),
+        **{f"plans/{digest}.json": document for digest, document in facts.plans.items()},
     }
-    files.update({f"plans/{digest}.json": document for digest, document in evidence.plan_documents(change)})
-    for artefact in evidence.artefacts(change):
+
+
+def _fetched(kept: list[Artefact]) -> dict[str, bytes]:
+    """Fetch the artefacts, each compared with its hash."""
+    store = wiring.adapter("object_store")(settings.OBJECT_STORE_URL)
+    files = {}
+    for artefact in kept:
         data = store.observe_object(f"sha256/{artefact.sha256[:2]}/{artefact.sha256}")
         if data is None or _sha256(data) != artefact.sha256:
             raise Conflict(f"The stored artefact “{artefact.name}” is missing or was changed: no pack can be made.")
         files[f"artefacts/{artefact.sha256[:12]}-{artefact.name}"] = data
-    for path in settings.EVIDENCE_CONTRIBUTORS:
-        files.update(dict(import_string(path)(change)))
-    report = render_to_string(
-        "changecontrol/evidence_report.html",
-        {
-            "change": facts,
-            "revision": revisions[-1] if revisions else None,
-            "gates": gates,
-            "rounds": rounds,
-            "votes": votes,
-            "timeline": evidence.timeline(change),
-        },
-    )
-    files["report.html"] = report.encode()
-    files["report.pdf"] = wiring.adapter("pdf")(report)
     return files
 
 
