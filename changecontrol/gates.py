@@ -56,7 +56,7 @@ class Gate(Protocol[Context]):
 @cache
 def registered() -> tuple[Gate[Any], ...]:
     """Return every gate of the project, in the order of the settings."""
-    named = settings.GATES
+    named: str | list[str] = settings.GATES
     found: list[Gate[Any]] = []
     for path in [named] if isinstance(named, str) else named:
         found.extend(import_string(path))

@@ -36,7 +36,7 @@ class GateView:
 def current_results(change: ChangeRequest, *, revision_id: int | None = None) -> dict[str, GateResult]:
     """Return the newest result of each gate for a revision (by default the current one), by the gate's key."""
     rows = (
-        GateResult.objects.filter(change=change, revision_id=revision_id or change.revision_id)
+        GateResult.objects.filter(change=change, revision=revision_id or change.revision_id)
         .order_by("gate", "-id")
         .distinct("gate")
     )

@@ -33,7 +33,7 @@ def main() -> None:
             answers.append(program)
             continue
         try:
-            answer = program.execute(words)  # type: ignore[attr-defined]
+            answer = program.execute(words)
         except Exception as error:  # noqa: BLE001 - so is one that cannot be asked of this object
             answers.append(f"{type(error).__name__}: {error}")
         else:

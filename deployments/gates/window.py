@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from django.db import connection
-
 from changecontrol.gates import GateVerdict
 from changecontrol.models.gate import Verdict
 from changecontrol.queries import windows
@@ -65,5 +63,4 @@ class WindowGate:
             ),
             judged_what="waves",
             raw=[{"wave": one.wave, "zone": one.zone, "says": one.sentence} for one in verdicts],
-            tool_version=f"PostgreSQL {connection.pg_version}",
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from changecontrol.errors import Permanent, Transient
+from changecontrol.lifecycles.run import RunState
 from changecontrol.models import Environment, Run
 from changecontrol.rules.content import IndicatorRule as PlannedRule
 from deployments import doors
@@ -84,7 +85,9 @@ def keep(run: Run, asked: Sequence[Asked], approved: Approved, *, at: datetime) 
         found = _analyse(row, samples)
         row.verdict, row.sentence = found.verdict, found.sentence
         row.save(update_fields=["verdict", "sentence"])
-        is_over = run.bakes_until is not None and at >= run.bakes_until and len(samples) >= row.minimum_samples
+        has_baked = run.bakes_until is not None and at >= run.bakes_until and len(samples) >= row.minimum_samples
+        # While a person is waited for only harm acts: a single breach is looked at again.
+        is_over = has_baked and run.state != RunState.AWAITING_PROMOTION
         move = rules.decide_analysis(
             found,
             tier=ROLLING_BACK_TIER if approved.rolls_back else PAUSING_TIER,

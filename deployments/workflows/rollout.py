@@ -442,6 +442,9 @@ def _open_targets(row: Run) -> list[RunTarget]:
     )
     owed = {TargetState.PENDING, TargetState.UPDATING, TargetState.UPDATED, TargetState.DEFERRED}
     chosen = [one for one in rows if one.wave == row.wave or one.state in owed]
+    if any(one.workload for one in chosen):
+        # Configuration in place is no evidence that anything runs: only workloads count, once it is there.
+        chosen = [one for one in chosen if one.workload or one.state != TargetState.HEALTHY]
     return sorted(chosen, key=lambda one: (bool(one.workload), one.wave, one.environment.slug, one.pk))
 
 
@@ -460,11 +463,8 @@ def _decide(row: Run, approved: Approved, targets: Sequence[RunTarget], at: date
 
 def _turn(targets: Sequence[RunTarget], opened: Sequence[str], calendar: Calendar) -> list[int]:
     """Return the pending targets whose turn it is: in their window, and after what their environment shares."""
-    unready = {
-        one.environment_id
-        for one in targets
-        if not one.workload and one.state not in (TargetState.HEALTHY, TargetState.SKIPPED)
-    }
+    done = (TargetState.HEALTHY, TargetState.SKIPPED)
+    unready = {one.environment_id for one in targets if not one.workload and one.state not in done}
     return [
         one.pk
         for one in targets

@@ -5,6 +5,7 @@ Settings name the openers below as adapters; they hand out what the current scen
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,7 +79,8 @@ class Scene:
         sha = self.commit(image)
         for environment in (self.estate.staging, self.estate.production):
             self.git.move(environment.ref, sha)
-            for document in yaml.safe_load_all(self.git_file(environment.path)):
+            for aliased in yaml.safe_load_all(self.git_file(environment.path)):
+                document = json.loads(json.dumps(aliased))
                 document["metadata"]["namespace"] = environment.namespace
                 document["metadata"].setdefault("labels", {})["changecontrol.io/environment"] = environment.inventory
                 self.cluster.ensure_applied(document)
@@ -130,9 +132,9 @@ class Scene:
     def target(self, workload: str) -> RunTarget:
         return self.run().targets.get(workload=workload)
 
-    def until(self, *states: str, limit: int = 400) -> Run:
+    def until(self, *states: str, limit: int = 400, step: float = 3) -> Run:
         """Work until the rollout is in one of the states."""
-        self.work(until=lambda: Run.objects.filter(kind="rollout", state__in=states).exists(), limit=limit)
+        self.work(until=lambda: Run.objects.filter(kind="rollout", state__in=states).exists(), limit=limit, step=step)
         return self.run()
 
     def images(self) -> dict[str, str]:

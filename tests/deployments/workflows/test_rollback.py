@@ -1,0 +1,143 @@
+"""The way back: what was touched serves what it served before, Git says so, and its times are told apart."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from changecontrol.actions.runs import ask_run
+from changecontrol.models import AuditEvent, Freeze, Message
+from tests.deployments.workflows.scene import BAD, GOOD, NEW, Scene, pass_time
+from tests.factories import actor
+
+
+def ask(scene: Scene, verb: str, reason: str = "Tills stand still.") -> None:
+    ask_run(actor=actor(scene.estate.cy), run_id=scene.run().pk, verb=verb, reason=reason, at=scene.now())
+
+
+def test_a_bad_image_is_rolled_back_and_git_says_so(scene: Scene) -> None:  # RBK-4, GIT-2
+    scene.cluster.spoil_image(BAD)
+    change = scene.scheduled(BAD)
+
+    run = scene.until("rolled_back", "paused", "succeeded", "rollback_failed")
+
+    assert run.state == "rolled_back", run.sentence
+    assert scene.images() == {"odoo-pilot": GOOD, "odoo-rest": GOOD}
+    change.refresh_from_db()
+    assert (change.state, change.close_code) == ("review", "rolled_back")
+    newest, before = scene.git.log(scene.estate.production.ref)[:2]
+    assert newest.startswith(f"Roll back {change.number}: ")
+    assert before.startswith("Run aaaa")
+    tree = scene.repository().inner.observe_tree
+    ref = scene.git.ref(scene.estate.production.ref)
+    scene.repository().inner.ensure_fetched()
+    path = scene.estate.production.path
+    assert tree(sha=ref, path=path) == tree(sha=change.plan.content["commit_from"], path=path)
+
+
+def test_detected_decided_started_serving_and_verified_are_told_apart(scene: Scene) -> None:  # RBK-5
+    scene.cluster.spoil_image(BAD)
+    scene.scheduled(BAD)
+
+    run = scene.until("rolled_back")
+
+    times = [
+        run.detected_at,
+        run.rollback_decided_at,
+        run.rollback_started_at,
+        run.rollback_serving_at,
+        run.rollback_verified_at,
+    ]
+    assert None not in times
+    assert times == sorted(times)  # type: ignore[type-var]
+    assert run.rollback_started_at < run.rollback_serving_at  # type: ignore[operator]
+
+
+def test_only_what_was_touched_is_touched_again(scene: Scene) -> None:
+    scene.cluster.spoil_image(BAD)
+    scene.scheduled(BAD)
+
+    scene.until("rolled_back")
+
+    assert scene.target("Deployment/odoo-rest").state == "pending"
+    assert scene.target("Deployment/odoo-pilot").state == "reverted"
+    touched = {effect.ref.name for effect in scene.cluster.effects if effect.ref.kind == "Deployment"}
+    assert touched == {"odoo-pilot"}
+
+
+def test_a_person_can_roll_back_during_a_freeze_and_it_is_recorded_as_a_safety_action(scene: Scene) -> None:  # WIN-8
+    change = scene.scheduled(NEW)
+    scene.until("baking")
+    Freeze.objects.create(
+        name="Stop the line",
+        reason="Tills stand still.",
+        starts_at=scene.now(),
+        ends_at=scene.now() + timedelta(days=1),
+        opened_by=scene.estate.ben,
+    )
+
+    ask(scene, "roll_back")
+    run = scene.until("rolled_back", "paused")
+
+    assert run.state == "rolled_back"
+    assert scene.images() == {"odoo-pilot": GOOD, "odoo-rest": GOOD}
+    assert AuditEvent.objects.filter(change=change, tag="run:safety_action", actor=scene.estate.cy).exists()
+
+
+def test_an_aborted_run_can_still_be_rolled_back(scene: Scene) -> None:
+    change = scene.scheduled(NEW)
+    scene.until("baking")
+    ask(scene, "abort")
+    scene.until("aborted")
+
+    ask(scene, "roll_back")
+    scene.until("rolled_back")
+
+    change.refresh_from_db()
+    assert (change.state, change.close_code) == ("review", "rolled_back")
+    assert scene.images() == {"odoo-pilot": GOOD, "odoo-rest": GOOD}
+
+
+def test_a_first_deployment_is_taken_back_by_deleting_what_it_created(scene: Scene) -> None:
+    foreign = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "foreign", "namespace": "northwind-production"},
+        "data": {"a": "b"},
+    }
+    scene.cluster.apply_as("somebody", foreign)
+    scene.scheduled(NEW, before=None)
+    scene.until("baking")
+
+    ask(scene, "roll_back")
+    scene.until("rolled_back")
+
+    left = [ref.name for ref in scene.cluster.objects() if ref.namespace == "northwind-production"]
+    assert left == ["foreign"]
+    assert scene.git.ref(scene.estate.production.ref) is None
+
+
+def test_a_rollback_that_fails_sounds_the_alarm_and_can_be_tried_again(scene: Scene) -> None:  # RBK-5
+    change = scene.scheduled(NEW)
+    scene.until("baking")
+    scene.cluster.spoil_image(GOOD)
+
+    ask(scene, "roll_back")
+    run = scene.until("rollback_failed", "rolled_back")
+
+    assert "ImagePullBackOff" in run.sentence
+    change.refresh_from_db()
+    assert (change.state, change.close_code) == ("review", "failed")
+    assert Message.objects.filter(recipient=scene.estate.cy, text__contains="The rollback failed.").exists()
+    scene.cluster.heal_image(GOOD)
+    pass_time(60)
+    scene.cluster.remove(
+        next(
+            ref
+            for ref in scene.cluster.objects()
+            if ref.name == "odoo-pilot" and ref.kind == "Deployment" and ref.namespace == "northwind-production"
+        )
+    )
+    ask(scene, "roll_back", "The registry is back.")
+    assert scene.until("rolled_back").state == "rolled_back"
+    change.refresh_from_db()
+    assert change.close_code == "rolled_back"
