@@ -97,7 +97,7 @@ class Administrator:
             self._url = str(json.loads(self._address.read_text())["kubernetes"])
             self._session.verify = str(state / "ca.crt")
             self._session.headers["Authorization"] = f"Bearer {(state / 'admin.token').read_text().strip()}"
-            return self._session.get(f"{self._url}/readyz", timeout=2).ok
+            return bool(self._session.get(f"{self._url}/readyz", timeout=2).ok)
         except (OSError, ValueError, KeyError):
             return False
 
