@@ -193,10 +193,11 @@ class Estate:
         """Take the objects of a snapshot back, definitions first; versions go on from where they were."""
         bodies: list[dict[str, Any]] = snapshot["objects"]
         for body in sorted(bodies, key=lambda body: body["kind"] != "CustomResourceDefinition"):
+            version = int(body["metadata"]["resourceVersion"])
             if body["kind"] == "CustomResourceDefinition":
                 self.registry.define(body)
             kind = self.registry.of_manifest(body)
             if kind is not None:
-                self.store.put(kind, body)
-        self.store.version = max(self.store.version, int(snapshot["version"]))
+                self.store.put(kind, body, version=version)
+        self.store.version = int(snapshot["version"])
         self.store.oldest = self.store.version

@@ -80,6 +80,8 @@ class Rest:
     def _write(self, request: Request, kind: Kind, namespace: str, name: str) -> Response:
         options = _options(request)
         code = 200
+        if request.method != "PATCH":
+            _check_body_type(request)
         if request.method == "POST":
             if name:
                 raise status.method_not_allowed()
@@ -169,6 +171,7 @@ class Rest:
         return answered(_scale_of(item.body))
 
     def _token(self, request: Request, namespace: str, name: str) -> Response:
+        _check_body_type(request)
         body = decoding.parsed(request.body) if request.body else {}
         seconds = int((body.get("spec") or {}).get("expirationSeconds") or 3600)
         if seconds < 600:
@@ -199,6 +202,7 @@ class Rest:
 
     def _review(self, request: Request, user: User, entry: tuple[str, str, str]) -> Response:
         group, kind_name, plural = entry
+        _check_body_type(request)
         kind = Kind(group=group, version="v1", kind=kind_name, plural=plural, is_namespaced=False)
         self._access.require(user, Asked(_verb(request, ""), group, plural), kind)
         if request.method != "POST":
@@ -246,6 +250,11 @@ def _verb(request: Request, name: str) -> str:
     if request.method in _WRITES:
         return _WRITES[request.method]
     raise status.method_not_allowed()
+
+
+def _check_body_type(request: Request) -> None:
+    if "protobuf" in request.headers.get("content-type", "") or "cbor" in request.headers.get("content-type", ""):
+        raise status.unsupported_media_type(["application/json", "application/yaml"])
 
 
 def _dry_run(request: Request) -> bool:

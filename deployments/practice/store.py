@@ -121,13 +121,13 @@ class Store:
     def count(self, kind: Kind) -> int:
         return len(self._tables.get(kind.key, {}))
 
-    def put(self, kind: Kind, body: Body) -> Item:
-        """Store a body, under the next resource version, in place of what was there."""
+    def put(self, kind: Kind, body: Body, *, version: int = 0) -> Item:
+        """Store a body in place of what was there, under the next resource version, or the one a snapshot kept."""
         metadata = body["metadata"]
         key = (metadata.get("namespace", ""), metadata["name"])
         table = self._tables.setdefault(kind.key, {})
         before = table.get(key)
-        self.version += 1
+        self.version = version or self.version + 1
         metadata["resourceVersion"] = str(self.version)
         after = table[key] = Item(kind, body, self.version)
         if before is None:

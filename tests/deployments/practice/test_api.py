@@ -243,8 +243,8 @@ def test_watch_from_a_forgotten_version_says_expired(rehearsal: Rehearsal) -> No
 
 def test_watch_with_initial_events_ends_them_with_a_bookmark(rehearsal: Rehearsal) -> None:
     text = rehearsal.client.ask(
-        "GET", rehearsal.path("configmaps", group="v1"), watch="1", sendInitialEvents="true", allowWatchBookmarks="true",
-        timeoutSeconds="1",
+        "GET", rehearsal.path("configmaps", group="v1"), watch="1", sendInitialEvents="true",
+        allowWatchBookmarks="true", timeoutSeconds="1",
     ).body  # fmt: skip
 
     events = [json.loads(line) for line in text.splitlines()]
@@ -378,9 +378,11 @@ def test_custom_kind_with_a_schema_is_strict_and_goes_with_its_definition(rehear
 @pytest.mark.parametrize("junk", [b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n"])
 def test_malformed_request_is_answered_and_the_server_lives_on(rehearsal: Rehearsal, junk: bytes) -> None:
     client: Client = rehearsal.client
-    with socket.create_connection(("127.0.0.1", rehearsal.server.port)) as plain:
-        with client.context.wrap_socket(plain, server_hostname="127.0.0.1") as secure:
-            secure.sendall(junk)
-            assert secure.recv(100).startswith(b"HTTP/1.1 400 ")
+    with (
+        socket.create_connection(("127.0.0.1", rehearsal.server.port)) as plain,
+        client.context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+    ):
+        secure.sendall(junk)
+        assert secure.recv(100).startswith(b"HTTP/1.1 400 ")
 
     assert client.ask("GET", "/readyz").body == "ok"

@@ -101,8 +101,8 @@ def test_faults_are_cleared_in_one_call(rehearsal: Rehearsal) -> None:
 
 @pytest.mark.parametrize(
     "rule",
-    [{}, {"kind": "418"}, {"kind": "500", "times": 0}, {"kind": "slow", "seconds": 1e9}, {"kind": "500", "colour": "red"},
-     {"kind": "500", "skip": -1}, [{"kind": "500"}] * 101],
+    [{}, {"kind": "418"}, {"kind": "500", "times": 0}, {"kind": "slow", "seconds": 1e9},
+     {"kind": "500", "colour": "red"}, {"kind": "500", "skip": -1}, [{"kind": "500"}] * 101],
 )  # fmt: skip
 def test_senseless_or_boundless_fault_is_refused(rehearsal: Rehearsal, rule: Any) -> None:
     assert rehearsal.client.ask("POST", "/practice/faults", rule).status == 400
