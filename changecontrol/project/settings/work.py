@@ -56,6 +56,8 @@ KUSTOMIZE_COMMAND = env.words("KUSTOMIZE_COMMAND")
 
 EVIDENCE_CONTRIBUTORS = ["deployments.queries.evidence.contribute"]
 GATES = "deployments.gates.GATES"
+INDICATORS = "deployments.rules.indicators.CATALOGUE"
+"""What a change may have watched during its rollout, by key; the form of a change offers these."""
 
 _mail = urlsplit(env.text("EMAIL_URL", "console://"))
 EMAIL_BACKEND = {

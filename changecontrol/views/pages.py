@@ -1,0 +1,52 @@
+"""What every page of a person who is signed in has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.cache import patch_cache_control
+from django.utils.http import url_has_allowed_host_and_scheme
+
+from changecontrol.models import User
+
+P = ParamSpec("P")
+View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
+
+
+def page(view: View[P]) -> View[P]:
+    """Show a page to people who are signed in, with times in their own zone. Nothing of it is kept by a cache.
+
+    A stranger goes to the sign-in page and comes back; a fragment asked by script answers 401 instead.
+    """
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if not isinstance(request.user, User):
+            if request.headers.get("HX-Request"):
+                return HttpResponse("Sign in first.", status=401, content_type="text/plain; charset=utf-8")
+            query = urlencode({"next": request.get_full_path() if request.method == "GET" else reverse("home")})
+            return redirect(f"{reverse(settings.LOGIN_URL)}?{query}")
+        with timezone.override(ZoneInfo(request.user.zone)):
+            response = view(request, *args, **kwargs)
+        patch_cache_control(response, private=True, no_store=True)
+        return response
+
+    return wrapped
+
+
+def next_url(request: HttpRequest, fallback: str) -> str:
+    """Return where the person wants to go on, where that is an address of this site."""
+    wanted = request.POST.get("next", "") or request.GET.get("next", "")
+    is_ours = url_has_allowed_host_and_scheme(
+        wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
+    )
+    return wanted if wanted and is_ours else fallback
