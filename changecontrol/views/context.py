@@ -37,7 +37,9 @@ def shell(request: HttpRequest) -> dict[str, Any]:
             nav=SimpleLazyObject(lambda: _sections(request)),
             person=SimpleLazyObject(lambda: _person(user, scope_for(request))),
             clocks=SimpleLazyObject(lambda: _clocks(user)),
-            inbox_count=SimpleLazyObject(lambda: Message.objects.filter(recipient=user, read_at__isnull=True)[:99].count()),
+            inbox_count=SimpleLazyObject(
+                lambda: Message.objects.filter(recipient=user, read_at__isnull=True)[:99].count()
+            ),
             search_url=reverse("changes"),
             calendar_url=reverse("calendar"),
             inbox_url=reverse("inbox"),
