@@ -5,6 +5,7 @@ Settings name the openers below as adapters; they hand out what the current scen
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,6 +145,24 @@ class Scene:
             if ref.kind == "Deployment" and ref.namespace == self.estate.production.namespace:
                 found[ref.name] = live["spec"]["template"]["spec"]["containers"][0]["image"]
         return found
+
+    def remember(self) -> dict[str, Any]:
+        """Keep the cluster and the repository as they are, to play the same story again."""
+        ref = self.estate.production.ref
+        return {"objects": copy.deepcopy(self.cluster._objects), "ref": self.git.ref(ref)}
+
+    def recall(self, world: dict[str, Any]) -> None:
+        self.cluster._objects = copy.deepcopy(world["objects"])
+        self.cluster.effects.clear()
+        ref = self.estate.production.ref
+        if world["ref"] is not None:
+            self.git.move(ref, world["ref"])
+        elif self.git.ref(ref) is not None:
+            self.git.drop(ref)
+
+    def git_content(self) -> str:
+        """Return the messages on production's ref: what Git says ran there."""
+        return "\n".join(self.git.log(self.estate.production.ref))
 
     # What workers do.
 

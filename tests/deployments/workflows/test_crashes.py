@@ -1,0 +1,100 @@
+"""A crash after every line of a rollout's own code: the next worker carries on, and no effect is lost or repeated."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from changecontrol import clock
+from changecontrol.workflow import engine
+from deployments.actions import rollouts
+from deployments.workflows import ending, rollout, target
+from tests.deployments.workflows.scene import BAD, NEW, Scene, pass_time
+
+FILES = {rollout.__file__, target.__file__, ending.__file__, rollouts.__file__}
+SHARDS = 4
+
+
+class Crash(BaseException):
+    """The process is gone: nothing may catch it, and nothing after it runs."""
+
+
+class CrashAt:
+    """Raises at the first execution of each chosen line; with none chosen, lists the lines that are reached."""
+
+    def __init__(self, chosen: tuple[str, int] | None = None) -> None:
+        self.chosen = chosen
+        self.lines: dict[tuple[str, int], None] = {}
+        self.is_spent = False
+
+    def __enter__(self) -> CrashAt:
+        sys.settrace(self._enter_frame)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _enter_frame(self, frame: FrameType, event: str, arg: object) -> Callable[..., Any] | None:
+        return self._line if frame.f_code.co_filename in FILES else None
+
+    def _line(self, frame: FrameType, event: str, arg: object) -> Callable[..., Any]:
+        if event == "line":
+            here = (frame.f_code.co_filename, frame.f_lineno)
+            self.lines[here] = None
+            if here == self.chosen and not self.is_spent:
+                self.is_spent = True
+                sys.settrace(None)
+                raise Crash
+        return self._line
+
+
+def effects_of(scene: Scene) -> list[str]:
+    return sorted(f"{effect.verb} {effect.ref}" for effect in scene.cluster.effects if effect.verb != "unchanged")
+
+
+def play(scene: Scene, *ends: str, crash_at: tuple[str, int] | None = None) -> CrashAt:
+    """Carry the rollout out to its end, with one crash on the way."""
+    tracer = CrashAt(crash_at)
+    try:
+        with tracer:
+            scene.until(*ends, step=5)
+    except Crash:
+        pass_time(engine.LEASE_SECONDS + 1)
+        scene.until(*ends, step=5)
+    return tracer
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize(("image", "end"), [(NEW, "succeeded"), (BAD, "rolled_back")])
+def test_a_crash_after_every_line_changes_nothing_but_time(  # RUN-1
+    scene: Scene, image: str, end: str, shard: int
+) -> None:
+    scene.cluster.spoil_image(BAD)
+    waves = [{"name": "All", "environments": ["production"], "bake_seconds": 5}]
+    scene.scheduled(image, waves=waves)
+    world = scene.remember()
+    start = clock._offset
+
+    def again(crash_at: tuple[str, int] | None) -> tuple[CrashAt, list[str], dict[str, str], str | None]:
+        scene.recall(world)
+        clock.set_offset(start)
+        with transaction.atomic():
+            tracer = play(scene, end, crash_at=crash_at)
+            found = (tracer, effects_of(scene), scene.images(), scene.git_content())
+            transaction.set_rollback(True)
+        return found
+
+    tracer, effects, images, git = again(None)
+    lines = list(tracer.lines)
+    assert len(lines) > 150
+
+    for line in lines[shard::SHARDS]:
+        _, effects_after, images_after, git_after = again(line)
+        assert (effects_after, images_after, git_after) == (effects, images, git), line
