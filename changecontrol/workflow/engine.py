@@ -121,8 +121,8 @@ def claim(workflow: Workflow[Row], *, at: datetime) -> Claim[Row] | None:
     sql, params = due.query.sql_with_params()
     table, key = f'"{model._meta.db_table}"', f'"{model._meta.pk.column}"'
     columns = ", ".join(f'{table}."{field.column}"' for field in model._meta.concrete_fields)
-    # Written out, since Django locks only inside a transaction, which would cost two more round trips. Only the row itself
-    # is locked, and not its key: whoever holds its root, or adds a log line to it, does not hide it.
+    # Written out, since Django locks only inside a transaction, which would cost two more round trips. Only the row
+    # itself is locked, and not its key: whoever holds its root, or adds a log line to it, does not hide it.
     sql = f"{sql} FOR NO KEY UPDATE OF {table} SKIP LOCKED"
     rows = model._default_manager.raw(
         f"WITH due (key, previous) AS ({sql}) UPDATE {table} SET lease_token = %s, lease_until = %s, "  # noqa: S608
@@ -269,9 +269,10 @@ def look_for_work(workflow: Workflow[Any]) -> None:
 def work_off(workflow: Workflow[Any], *, budget_seconds: float) -> int:
     """Find new work, then drain. Whatever goes wrong is logged and ends neither the worker nor the other workflows."""
     look_for_work(workflow)
+    count = 0
     with _contained("drain", workflow):
-        return drain(workflow, budget_seconds=budget_seconds)
-    return 0
+        count = drain(workflow, budget_seconds=budget_seconds)
+    return count  # noqa: RET504  reached after a contained failure too
 
 
 def due_count(workflow: Workflow[Any], *, at: datetime, limit: int) -> int:

@@ -107,5 +107,9 @@ def host_clock() -> Iterator[None]:
 
 def until(condition: Callable[[], bool], *, seconds: float, log: Callable[[], str]) -> None:
     """Wait for a condition, or fail with the end of the log."""
-    if not wait_until(lambda: condition() or bool(time.sleep(0.1)), seconds=seconds):
+    ends_at = time.monotonic() + seconds
+    while not condition():
+        time.sleep(0.1)
+        if time.monotonic() < ends_at:
+            continue
         pytest.fail(f"It did not come true within {seconds} s. The log ends:\n{log()[-3000:]}")

@@ -1,7 +1,7 @@
 """A crew of worker processes running `manage.py tick --forever`; one that ends is replaced, as a supervisor does.
 
 `python -m tests.concurrency.crew COUNT`. It forks after Django has started, so that a replacement costs little; it ends
-on SIGTERM and by itself after two minutes, and its workers end with it.
+on SIGTERM and by itself after four minutes, and its workers end with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from django.core.management import call_command
 
 from changecontrol.project.local.processes import end_with_parent
 
-LIFE_SECONDS = 120
+LIFE_SECONDS = 240
 
 
 def main(count: int) -> None:
