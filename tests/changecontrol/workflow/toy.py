@@ -61,7 +61,8 @@ class FolderFarSide:
         self.folder = folder
 
     def observe(self, key: str) -> bool:
-        return self._path(key).exists()
+        # A worker killed between opening and writing leaves an empty file, and no effect.
+        return self._path(key).exists() and self._path(key).stat().st_size > 0
 
     def perform(self, key: str) -> None:
         descriptor = os.open(self._path(key), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
