@@ -1,0 +1,189 @@
+"""Roles, tokens and messages, as people change them."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from changecontrol.access import Actor, can
+from changecontrol.actions.access import grant_role, revoke_role
+from changecontrol.actions.inbox import read_messages
+from changecontrol.actions.tokens import create_token, revoke_token
+from changecontrol.errors import Forbidden, Invalid, NotFound
+from changecontrol.models import ApiToken, AuditEvent, Message, User
+from changecontrol.queries.inbox import messages_of, unread_count
+from changecontrol.rules.roles import Ability, Role
+from tests.changecontrol.actions.events import events
+from tests.factories import (
+    NOW,
+    SmallEstate,
+    actor,
+    add_person,
+    grant,
+    scheduled_change,
+    small_estate,
+    stranger_estate,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def estate() -> SmallEstate:
+    return small_estate()
+
+
+@pytest.fixture
+def admin(estate: SmallEstate) -> User:
+    person = add_person("admin")
+    grant(person, Role.TENANT_ADMINISTRATOR, estate.tenant)
+    return person
+
+
+def words(estate: SmallEstate, by: User, to: User, role: str = "engineer", **more: Any) -> dict[str, Any]:
+    return {"actor": actor(by), "user_id": to.pk, "role": role, "tenant_id": estate.tenant.pk, "at": NOW, **more}
+
+
+def test_granting_and_revoking_each_leave_their_event(estate: SmallEstate, admin: User) -> None:  # AUD-1
+    with events() as tags:
+        grant_role(**words(estate, admin, estate.cy))
+        assert can(actor(estate.cy), Ability.CHANGE_CREATE, estate.tenant)
+        revoke_role(**words(estate, admin, estate.cy))
+
+    assert not can(actor(estate.cy), Ability.CHANGE_CREATE, estate.tenant)
+    assert tags == ["access:role:granted", "access:role:revoked"]
+
+
+def test_revoking_what_is_not_held_says_nothing(estate: SmallEstate, admin: User) -> None:
+    with events() as tags:
+        revoke_role(**words(estate, admin, estate.cy))
+
+    assert tags == []
+
+
+def test_a_role_on_one_environment_is_granted_there_alone(estate: SmallEstate, admin: User) -> None:
+    grant_role(**words(estate, admin, estate.cy, environment_id=estate.staging.pk))
+
+    assert can(actor(estate.cy), Ability.CHANGE_CREATE, estate.staging)
+    assert not can(actor(estate.cy), Ability.CHANGE_CREATE, estate.production)
+
+
+def test_nobody_grants_to_themselves(estate: SmallEstate, admin: User) -> None:
+    with events() as tags, pytest.raises(Forbidden, match="their own roles"):
+        grant_role(**words(estate, admin, admin, "change_manager"))
+
+    assert tags == ["refused"]
+
+
+def test_only_platform_administrators_make_tenant_administrators(estate: SmallEstate, admin: User) -> None:
+    with pytest.raises(Forbidden, match="Only a platform administrator"):
+        grant_role(**words(estate, admin, estate.cy, "tenant_administrator"))
+
+    root = add_person("root", is_superuser=True)
+    grant_role(**words(estate, root, estate.cy, "tenant_administrator"))
+    assert can(actor(estate.cy), Ability.ACCESS_GRANT, estate.tenant)
+    with pytest.raises(Forbidden, match="Only a platform administrator"):
+        revoke_role(**words(estate, admin, estate.cy, "tenant_administrator"))
+
+
+@pytest.mark.parametrize("role", ["platform_administrator", "king"])
+def test_a_role_that_is_not_granted_here_is_refused(estate: SmallEstate, admin: User, role: str) -> None:
+    with pytest.raises(Invalid):
+        grant_role(**words(estate, admin, estate.cy, role))
+
+
+def test_a_grant_that_is_over_already_is_refused(estate: SmallEstate, admin: User) -> None:
+    with pytest.raises(Invalid):
+        grant_role(**words(estate, admin, estate.cy, expires_at=NOW))
+
+
+def test_an_administrator_of_another_tenant_finds_nothing(estate: SmallEstate) -> None:
+    kite, eve = stranger_estate()
+
+    for more in ({}, {"tenant_id": kite.tenant.pk, "environment_id": estate.staging.pk}):
+        with pytest.raises(NotFound):
+            grant_role(**words(estate, eve, estate.cy, **more))
+
+
+def test_an_engineer_grants_nothing(estate: SmallEstate) -> None:
+    with pytest.raises(Forbidden):
+        grant_role(**words(estate, estate.ada, estate.cy))
+
+
+def test_a_tokens_secret_is_returned_once_and_only_its_hash_is_kept(estate: SmallEstate) -> None:
+    with events() as tags:
+        made = create_token(
+            actor=actor(estate.ada), name="CI", scopes=["change.view"], expires_at=NOW + timedelta(days=30), at=NOW
+        )
+
+    kept = ApiToken.objects.get()
+    assert tags == ["access:token:created"]
+    assert made.secret.startswith("cc_")
+    assert len(made.secret) == 3 + 43
+    assert kept.secret_sha256 == hashlib.sha256(made.secret.encode()).hexdigest()
+    assert kept.scopes == ["change.view"]
+    assert not AuditEvent.objects.filter(body__contains=made.secret[10:]).exists()
+
+
+def test_a_token_ends_at_its_owners_word(estate: SmallEstate) -> None:
+    made = create_token(actor=actor(estate.ada), name="CI", expires_at=NOW + timedelta(days=30), at=NOW)
+    root = add_person("root", is_superuser=True)
+
+    with pytest.raises(NotFound):
+        revoke_token(actor=actor(estate.ben), token_id=made.token.pk, at=NOW)
+    with events() as tags:
+        revoke_token(actor=actor(estate.ada), token_id=made.token.pk, at=NOW)
+        revoke_token(actor=actor(root), token_id=made.token.pk, at=NOW)
+
+    assert tags == ["access:token:revoked"]
+    assert not ApiToken.objects.get().is_usable(NOW)
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"name": " "}, "name"),
+        ({"scopes": ["change.everything"]}, "scopes"),
+        ({"expires_at": NOW}, "expires_at"),
+        ({"expires_at": NOW + timedelta(days=367)}, "expires_at"),
+    ],
+)
+def test_a_token_that_does_not_hold_is_refused(estate: SmallEstate, more: dict[str, Any], field: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        create_token(
+            **{"actor": actor(estate.ada), "name": "CI", "expires_at": NOW + timedelta(days=1), "at": NOW, **more}
+        )
+
+    assert list(refused.value.fields) == [field]
+
+
+def test_a_token_makes_no_token(estate: SmallEstate) -> None:
+    by_token = Actor(user=estate.ada, via="api", authentication="token cc_abcdefg")
+
+    with events() as tags, pytest.raises(Forbidden):
+        create_token(actor=by_token, name="CI", expires_at=NOW + timedelta(days=1), at=NOW)
+
+    assert tags == ["refused"]
+
+
+def test_messages_are_read_by_their_recipient_alone(estate: SmallEstate) -> None:
+    scheduled_change(estate)
+    message = messages_of(estate.ben)[0]
+
+    assert read_messages(actor=actor(estate.ada), message_id=message.pk, at=NOW) == 0
+    assert unread_count(estate.ben) == 1
+    assert read_messages(actor=actor(estate.ben), message_id=message.pk, at=NOW) == 1
+    assert read_messages(actor=actor(estate.ben), message_id=message.pk, at=NOW + timedelta(hours=1)) == 0
+
+    assert (unread_count(estate.ben), Message.objects.get(pk=message.pk).read_at) == (0, NOW)
+
+
+def test_reading_all_reads_ones_own(estate: SmallEstate) -> None:
+    scheduled_change(estate)
+
+    read_messages(actor=actor(estate.ada), at=NOW)
+
+    assert (unread_count(estate.ada), unread_count(estate.ben)) == (0, 1)
