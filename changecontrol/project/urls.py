@@ -23,5 +23,7 @@ urlpatterns = [
     path("metrics", health.metrics, name="metrics"),
     path("accounts/", include(SIGN_IN)),
     path("api/", include("changecontrol.api.urls")),
+    # Before the changes' own: a run is found at an address below its change's.
+    path("", include("deployments.urls")),
     path("", include("changecontrol.urls")),
 ]

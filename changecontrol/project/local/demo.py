@@ -118,6 +118,8 @@ class Demo:
             "GIT_MIRRORS": str(private_folder(self._folder / "mirrors")),
             "LOG_FORMAT": "text",
             "PYTHONUNBUFFERED": "1",
+            # Somebody is watching: steps that are due in two seconds should not wait for ten.
+            "SWEEP_SECONDS": "2",
         }
         settings |= {name: os.environ[name] for name in settings.keys() & os.environ.keys() if name != "BASE_URL"}
         if not os.environ.keys() & {"DATABASE_URL", "DATABASE_URL_FILE"}:

@@ -9,6 +9,7 @@ from changecontrol.lifecycles.change import ChangeKind, ChangeState, ChangeType
 from changecontrol.lifecycles.run import RunState, TargetState
 from changecontrol.project import env
 from changecontrol.rules.content import OFFERED_KINDS, OFFERED_TYPES
+from changecontrol.rules.roles import Role
 
 BASE_DIR = Path(__file__).resolve().parents[3]
 
@@ -90,6 +91,7 @@ DATABASES = {
     }
 }
 DATABASES["default"]["OPTIONS"].setdefault("application_name", "changecontrol")
+DATABASES["default"]["OPTIONS"].setdefault("connect_timeout", 5)
 DATABASE_ROLES_ARE_SEPARATE = (
     not _owner_url or env.database(_owner_url)["USER"] != env.database(_application_url)["USER"]
 )
@@ -156,6 +158,7 @@ SPECTACULAR_SETTINGS = {
         "RunState": RunState.choices(),
         "RunKind": [("assessment", "Assessment"), ("rollout", "Rollout")],
         "TargetState": TargetState.choices(),
+        "Role": Role.choices(),
     },
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
 }

@@ -59,6 +59,9 @@ GATES = "deployments.gates.GATES"
 INDICATORS = "deployments.rules.indicators.CATALOGUE"
 """What a change may have watched during its rollout, by key; the form of a change offers these."""
 
+METRICS_TOKEN = env.text("METRICS_TOKEN", "")
+"""The bearer token of whoever scrapes /metrics from elsewhere than loopback; empty: loopback alone."""
+
 _mail = urlsplit(env.text("EMAIL_URL", "console://"))
 EMAIL_BACKEND = {
     "smtp": "django.core.mail.backends.smtp.EmailBackend",
