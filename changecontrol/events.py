@@ -51,6 +51,7 @@ class Tag(StrEnum):
     FREEZE_LIFTED = "freeze:lifted"
     POLICY_PUBLISHED = "policy:published"
     ESTATE_CHANGED = "estate:changed"
+    PERSON_CREATED = "access:person:created"
     ROLE_GRANTED = "access:role:granted"
     ROLE_REVOKED = "access:role:revoked"
     TOKEN_CREATED = "access:token:created"  # noqa: S105

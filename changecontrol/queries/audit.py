@@ -22,6 +22,7 @@ class AuditFilter:
     """`tag` is a tag or the beginning of one, such as `change:approval`; times are half-open."""
 
     tag: str = ""
+    subject: str = ""
     actor: str = ""
     change_id: int | None = None
     tenant: str = ""
@@ -86,6 +87,7 @@ def _narrow(wanted: AuditFilter, events: Any, scope: Scope) -> Any:
     if wanted.tag:
         events = events.filter(Q(tag=wanted.tag) | Q(tag__startswith=f"{wanted.tag}:"))
     exact = {"actor__username": wanted.actor, "tenant__slug": wanted.tenant, "change": wanted.change_id}
+    exact["subject"] = wanted.subject
     events = events.filter(**{key: value for key, value in exact.items() if value})
     if wanted.since is not None:
         events = events.filter(at__gte=wanted.since)

@@ -1,0 +1,82 @@
+"""Making people. They come with a first role and a password that is shown once and stored only as a hash."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import transaction
+
+from changecontrol import access, audit
+from changecontrol.access import Actor
+from changecontrol.actions.access import grant_role
+from changecontrol.actions.locking import sight_of
+from changecontrol.actions.refusals import audited
+from changecontrol.errors import Invalid, NotFound
+from changecontrol.events import Tag
+from changecontrol.models import Tenant, User
+from changecontrol.rules.roles import Ability
+
+PASSWORD_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class NewPerson:
+    """A person and the password they sign in with first. It is nowhere else and cannot be shown again."""
+
+    user: User
+    password: str
+
+
+@audited
+@transaction.atomic
+def create_person(
+    *,
+    actor: Actor,
+    tenant_id: int,
+    username: str,
+    display_name: str,
+    email: str = "",
+    role: str,
+    expires_at: datetime | None = None,
+    at: datetime,
+) -> NewPerson:
+    """Make a person who holds a role on a tenant. Raises `Invalid` with everything that is wrong, by field."""
+    tenant = access.visible(sight_of(actor), Tenant.objects.filter(pk=tenant_id)).first()
+    if tenant is None:
+        raise NotFound("There is no such tenant.")
+    access.require(actor, Ability.ACCESS_GRANT, tenant)
+    name, address = username.strip(), email.strip()
+    _check(name, display_name.strip(), address)
+    password = secrets.token_urlsafe(PASSWORD_BYTES)
+    person = User.objects.create_user(name, address, password, display_name=display_name.strip())
+    data = {"person": name, "display_name": person.display_name}
+    audit.record(Tag.PERSON_CREATED, subject=person, actor=actor, at=at, data=data, tenant=tenant)
+    grant_role(actor=actor, user_id=person.pk, role=role, tenant_id=tenant_id, expires_at=expires_at, at=at)
+    return NewPerson(user=person, password=password)
+
+
+def _check(username: str, display_name: str, email: str) -> None:
+    problems: dict[str, list[str]] = {}
+    try:
+        User.username_validator(username)
+    except ValidationError:
+        problems["username"] = ["Use letters, digits and @ . + - _ only."]
+    if not 0 < len(username) <= 150:
+        problems["username"] = ["Give a user name of at most 150 characters."]
+    elif User.objects.filter(username__iexact=username).exists():
+        problems["username"] = ["This user name is taken."]
+    if not display_name or len(display_name) > 120:
+        problems["display_name"] = ["Give the name that others read, of at most 120 characters."]
+    if email:
+        try:
+            validate_email(email)
+        except ValidationError:
+            problems["email"] = ["This is no e-mail address."]
+        if User.objects.filter(email__iexact=email).exists():
+            problems["email"] = ["Somebody has this address already."]
+    if problems:
+        raise Invalid("The person cannot be added as written.", fields=problems)
