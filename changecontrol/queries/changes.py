@@ -1,4 +1,4 @@
-"""Named reads of changes: the list, one change, what is ready to run. Every one narrows to a scope."""
+"""Named reads of changes: the list, one change, what waits for its owner. Every one narrows to a scope."""
 
 from __future__ import annotations
 
@@ -154,12 +154,6 @@ def verbs_for(change: ChangeRequest, abilities: frozenset[Ability]) -> tuple[str
 def timeline_of(change: ChangeRequest) -> QuerySet[AuditEvent]:
     """Return the events of a change that the caller has found in sight, oldest first."""
     return AuditEvent.objects.filter(change=change).select_related("actor").order_by("pk")
-
-
-def changes_ready(at: datetime) -> QuerySet[ChangeRequest]:
-    """Return the scheduled changes whose planned start has come, longest waiting first. Windows are judged after."""
-    has_come = Q(planned_start_at__isnull=True) | Q(planned_start_at__lte=at)
-    return ChangeRequest.objects.filter(has_come, state=ChangeState.SCHEDULED).order_by("authorized_at", "pk")
 
 
 def drafts_of(scope: Scope, *, person_id: int) -> QuerySet[ChangeRequest]:

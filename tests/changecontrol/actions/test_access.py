@@ -103,7 +103,8 @@ def test_a_grant_that_is_over_already_is_refused(estate: SmallEstate, admin: Use
 def test_an_administrator_of_another_tenant_finds_nothing(estate: SmallEstate) -> None:
     kite, eve = stranger_estate()
 
-    for more in ({}, {"tenant_id": kite.tenant.pk, "environment_id": estate.staging.pk}):
+    elsewhere: list[dict[str, Any]] = [{}, {"tenant_id": kite.tenant.pk, "environment_id": estate.staging.pk}]
+    for more in elsewhere:
         with pytest.raises(NotFound):
             grant_role(**words(estate, eve, estate.cy, **more))
 

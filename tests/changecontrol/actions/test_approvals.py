@@ -60,7 +60,7 @@ def vote(
         requirement_id=requirement_named(change, role).pk,
         verdict=verdict,
         comment=comment,
-        **sent,  # type: ignore[arg-type]
+        **sent,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -17,7 +15,6 @@ from changecontrol.queries.changes import (
     change_by_number,
     change_detail,
     changes_page,
-    changes_ready,
     timeline_of,
 )
 from changecontrol.rules.roles import Role
@@ -184,14 +181,6 @@ def test_the_detail_holds_rounds_plans_and_windows(estate: SmallEstate) -> None:
         (1, "rest", "Europe/Lisbon"),
         (1, "rest", "Europe/Berlin"),
     }
-
-
-def test_a_change_is_ready_when_its_planned_start_has_come(estate: SmallEstate) -> None:
-    soon = scheduled_change(estate)
-    later = scheduled_change(estate, planned_start_at=(NOW + timedelta(hours=1)).isoformat())
-
-    assert list(changes_ready(NOW)) == [soon]
-    assert set(changes_ready(NOW + timedelta(hours=1))) == {soon, later}
 
 
 def test_the_timeline_tells_the_events_in_order(estate: SmallEstate) -> None:
