@@ -1,4 +1,4 @@
-"""The audit trail over REST, for those who may read it. What is read is recorded."""
+"""The audit trail over REST, for those who may read it. What is read is recorded (AUD-8)."""
 
 from __future__ import annotations
 
@@ -6,54 +6,91 @@ from typing import Any
 
 import django_filters
 from django.db import transaction
-from django.db.models import QuerySet
-from rest_framework import mixins, viewsets
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from changecontrol import access, audit, clock
-from changecontrol.api.base import acting, scope_for
-from changecontrol.api.serializers import EventSerializer
+from changecontrol.api.base import ApiViewSet, acting, reading, scope_for, wanted
+from changecontrol.api.paging import Cursor, page, size_of
 from changecontrol.errors import Forbidden
 from changecontrol.events import Tag
 from changecontrol.models import AuditEvent
+from changecontrol.queries.audit import AuditFilter, audit_page
 from changecontrol.rules.roles import Ability
 
 
-class EventFilter(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
-    subject = django_filters.CharFilter()
-    tag = django_filters.CharFilter()
-    tenant = django_filters.CharFilter("tenant__slug")
-    since = django_filters.IsoDateTimeFilter("at", lookup_expr="gte")
-    until = django_filters.IsoDateTimeFilter("at", lookup_expr="lt")
+class EventSerializer(serializers.Serializer[Any]):
+    """An audit event. `body` is the canonical JSON whose hash is chained; hashes are hexadecimal."""
+
+    id = serializers.IntegerField()
+    subject = serializers.CharField()
+    sequence = serializers.IntegerField()
+    previous_hash = serializers.SerializerMethodField()
+    hash = serializers.SerializerMethodField()
+    tag = serializers.CharField()
+    at = serializers.DateTimeField()
+    body = serializers.CharField()
+
+    def get_previous_hash(self, event: Any) -> str:
+        return bytes(event.previous_hash).hex()
+
+    def get_hash(self, event: Any) -> str:
+        return bytes(event.hash).hex()
+
+
+class EventFilters(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
+    tag = django_filters.CharFilter(max_length=80, help_text="A tag or its beginning, such as change:approval.")
+    actor = django_filters.CharFilter(max_length=150, help_text="A username.")
+    tenant = django_filters.CharFilter(max_length=63, help_text="A slug.")
+    change = django_filters.CharFilter(max_length=24, help_text="A number such as CHG-000123.")
+    since = django_filters.IsoDateTimeFilter(help_text="ISO 8601; events at or after it.")
+    until = django_filters.IsoDateTimeFilter(help_text="ISO 8601; events before it.")
 
     class Meta:
         model = AuditEvent
         fields: list[str] = []
 
+    @staticmethod
+    def of(request: Request) -> AuditFilter:
+        """Return what the page's query calls the same."""
+        asked = wanted(request, EventFilters)
+        number = asked.pop("change")
+        return AuditFilter(change_id=_change_id(number) if number else None, **asked)
 
-class EventViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[AuditEvent]):
-    """Audit events of the tenants whose trail you may read, newest first."""
+
+class EventViewSet(ApiViewSet[AuditEvent]):
+    """Audit events of the tenants whose trail you may read."""
 
     queryset = AuditEvent.objects.none()
     serializer_class = EventSerializer
-    filterset_class = EventFilter
+    filterset_class = EventFilters
+    seen_with = Ability.AUDIT_VIEW
 
-    def get_queryset(self) -> QuerySet[AuditEvent]:
-        scope = scope_for(self.request)
-        if scope.sees_everything:
-            return AuditEvent.objects.all()
-        tenants = [
-            tenant for tenant in scope.tenants if Ability.AUDIT_VIEW in scope.abilities(scope.roles_on_tenant(tenant))
-        ]
-        if not tenants:
+    @reading(EventSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        """List events, newest first. That you read them is recorded."""
+        scope, cursor = scope_for(request), Cursor.read(request)
+        if Ability.AUDIT_VIEW not in scope.abilities(scope.roles):
             raise Forbidden(access.why_not(scope, Ability.AUDIT_VIEW))
-        return AuditEvent.objects.filter(tenant__in=tenants)
+        # The end of the list is what is newer than nothing.
+        after = 0 if cursor.is_last else cursor.before
+        asked = EventFilters.of(request)
+        found = audit_page(scope, wanted=asked, before=cursor.after, after=after, size=size_of(request))
+        rows = EventSerializer([row.event for row in found.rows], many=True).data
+        _note_reading(request)
+        following = None if cursor.is_last else found.older
+        return Response(page(request, rows, previous=found.newer, following=following))
 
-    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        answer = super().list(request, *args, **kwargs)
-        actor = acting(request)
-        with transaction.atomic():
-            asked = {key: request.query_params.getlist(key) for key in sorted(request.query_params)}
-            audit.record(Tag.EVIDENCE_READ, subject=actor.person, actor=actor, at=clock.now(), data={"asked": asked})
-        return answer
+
+def _change_id(number: str) -> int:
+    """Return the key a change number names; what is not one names nothing."""
+    digits = number.upper().removeprefix("CHG-")
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 18 else -1
+
+
+@transaction.atomic
+def _note_reading(request: Request) -> None:
+    actor = acting(request)
+    asked = {name: request.query_params.getlist(name) for name in sorted(request.query_params)}
+    audit.record(Tag.EVIDENCE_READ, subject=actor.person, actor=actor, at=clock.now(), data={"asked": asked})

@@ -8,7 +8,6 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
-from rest_framework.views import set_rollback
 
 from changecontrol.errors import Conflict, DomainError, Forbidden, IllegalTransition, Invalid, NotFound
 
@@ -26,33 +25,33 @@ TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    406: "Not available in this format",
     409: "Conflict",
+    413: "Too large",
     415: "Unsupported media type",
     422: "The answers do not make sense",
-    429: "Too many requests",
 }
+NOTHING_HERE = "There is nothing here that you may see."
 
 
 def handle(problem: Exception, context: dict[str, Any]) -> Response | None:
-    """Map an exception to a problem document; what is not known here is a fault and stays one."""
+    """Map an exception to a problem document; what is not known here is a fault and stays one.
+
+    Nothing is rolled back here: actions have their own transactions, and a refusal recorded in the trail stays.
+    """
     if isinstance(problem, DomainError):
-        set_rollback()
         fields = problem.fields if isinstance(problem, Invalid) else {}
         return document(STATUS[type(problem)], problem.sentence, fields=fields)
     if isinstance(problem, Http404):
-        return document(404, "There is nothing here that you may see.")
+        return document(404, NOTHING_HERE)
     if isinstance(problem, PermissionDenied):
         return document(403, "You may not do this.")
     if isinstance(problem, exceptions.ValidationError):
-        set_rollback()
         fields, sentence = _fields(problem.detail)
         return document(422, sentence, fields=fields)
     if isinstance(problem, exceptions.APIException):
-        headers = {}
-        if challenge := getattr(problem, "auth_header", None):
-            headers["WWW-Authenticate"] = challenge
-        if wait := getattr(problem, "wait", None):
-            headers["Retry-After"] = str(int(wait))
+        challenge = getattr(problem, "auth_header", None)
+        headers = {"WWW-Authenticate": challenge} if challenge else {}
         return document(problem.status_code, str(problem.detail), headers=headers)
     return None
 
@@ -83,5 +82,5 @@ def _fields(detail: Any) -> tuple[dict[str, list[str]], str]:
             found[path or "non_field_errors"] = [str(value)]
 
     walk("", detail)
-    first = next(iter(found.items()), ("", ["The request does not make sense."]))
-    return found, first[1][0] if first[0] == "non_field_errors" else f"{first[0]}: {first[1][0]}"
+    where, sentences = next(iter(found.items()), ("non_field_errors", ["The request does not make sense."]))
+    return found, sentences[0] if where == "non_field_errors" else f"{where}: {sentences[0]}"

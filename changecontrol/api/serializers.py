@@ -1,4 +1,4 @@
-"""How changes, plans, gates, votes and runs are written in JSON. Reading is the models' shape."""
+"""How changes, plans, gates and votes are written in JSON. Reading is the models' shape; words are `Words`."""
 
 from __future__ import annotations
 
@@ -6,72 +6,130 @@ from typing import Any
 
 from rest_framework import serializers
 
+from changecontrol.api.base import Words
+from changecontrol.lifecycles.approval import RoundState
 from changecontrol.lifecycles.change import CloseCode
-from changecontrol.models import ChangeRequest, GateResult, Revision, Run, RunLog, RunTarget, Vote
+from changecontrol.models import Artefact, ChangeRequest, GateResult, Plan, Requirement, Revision, Vote
 from changecontrol.models.approval import VoteVerdict
 from changecontrol.rules.content import OFFERED_KINDS, OFFERED_TYPES, OnFailure, OnWindowClose, Promotion, Strategy
+from changecontrol.rules.content_problems import BAKE_SECONDS, MAX_ENVIRONMENTS, MAX_LINKS, MAX_WAVES, READY_SECONDS
+
+COUNT_LIMIT = 10_000
+TEXT_LIMIT = 20_000
+MAX_INDICATORS = 50
+KEY_LIMIT = 2**63 - 1
 
 
-class WaveSerializer(serializers.Serializer[Any]):
+def text(*, limit: int = TEXT_LIMIT, **options: Any) -> Any:
+    """Return the field of an answer that a draft may lack."""
+    return serializers.CharField(required=False, allow_blank=True, max_length=limit, **options)
+
+
+def several(shape: Any, *, limit: int) -> Any:
+    return shape(many=True, required=False, max_length=limit)
+
+
+def names(*, limit: int = MAX_ENVIRONMENTS) -> Any:
+    return serializers.ListField(child=serializers.CharField(max_length=63), max_length=limit, required=False)
+
+
+class WaveSerializer(Words):
     name = serializers.CharField(max_length=120)
-    environments = serializers.ListField(child=serializers.CharField())
-    cohorts = serializers.ListField(child=serializers.CharField(), required=False)
-    bake_seconds = serializers.IntegerField(min_value=0, required=False)
+    environments = serializers.ListField(child=serializers.CharField(max_length=63), max_length=MAX_ENVIRONMENTS)
+    cohorts = names()
+    bake_seconds = serializers.IntegerField(min_value=BAKE_SECONDS[0], max_value=BAKE_SECONDS[1], required=False)
     promotion = serializers.ChoiceField(Promotion.choices(), required=False)
 
 
-class IndicatorRuleSerializer(serializers.Serializer[Any]):
-    indicator = serializers.CharField()
-    threshold = serializers.FloatField()
-    minimum_samples = serializers.IntegerField(min_value=1, required=False)
-    consecutive_breaches = serializers.IntegerField(min_value=1, required=False)
+class IndicatorRuleSerializer(Words):
+    indicator = serializers.CharField(max_length=120)
+    threshold = serializers.FloatField(min_value=-1e12, max_value=1e12)
+    minimum_samples = serializers.IntegerField(min_value=1, max_value=COUNT_LIMIT, required=False)
+    consecutive_breaches = serializers.IntegerField(min_value=1, max_value=COUNT_LIMIT, required=False)
 
 
-class LinkSerializer(serializers.Serializer[Any]):
+class LinkSerializer(Words):
     label = serializers.CharField(max_length=200)  # type: ignore[assignment]  # DRF's own attribute of that name
     url = serializers.URLField(max_length=500)
 
 
-class ContentSerializer(serializers.Serializer[Any]):
+class ContentSerializer(Words):
     """The answers of a revision. A draft may lack any of them; what is missing is said when it is submitted."""
 
     title = serializers.CharField(max_length=200, required=False)
-    reason = serializers.CharField(required=False, allow_blank=True)
-    description = serializers.CharField(required=False, allow_blank=True)
-    security_impact = serializers.CharField(required=False, allow_blank=True)
-    environments = serializers.ListField(child=serializers.CharField(), required=False)
-    revision_name = serializers.CharField(required=False, allow_blank=True, help_text="Branch, tag or commit.")
+    reason = text()
+    description = text()
+    security_impact = text()
+    environments = names()
+    revision_name = text(limit=200, help_text="Branch, tag or commit; it is pinned to a commit at assessment.")
+    commit = text(limit=64, help_text="The full hash, where you pin the commit yourself.")
     strategy = serializers.ChoiceField(Strategy.choices(), required=False)
-    waves = WaveSerializer(many=True, required=False)
-    max_unavailable = serializers.IntegerField(min_value=1, required=False)
-    failure_budget = serializers.IntegerField(min_value=0, required=False)
-    ready_within_seconds = serializers.IntegerField(required=False)
+    waves = several(WaveSerializer, limit=MAX_WAVES)
+    max_unavailable = serializers.IntegerField(min_value=1, max_value=COUNT_LIMIT, required=False)
+    failure_budget = serializers.IntegerField(min_value=0, max_value=COUNT_LIMIT, required=False)
+    ready_within_seconds = serializers.IntegerField(
+        min_value=READY_SECONDS[0], max_value=READY_SECONDS[1], required=False
+    )
     on_failure = serializers.ChoiceField(OnFailure.choices(), required=False)
     on_window_close = serializers.ChoiceField(OnWindowClose.choices(), required=False)
-    indicators = IndicatorRuleSerializer(many=True, required=False)
-    rollback_plan = serializers.CharField(required=False, allow_blank=True)
-    test_evidence = serializers.CharField(required=False, allow_blank=True)
-    risk_answers = serializers.DictField(child=serializers.CharField(), required=False)
-    links = LinkSerializer(many=True, required=False)
-    planned_start_at = serializers.CharField(required=False, allow_blank=True, help_text="ISO 8601 with an offset.")
+    indicators = several(IndicatorRuleSerializer, limit=MAX_INDICATORS)
+    rollback_plan = text()
+    test_evidence = text()
+    risk_answers = serializers.DictField(child=serializers.CharField(max_length=120), required=False)
+    links = several(LinkSerializer, limit=MAX_LINKS)
+    planned_start_at = text(limit=40, help_text="ISO 8601 with an offset; empty: as soon as the window allows.")
 
 
-class NewChangeSerializer(serializers.Serializer[Any]):
-    tenant = serializers.CharField(help_text="The tenant's slug.")
+class NewChangeSerializer(Words):
+    tenant = serializers.CharField(max_length=63, help_text="The tenant's slug.")
     title = serializers.CharField(max_length=200)
     kind = serializers.ChoiceField(sorted(OFFERED_KINDS), default="deploy")
     type = serializers.ChoiceField(sorted(OFFERED_TYPES), default="normal")
     content = ContentSerializer(required=False)
 
 
+class DraftSerializer(Words):
+    seen_version = serializers.IntegerField(min_value=0, max_value=KEY_LIMIT)
+    content = ContentSerializer()
+
+
+class NewVoteSerializer(Words):
+    requirement = serializers.IntegerField(min_value=1, max_value=KEY_LIMIT)
+    verdict = serializers.ChoiceField([v for v in VoteVerdict.choices() if v[0] != VoteVerdict.WITHDRAW])
+    seen_digest = serializers.CharField(max_length=64, help_text="The plan digest you read.")
+    comment = serializers.CharField(required=False, allow_blank=True, default="", max_length=5000)
+
+
+class WithdrawSerializer(Words):
+    requirement = serializers.IntegerField(min_value=1, max_value=KEY_LIMIT)
+    comment = serializers.CharField(allow_blank=True, max_length=5000, help_text="Why; it cannot be blank.")
+
+
+class ReasonSerializer(Words):
+    reason = serializers.CharField(required=False, allow_blank=True, default="", max_length=500)
+
+
+class ScheduleSerializer(Words):
+    planned_start_at = serializers.DateTimeField(allow_null=True, help_text="Null: as soon as the window allows.")
+
+
+class CloseSerializer(Words):
+    close_code = serializers.ChoiceField(CloseCode.choices())
+    note = serializers.CharField(required=False, allow_blank=True, default="", max_length=5000)
+
+
+class HandOverSerializer(Words):
+    assignee = serializers.CharField(max_length=150, help_text="The username of the new owner.")
+
+
 class ChangeSerializer(serializers.ModelSerializer[ChangeRequest]):
-    """A change in a list. Select `tenant`, `requester`, `assignee` and `plan` with it."""
+    """A change in a list; `queries.changes` selects what it needs."""
 
     number = serializers.CharField(read_only=True)
     tenant = serializers.CharField(source="tenant.slug", read_only=True)
     requester = serializers.CharField(source="requester.username", read_only=True)
     assignee = serializers.CharField(source="assignee.username", read_only=True, allow_null=True, default=None)
-    plan_digest = serializers.CharField(source="plan.digest", read_only=True, allow_null=True, default=None)
+    environments: Any = serializers.SlugRelatedField("slug", many=True, read_only=True)
 
     class Meta:
         model = ChangeRequest
@@ -87,13 +145,13 @@ class ChangeSerializer(serializers.ModelSerializer[ChangeRequest]):
             "problem",
             "requester",
             "assignee",
+            "environments",
             "stage",
             "tier",
             "risk_level",
             "risk_score",
             "store_count",
             "sales_share",
-            "plan_digest",
             "created_at",
             "updated_at",
             "submitted_at",
@@ -113,18 +171,25 @@ class RevisionSerializer(serializers.ModelSerializer[Revision]):
 
     class Meta:
         model = Revision
-        fields = ["number", "author", "created_at", "content"]
+        fields = ["id", "number", "author", "created_at", "content"]
         read_only_fields = fields
 
 
 class ChangeDetailSerializer(ChangeSerializer):
-    """One change, with its current revision and the draft that may become the next."""
+    """One change, with its current revision, the digest of its plan, and the draft that may become the next."""
 
-    environments: Any = serializers.SlugRelatedField("slug", many=True, read_only=True)
+    plan_digest = serializers.CharField(source="plan.digest", read_only=True, allow_null=True, default=None)
     revision = RevisionSerializer(read_only=True, allow_null=True)
 
     class Meta(ChangeSerializer.Meta):
-        fields = [*ChangeSerializer.Meta.fields, "environments", "revision", "draft", "draft_version"]
+        fields = [
+            *ChangeSerializer.Meta.fields,
+            "close_note",
+            "plan_digest",
+            "revision",
+            "draft",
+            "draft_version",
+        ]
         read_only_fields = fields
 
 
@@ -133,10 +198,22 @@ class SubmissionSerializer(serializers.Serializer[Any]):
     warnings = serializers.ListField(child=serializers.CharField())
 
 
+class PlanSerializer(serializers.ModelSerializer[Plan]):
+    """A plan: `document` is what the digest is taken of, read from its canonical form."""
+
+    document = serializers.JSONField(source="content", read_only=True)
+
+    class Meta:
+        model = Plan
+        fields = ["digest", "created_at", "document"]
+        read_only_fields = fields
+
+
 class GateResultSerializer(serializers.ModelSerializer[GateResult]):
     class Meta:
         model = GateResult
         fields = [
+            "id",
             "gate",
             "name",
             "verdict",
@@ -175,116 +252,40 @@ class VoteSerializer(serializers.ModelSerializer[Vote]):
         read_only_fields = fields
 
 
-class NewVoteSerializer(serializers.Serializer[Any]):
-    requirement = serializers.IntegerField()
-    verdict = serializers.ChoiceField([v for v in VoteVerdict.choices() if v[0] != VoteVerdict.WITHDRAW])
-    seen_digest = serializers.CharField(max_length=64, help_text="The plan digest you read.")
-    comment = serializers.CharField(required=False, allow_blank=True, default="", max_length=5000)
-
-
-class WithdrawSerializer(serializers.Serializer[Any]):
-    requirement = serializers.IntegerField()
-    comment = serializers.CharField(allow_blank=True, max_length=5000)
-
-
-class ReasonSerializer(serializers.Serializer[Any]):
-    reason = serializers.CharField(required=False, allow_blank=True, default="", max_length=500)
-
-
-class ScheduleSerializer(serializers.Serializer[Any]):
-    planned_start_at = serializers.DateTimeField(
-        allow_null=True, required=False, default=None, help_text="Null: as soon as the window allows."
-    )
-
-
-class CloseSerializer(serializers.Serializer[Any]):
-    close_code = serializers.ChoiceField(CloseCode.choices())
-    note = serializers.CharField(required=False, allow_blank=True, default="", max_length=5000)
-
-
-class DraftSerializer(serializers.Serializer[Any]):
-    seen_version = serializers.IntegerField(min_value=0)
-    content = ContentSerializer()
-
-
-class RunSerializer(serializers.ModelSerializer[Run]):
-    change = serializers.CharField(source="change.number", read_only=True)
+class RequirementSerializer(serializers.ModelSerializer[Requirement]):
+    round = serializers.IntegerField(source="round.number", read_only=True)
 
     class Meta:
-        model = Run
-        fields = [
-            "id",
-            "change",
-            "kind",
-            "state",
-            "wave",
-            "pause_reason",
-            "sentence",
-            "intent",
-            "bakes_until",
-            "created_at",
-            "started_at",
-            "finished_at",
-            "detected_at",
-            "rollback_decided_at",
-            "rollback_started_at",
-            "rollback_serving_at",
-            "rollback_verified_at",
-        ]
+        model = Requirement
+        fields = ["id", "round", "stage", "stage_name", "position", "name", "role", "quorum"]
         read_only_fields = fields
 
 
-class RunTargetSerializer(serializers.ModelSerializer[RunTarget]):
-    environment = serializers.CharField(source="environment.slug", read_only=True)
-    cohort = serializers.CharField(source="cohort.slug", read_only=True, allow_null=True, default=None)
+class CopiedPolicySerializer(serializers.Serializer[Any]):
+    slug = serializers.CharField()
+    version = serializers.IntegerField()
+    content = serializers.DictField()
 
+
+class RoundSerializer(serializers.Serializer[Any]):
+    round = serializers.IntegerField()
+    revision = serializers.IntegerField()
+    policy = CopiedPolicySerializer()
+    state = serializers.ChoiceField(RoundState.choices())
+    opened_at = serializers.DateTimeField()
+    ended_at = serializers.DateTimeField(allow_null=True)
+
+
+class ApprovalsSerializer(serializers.Serializer[Any]):
+    """Every round with its policy as copied (APR-4), what it asks for, and every vote ever cast."""
+
+    rounds = RoundSerializer(many=True)
+    requirements = RequirementSerializer(many=True)
+    votes = VoteSerializer(many=True)
+
+
+class ArtefactSerializer(serializers.ModelSerializer[Artefact]):
     class Meta:
-        model = RunTarget
-        fields = [
-            "id",
-            "environment",
-            "cohort",
-            "wave",
-            "workload",
-            "state",
-            "sentence",
-            "ready_count",
-            "desired_count",
-            "started_at",
-            "finished_at",
-        ]
+        model = Artefact
+        fields = ["id", "name", "media_type", "sha256", "size", "source", "created_at"]
         read_only_fields = fields
-
-
-class RunLogSerializer(serializers.ModelSerializer[RunLog]):
-    class Meta:
-        model = RunLog
-        fields = ["id", "at", "sentence", "detail", "target"]
-        read_only_fields = fields
-
-
-class RunDetailSerializer(RunSerializer):
-    targets = RunTargetSerializer(many=True, read_only=True)
-
-    class Meta(RunSerializer.Meta):
-        fields = [*RunSerializer.Meta.fields, "targets"]
-        read_only_fields = fields
-
-
-class EventSerializer(serializers.Serializer[Any]):
-    """An audit event. `body` is the canonical JSON whose hash is chained; hashes are hexadecimal."""
-
-    id = serializers.IntegerField()
-    subject = serializers.CharField()
-    sequence = serializers.IntegerField()
-    previous_hash = serializers.SerializerMethodField()
-    hash = serializers.SerializerMethodField()
-    tag = serializers.CharField()
-    at = serializers.DateTimeField()
-    body = serializers.CharField()
-
-    def get_previous_hash(self, event: Any) -> str:
-        return bytes(event.previous_hash).hex()
-
-    def get_hash(self, event: Any) -> str:
-        return bytes(event.hash).hex()
