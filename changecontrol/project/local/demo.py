@@ -97,7 +97,8 @@ class Demo:
         address = environment["BASE_URL"]
         for program in (web(int(address.rpartition(":")[2])), worker(), beat(self._folder)):
             self._supervisor.start(program)
-        sign_ins = manage("load_demo", "--folder", str(self._folder), "--print-sign-ins", environment=environment).strip()
+        loaded = ("load_demo", "--folder", str(self._folder))
+        sign_ins = manage(*loaded, "--print-sign-ins", environment=environment).strip()
         self._wait_until_ready(address)
         write_state(self._folder / "running.json", {"address": address, "process": os.getpid()})
         say(f"\nChangeControl answers at {address}   (ready in {time.monotonic() - began:.0f} s)\n")
