@@ -21,7 +21,7 @@ from changecontrol.models import User
 from changecontrol.views.edge import address_of
 
 UNKNOWN = "sign-in:unknown"
-"""The chain of sign-ins under a name nobody has. The name is not kept: it may be a password typed in the wrong field."""
+"""The chain of sign-ins under a name nobody has. The name is not kept: it may be a password in the wrong field."""
 
 
 class ClosedSignUpAdapter(DefaultAccountAdapter):  # type: ignore[misc]

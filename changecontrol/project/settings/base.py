@@ -82,7 +82,9 @@ FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 
 _application_url = env.text("DATABASE_URL")
 _owner_url = env.text("MIGRATION_DATABASE_URL", "")
-_url = _owner_url if _owner_url and os.environ.get("CHANGECONTROL_AS_OWNER") == "1" else _application_url
+IS_OWNER = bool(_owner_url) and os.environ.get("CHANGECONTROL_AS_OWNER") == "1"
+"""Whether this process changes the schema (manage.py migrate) and so connects as its owner."""
+_url = _owner_url if IS_OWNER else _application_url
 DATABASES = {
     "default": {
         **env.database(_url),
