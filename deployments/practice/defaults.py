@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
@@ -209,6 +210,8 @@ def _quota(body: Body) -> None:
 
 def _secret(body: Body) -> None:
     _put(body, type="Opaque")
+    for key, value in (body.pop("stringData", None) or {}).items():
+        body.setdefault("data", {})[key] = base64.b64encode(str(value).encode()).decode()
 
 
 def _claim(body: Body) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from deployments.practice import decoding, discovery, status
@@ -24,6 +26,8 @@ from deployments.practice.rest import Rest, answered
 from deployments.practice.status import ApiError
 from deployments.practice.store import Body, Store
 from deployments.practice.watch import Watches
+
+log = logging.getLogger(__name__)
 
 _PLAIN = "text/plain; charset=utf-8"
 _SYSTEM_NAMESPACES = ("default", "kube-system")
@@ -63,6 +67,13 @@ class Estate:
         if self.store.get(self.registry.of("Namespace"), "", name) is None:
             metadata: Body = {"name": name, "labels": dict(labels or {})}
             self.world.create("Namespace", "", {"metadata": metadata})
+
+    def has(self, manifest: Mapping[str, Any]) -> bool:
+        """Say whether the object a manifest names exists."""
+        kind = self.registry.of_manifest(dict(manifest))
+        metadata = manifest.get("metadata") or {}
+        namespace = str(metadata.get("namespace") or "default") if kind is not None and kind.is_namespaced else ""
+        return kind is not None and self.store.get(kind, namespace, str(metadata.get("name", ""))) is not None
 
     def ensure_applied(self, manifest: Body, *, manager: str) -> Body:
         """Apply a manifest as a request would, forced: for seeds. Raises `ApiError`."""
@@ -114,6 +125,9 @@ class Estate:
             if error.text is not None:
                 return Response(error.code, error.text.encode(), _PLAIN)
             return answered(error.body, error.code, error.headers)
+        except Exception:
+            log.exception("practice request failed: %s %s", request.method, request.path)
+            return answered(status.internal("Internal error occurred: see the practice estate's log").body, 500)
 
     def _route(self, request: Request) -> Response:
         user = self.access.user_of(request.headers.get("authorization"))
@@ -184,10 +198,10 @@ class Estate:
         if user.name == "system:anonymous":
             raise status.unauthorized()
 
-    def snapshot(self) -> Body:
-        """Return everything worth keeping over a restart."""
-        bodies = [item.body for item in self.store.every() if item.kind.kind != "Event"]
-        return {"version": self.store.version, "objects": bodies}
+    def snapshot(self) -> str:
+        """Return everything worth keeping over a restart, as JSON made of the bytes that objects keep."""
+        objects = ",".join(item.full() for item in self.store.every() if item.kind.kind != "Event")
+        return f'{{"version":{self.store.version},"objects":[{objects}]}}'
 
     def restore(self, snapshot: Body) -> None:
         """Take the objects of a snapshot back, definitions first; versions go on from where they were."""

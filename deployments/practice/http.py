@@ -100,6 +100,8 @@ class Connection(asyncio.Protocol):
             answer = self._handler(request)
             if isinstance(answer, Response) and answer.stream is None:
                 self._send(answer)
+                if request.headers.get("connection", "").lower() == "close" and self._transport is not None:
+                    self._transport.close()
             else:
                 self._task = asyncio.get_running_loop().create_task(self._finish(answer))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
+import json
 import secrets
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +16,6 @@ from deployments.practice.kinds import Kind
 from deployments.practice.registry import Registry
 from deployments.practice.store import Body, Store
 
-TOKENS_KEPT = 5000
 ADMIN_GROUP = "system:masters"
 
 
@@ -46,12 +48,6 @@ class Asked:
     path: str = ""
 
 
-@dataclass(slots=True)
-class _Token:
-    user: User
-    expires_at: float | None
-
-
 _EVERYBODY_PATHS = ("/healthz", "/livez", "/readyz", "/version", "/version/")
 _SIGNED_IN_PATHS = ("/api", "/apis", "/openapi", *_EVERYBODY_PATHS)
 _SIGNED_IN_REVIEWS = {
@@ -81,13 +77,17 @@ _PATH_RULES_FOR_ALL: list[Body] = [
 
 @dataclass(slots=True)
 class Access:
-    """Tokens and rights. The admin token never expires; a service account's lives as long as it was asked for."""
+    """Tokens and rights. The admin token never expires; a service account's lives as long as it was asked for.
+
+    A service account's token says whom it stands for, sealed with a key made of the admin token, so that it outlives a
+    restart and nothing has to be kept.
+    """
 
     store: Store
     registry: Registry
     clock: PracticeClock
     admin_token: str
-    _tokens: dict[str, _Token] = field(default_factory=dict)
+    _valid_from: float = field(default=0.0)
 
     def user_of(self, authorization: str | None) -> User:
         """Return who an Authorization header stands for. Raises the 401 for a token that is unknown or expired."""
@@ -98,29 +98,41 @@ class Access:
             raise status.unauthorized()
         if hmac.compare_digest(token.encode(), self.admin_token.encode()):
             return User("practice-admin", (ADMIN_GROUP, "system:authenticated"))
-        known = self._tokens.get(token)
-        if known is None or (known.expires_at is not None and known.expires_at <= self.clock.now()):
+        claims = self._claims(token)
+        if claims is None or claims["exp"] <= self.clock.now() or claims["iat"] < self._valid_from:
             raise status.unauthorized()
-        if not self._is_live(known.user):
+        user = _account(claims["namespace"], claims["name"], claims["uid"])
+        if not self._is_live(user):
             raise status.unauthorized()
-        return known.user
+        return user
 
     def token_for(self, namespace: str, name: str, *, seconds: float) -> tuple[str, float]:
         """Issue a token for a service account; return it and when it expires."""
         item = self.store.get(self.registry.of("ServiceAccount"), namespace, name)
         if item is None:
             raise status.not_found(self.registry.of("ServiceAccount"), name)
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
-        user = User(f"system:serviceaccount:{namespace}:{name}", groups, item.metadata["uid"])
-        token, expires_at = secrets.token_urlsafe(48), self.clock.now() + seconds
-        if len(self._tokens) >= TOKENS_KEPT:
-            del self._tokens[next(iter(self._tokens))]
-        self._tokens[token] = _Token(user, expires_at)
-        return token, expires_at
+        now = self.clock.now()
+        claims = {"namespace": namespace, "name": name, "uid": item.metadata["uid"], "iat": now, "exp": now + seconds}
+        claims["jti"] = secrets.token_hex(8)
+        body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()
+        return f"{body}.{self._seal(body)}", now + seconds
 
     def expire_tokens(self) -> None:
         """Let every service account's token expire now."""
-        self._tokens.clear()
+        self._valid_from = self.clock.now()
+
+    def _seal(self, body: str) -> str:
+        return hmac.new(f"service accounts {self.admin_token}".encode(), body.encode(), "sha256").hexdigest()
+
+    def _claims(self, token: str) -> Body | None:
+        body, _, seal = token.partition(".")
+        if not hmac.compare_digest(seal.encode(), self._seal(body).encode()):
+            return None
+        try:
+            claims: Body = json.loads(base64.urlsafe_b64decode(body))
+        except (ValueError, binascii.Error):
+            return None
+        return claims
 
     def require(self, user: User, asked: Asked, kind: Kind | None) -> None:
         """Raise the 403 unless the user may."""
@@ -201,6 +213,11 @@ class Access:
         role_kind = self.registry.of("Role" if kind == "Role" else "ClusterRole", "rbac.authorization.k8s.io")
         role = self.store.get(role_kind, namespace if kind == "Role" else "", reference.get("name", ""))
         return list(role.body.get("rules") or ()) if role is not None else []
+
+
+def _account(namespace: str, name: str, uid: str) -> User:
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+    return User(f"system:serviceaccount:{namespace}:{name}", groups, uid)
 
 
 def _binds(binding: Body, user: User, namespace: str) -> bool:

@@ -1,4 +1,4 @@
-"""Fills an estate at its start: namespaces, then manifests in order. The same seed again changes nothing."""
+"""Fills an estate at its start: namespaces, then manifests in order. What is there already is left alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import yaml
 
 from deployments.practice.estate import Estate
 
-MANAGER = "practice-seed"
+MANAGER = "changecontrol"
+"""Seeds apply as the manager that later deploys, so that its first rollout finds its own fields, not a stranger's."""
 
 
 def apply_seed(
@@ -24,7 +25,9 @@ def apply_seed(
     for namespace in namespaces:
         estate.ensure_namespace(str(namespace["name"]), dict(namespace.get("labels") or {}))
     for manifest in manifests:
-        estate.ensure_applied(dict(manifest), manager=manager)
+        # What is there already may have been released since: a restart must not take it back.
+        if not estate.has(manifest):
+            estate.ensure_applied(dict(manifest), manager=manager)
 
 
 def seed_of(

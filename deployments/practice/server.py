@@ -187,8 +187,7 @@ class PracticeServer:
     def _save(self) -> None:
         if self._keeps_objects and self.estate.store.version != self._kept_version:
             self._kept_version = self.estate.store.version
-            data = json.dumps(self.estate.snapshot(), separators=(",", ":"))
-            write_atomically(self.state / "objects.json", data, mode=0o600)
+            write_atomically(self.state / "objects.json", self.estate.snapshot(), mode=0o600)
 
 
 def _token_in(path: Path) -> str:

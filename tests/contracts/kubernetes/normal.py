@@ -76,7 +76,7 @@ def _plain_fields(text: str) -> str:
     return _ADDRESS.sub("<address>", _UUID.sub("<uid>", text))
 
 
-_RACING = frozenset({30, 32, 33, 38, 39, 54, 66, 68, 69, 70, 74, 75, 114})
+_RACING = frozenset({25, 30, 32, 33, 38, 39, 54, 66, 68, 69, 70, 74, 75, 114})
 """Answers to a write whose status is the one of that very moment."""
 _POD_FACTS = ("phase", "qosClass")
 

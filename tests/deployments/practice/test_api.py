@@ -375,6 +375,35 @@ def test_custom_kind_with_a_schema_is_strict_and_goes_with_its_definition(rehear
     assert gone.body == "404 page not found\n"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        [], "text", {"metadata": []}, {"metadata": {"labels": {"a": 1}}},
+        {"metadata": {"name": "x"}, "data": {"k": {}}},
+        {"metadata": {"name": "x", "ownerReferences": [{}]}}, {"metadata": {"name": "x", "finalizers": "y"}},
+        {"kind": "Secret", "metadata": {"name": "x"}}, {"apiVersion": "v2", "metadata": {"name": "x"}},
+        {"metadata": {"name": "x", "annotations": None}, "data": None},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+def test_senseless_body_is_answered_and_never_an_internal_error(rehearsal: Rehearsal, method: str, body: Any) -> None:
+    path = rehearsal.path("configmaps", "" if method == "POST" else "kube-root-ca.crt", group="v1")
+    kind = MERGE if method == "PATCH" else "application/json"
+
+    answer = rehearsal.client.ask(method, path, json.dumps(body), content_type=kind)
+
+    assert answer.status < 500, answer.body
+
+
+def test_secret_written_as_text_is_stored_encoded(rehearsal: Rehearsal) -> None:
+    body = {"metadata": {"name": "s"}, "stringData": {"password": "x"}}
+
+    answer = rehearsal.client.ask("POST", rehearsal.path("secrets", group="v1"), body)
+
+    assert (answer.body["data"], answer.body["type"]) == ({"password": "eA=="}, "Opaque")
+    assert "stringData" not in answer.body
+
+
 @pytest.mark.parametrize("junk", [b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n"])
 def test_malformed_request_is_answered_and_the_server_lives_on(rehearsal: Rehearsal, junk: bytes) -> None:
     client: Client = rehearsal.client

@@ -76,7 +76,7 @@ def test_estate_keeps_its_objects_and_credentials_over_a_restart(tmp_path: Path)
         client = client_of(server)
         after = client.ask("GET", path).body
         pods = client.ask("GET", "/api/v1/namespaces/seeded/pods").body["items"]
-        client.apply(path, _manifest("odoo", "registry.example/odoo:19.0-2"), force="true")
+        client.apply(path, _manifest("odoo", "registry.example/odoo:19.0-2"))
         moved = client.until(path, lambda answer: answer.body["status"].get("observedGeneration") == 2).body
         client.close()
         assert (server.admin_token, server.credentials.authority) == (token, authority)
@@ -84,6 +84,45 @@ def test_estate_keeps_its_objects_and_credentials_over_a_restart(tmp_path: Path)
     assert after == before
     assert len(pods) == 1
     assert int(moved["metadata"]["resourceVersion"]) > int(before["metadata"]["resourceVersion"])
+
+
+def test_restart_leaves_alone_what_was_released_since_the_seed(tmp_path: Path) -> None:
+    seed = seed_of(namespaces=[{"name": "seeded"}], manifests=[_manifest("odoo")])
+    path = "/apis/apps/v1/namespaces/seeded/deployments/odoo"
+    with PracticeServer.start(state=tmp_path, keeps_objects=True, seed=seed) as server:
+        client = client_of(server)
+        client.apply(path, _manifest("odoo", "registry.example/odoo:19.0-2"))
+        account = "/api/v1/namespaces/seeded/serviceaccounts"
+        client.ask("POST", account, {"metadata": {"name": "executor"}})
+        token = client.ask("POST", f"{account}/executor/token", {}).body["status"]["token"]
+        client.close()
+
+    with PracticeServer.start(state=tmp_path, keeps_objects=True, seed=seed) as server:
+        client = client_of(server)
+        body = client.ask("GET", path).body
+        known = client.ask("GET", "/version", token=token).status
+        forged = client.ask("GET", "/version", token=token[:-4] + "0000").status
+        client.close()
+
+    assert body["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/odoo:19.0-2"
+    assert (known, forged) == (200, 401)
+
+
+def test_official_dynamic_client_applies_watches_and_deletes(rehearsal: Rehearsal) -> None:
+    from kubernetes import config, dynamic
+
+    with config.new_client_from_config(str(rehearsal.server.kubeconfig)) as api:
+        deployments = dynamic.DynamicClient(api).resources.get(api_version="apps/v1", kind="Deployment")
+        where = {"name": "odoo", "namespace": rehearsal.namespace}
+
+        made = deployments.server_side_apply(body=rehearsal.deployment(), field_manager="changecontrol", **where)
+        rehearsal.settled()
+        events = list(deployments.watch(namespace=rehearsal.namespace, timeout=1))
+        deployments.delete(**where)
+
+    assert made.metadata.generation == 1
+    assert events[-1]["object"].status.availableReplicas == 2
+    assert rehearsal.client.ask("GET", rehearsal.path("deployments", "odoo")).status == 404
 
 
 def test_estate_that_does_not_keep_objects_starts_empty(tmp_path: Path) -> None:
@@ -109,7 +148,7 @@ def test_seed_from_files_makes_the_namespaces_they_name(tmp_path: Path) -> None:
         client.close()
 
     assert [item["metadata"]["name"] for item in items] == ["one", "two"]
-    assert items[0]["metadata"]["managedFields"][0]["manager"] == "practice-seed"
+    assert items[0]["metadata"]["managedFields"][0]["manager"] == "changecontrol"
 
 
 def test_seed_that_does_not_fit_stops_the_start_with_its_reason(tmp_path: Path) -> None:
