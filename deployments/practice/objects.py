@@ -332,7 +332,7 @@ class Objects:
         if name != kind.kind:
             shown = f"{kind.api_version}, Kind={name}"
             raise status.bad_request(
-                f"{name} in version {kind.version!r} cannot be handled as a {kind.kind}: converting ({shown})"
+                f'{name} in version "{kind.version}" cannot be handled as a {kind.kind}: converting ({shown})'
             )
 
     def _check_named(self, kind: Kind, namespace: str, name: str, body: Body) -> None:

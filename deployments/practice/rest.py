@@ -17,7 +17,7 @@ from deployments.practice.rbac import Access, Asked, User
 from deployments.practice.schema import type_of
 from deployments.practice.selectors import shown
 from deployments.practice.store import Body
-from deployments.practice.watch import Watches
+from deployments.practice.watch import Watches, check_query
 
 _TRUE = ("true", "1", "True")
 _PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
@@ -106,8 +106,7 @@ class Rest:
         return found
 
     def _watch(self, request: Request, kind: Kind, namespace: str) -> Response:
-        # Selectors are judged before the answer begins, so that a bad one is a plain 400.
-        listing.filter_of(kind, request.query)
+        check_query(kind, request.query)
         query = dict(request.query)
         stream = self._watches.stream(kind, namespace or None, query)
         return Response(200, stream=stream)

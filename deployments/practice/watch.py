@@ -100,6 +100,13 @@ class Watches:
                 queue.put_nowait(change)
 
 
+def check_query(kind: Kind, query: Query) -> None:
+    """Raise the 400 for a query that cannot be watched, while the answer has not begun yet."""
+    filter_of(kind, query)
+    _version(query.get("resourceVersion", ""))
+    _seconds(query)
+
+
 def _seen(change: Change, in_scope: Callable[[Item], bool]) -> bytes:
     """Say what a watch with selectors sees of a change: an object that stops matching is gone for it."""
     is_in = in_scope(change.after)

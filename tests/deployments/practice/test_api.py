@@ -241,6 +241,14 @@ def test_watch_from_a_forgotten_version_says_expired(rehearsal: Rehearsal) -> No
     assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")
 
 
+@pytest.mark.parametrize("params", [{"resourceVersion": "x"}, {"labelSelector": "a b c"}, {"timeoutSeconds": "soon"}])
+def test_watch_that_makes_no_sense_is_refused_at_once(rehearsal: Rehearsal, params: dict[str, str]) -> None:
+    answer = rehearsal.client.ask("GET", rehearsal.path("pods", group="v1"), watch="1", **params)
+
+    assert answer.status == 400
+    assert rehearsal.client.ask("GET", "/readyz").body == "ok"
+
+
 def test_watch_with_initial_events_ends_them_with_a_bookmark(rehearsal: Rehearsal) -> None:
     text = rehearsal.client.ask(
         "GET", rehearsal.path("configmaps", group="v1"), watch="1", sendInitialEvents="true",
