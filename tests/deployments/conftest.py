@@ -16,7 +16,6 @@ from tests.deployments.workflows.scene import ADAPTERS, NOW, Scene, setting
 @pytest.fixture
 def scene(db: None, settings: Any, tmp_path: Path) -> Iterator[Scene]:
     """Northwind, ready to deploy: windows are open, time stands at Monday 10:12 UTC but for the test's own pace."""
-    settings.ROOT_URLCONF = "tests.deployments.workflows.urls"
     settings.ADAPTERS = {**settings.ADAPTERS, **ADAPTERS}
     clock.set_offset(NOW - datetime.now(UTC))
     with setting(tmp_path) as playing:
