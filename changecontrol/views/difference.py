@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,11 @@ from changecontrol.rules.plan import Difference, differences
 from changecontrol.views.wording import counted, words
 
 CONTEXT_LINES = 3
+DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 MAX_FILES = 40
 OPEN_FILES = 2
 MAX_LINES = 600
-UNTOLD = frozenset({"change", "revision", "format", "objects", "manifests_sha256", "targets"})
+UNTOLD = frozenset({"change", "revision", "format", "objects", "manifests_sha256", "targets", "content", "waves"})
 """Left out of the field table: shown elsewhere, or told by the manifests' own difference."""
 
 
@@ -99,7 +101,9 @@ def compare(change: ChangeRequest, *, against: int | None = None) -> Comparison:
 def _document(revision: Revision, plan: Plan | None) -> dict[str, Any]:
     """Return what is compared: the answers, and what they resolved to where both are known."""
     resolved = plan.content if plan else {}
-    told = {key: value for key, value in resolved.items() if key not in UNTOLD and key not in {"content", "waves"}}
+    told = {key: value for key, value in resolved.items() if key not in UNTOLD}
+    if "images" in told:
+        told["images"] = {str(one.get("workload", "")): str(one.get("image", "")) for one in told["images"]}
     return {**_answers(revision.content), **told}
 
 
@@ -108,18 +112,24 @@ def _answers(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(one: Difference) -> dict[str, str]:
-    return {"field": one.label, "before": _said(one.old, one.was_there), "after": _said(one.new, one.is_there)}
+    before, after = _said(one.old, is_there=one.was_there), _said(one.new, is_there=one.is_there)
+    return {"field": _short(one.label), "before": _short(before), "after": _short(after)}
 
 
-def _said(value: Any, is_there: bool) -> str:
+def _short(text: str) -> str:
+    """Shorten digests, which people compare by their ends; the plan itself holds them in full."""
+    return DIGEST.sub(lambda found: f"{found[0][:8]}…{found[0][-4:]}", text)
+
+
+def _said(value: Any, *, is_there: bool) -> str:
     if not is_there:
         return ""
     if isinstance(value, Mapping):
         return "; ".join(
-            f"{words(key)} {_said(item, True)}" for key, item in value.items() if item not in ("", [], None)
+            f"{words(key)} {_said(item, is_there=True)}" for key, item in value.items() if item not in ("", [], None)
         )
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_said(item, True) for item in value) or "none"
+        return ", ".join(_said(item, is_there=True) for item in value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)

@@ -146,7 +146,7 @@ def so_far(change: ChangeRequest, scope: Scope, content: Content, *, at: Any) ->
     risk = assess_risk(content.risk_answers, facts=facts) if environments else None
     policy = (
         reading.choose_policy(
-            change.tenant_id, environments=environments, type=change.type, risk=str(risk.level), at=at
+            change.tenant_id, environments=environments, change_type=change.type, risk=str(risk.level), at=at
         )
         if risk
         else None

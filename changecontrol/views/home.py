@@ -50,7 +50,7 @@ def home(request: HttpRequest) -> HttpResponseBase:
         "to_schedule": [_unfinished(one) for one in facts.to_schedule],
         "running": [_running(one, waves.get(one.pk, [])) for one in facts.running],
         "alarms": [_alarm(one) for one in facts.alarms],
-        "openings": [_opening(one, at=at) for one in facts.openings[:SHOWN]],
+        "openings": [_opening(one, at=at) for one in _next_of_each(facts.openings)],
         "freezes": [_freeze(one, at=at) for one in facts.freezes[:SHOWN]],
         "has_role": bool(scope.roles),
         "is_demo": settings.DEMO,
@@ -181,6 +181,14 @@ def _alarm(alarm: Alarm) -> dict[str, Any]:
         "url": f"{alarm.change.get_absolute_url()}#run",
         "link": "Look",
     }
+
+
+def _next_of_each(spans: Sequence[Span]) -> list[Span]:
+    """Return the next opening of each window in each zone."""
+    found: dict[tuple[str, str, str], Span] = {}
+    for span in spans:
+        found.setdefault((span.name, span.scope, span.zone), span)
+    return list(found.values())[:SHOWN]
 
 
 def _opening(span: Span, *, at: datetime) -> dict[str, Any]:

@@ -1,0 +1,61 @@
+"""Every page a change lives on, in Chromium: accessible, inside the window, silent, in both themes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.conftest import Complaints, Visit, keep, overflow, violations
+from tests.browser.scene import Scene
+
+pytestmark = pytest.mark.browser
+
+PAGES = {
+    "home-ben": ("ben", "/"),
+    "home-ada": ("ada", "/"),
+    "home-dee": ("dee", "/"),
+    "changes": ("ada", "/changes/"),
+    "changes-none": ("ada", "/changes/?q=nothing+like+it"),
+    "change-waiting": ("ben", "/changes/{waiting}/"),
+    "change-own": ("ada", "/changes/{waiting}/"),
+    "change-strict": ("cy", "/changes/{strict}/"),
+    "change-draft": ("ada", "/changes/{draft}/"),
+    "change-assessing": ("ada", "/changes/{assessing}/"),
+    "change-running": ("cy", "/changes/{running}/"),
+    "change-closed": ("dee", "/changes/{closed}/"),
+    "difference": ("ben", "/changes/{waiting}/difference/?against=1"),
+    "new": ("ada", "/changes/new/"),
+    "edit-what": ("ada", "/changes/{draft}/edit/?step=what"),
+    "edit-where": ("ada", "/changes/{draft}/edit/?step=where"),
+    "edit-commit": ("ada", "/changes/{draft}/edit/?step=commit"),
+    "edit-how": ("ada", "/changes/{draft}/edit/?step=how"),
+    "edit-risk": ("ada", "/changes/{draft}/edit/?step=risk"),
+    "edit-all": ("ada", "/changes/{waiting}/edit/?step=all"),
+    "approvals-cy": ("cy", "/approvals/"),
+    "approvals-ben": ("ben", "/approvals/"),
+    "inbox": ("ben", "/inbox/"),
+    "account": ("ada", "/account/"),
+    "guide": ("ada", "/try/"),
+    "sign-in": ("", "/accounts/login/"),
+    "second-factor": ("ada", "/accounts/second-factor/"),
+    "password": ("ada", "/accounts/password/change/"),
+    "missing": ("ada", "/changes/CHG-999999/"),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_accessible_fits_and_is_silent(scene: Scene, visit: Visit, complaints: Complaints, name: str) -> None:
+    who, path = PAGES[name]
+    person = getattr(scene.estate, who) if who else None
+    numbers = {key: getattr(scene, key) for key in ("waiting", "strict", "draft", "assessing", "running", "closed")}
+    page = visit(path.format(**numbers), person)
+    found = {}
+
+    for width, theme in ((1440, "light"), (1440, "dark"), (390, "dark"), (360, "light")):
+        page.emulate_media(color_scheme=theme)
+        page.set_viewport_size({"width": width, "height": 900})
+        page.reload()
+        keep(page, f"{name}-{width}-{theme}")
+        found[width, theme] = (violations(page), overflow(page))
+
+    assert {key: value for key, value in found.items() if value != ([], 0)} == {}
+    assert complaints == []

@@ -1,0 +1,149 @@
+"""Filing a change in steps: each saved as it is answered, left and gone on with, refused with everything kept."""
+
+from __future__ import annotations
+
+import pytest
+from django.urls import reverse
+
+from changecontrol.models import ChangeRequest
+from changecontrol.rules.content import Content
+from changecontrol.rules.content_problems import problems
+from changecontrol.rules.risk import QUESTIONS
+from tests.factories import draft_change
+
+pytestmark = pytest.mark.django_db
+
+WHAT = {
+    "title": "Replenishment: faster reorder proposals",
+    "reason": "Buyers miss the 07:00 cut-off.",
+    "security_impact": "None.",
+    "links": "Incident 2291 https://tickets.example/2291",
+}
+HOW = {
+    "wave_plan": "own",
+    "place_production_pilot": "1",
+    "place_production_rest": "2",
+    "wave_1_name": "Pilot",
+    "wave_1_bake": "20",
+    "wave_1_promotion": "manual",
+    "wave_2_bake": "10",
+    "planned_start_at": "2026-11-24T03:30",
+    "ready_within_minutes": "10",
+    "max_unavailable": "1",
+    "failure_budget": "0",
+    "on_failure": "roll_back",
+    "on_window_close": "finish_wave",
+    "watch_pos_orders_unsynchronised": "on",
+    "threshold_pos_orders_unsynchronised": "2",
+}
+RISK = {
+    **{f"risk_{one.key}": next(iter(one.points)) for one in QUESTIONS},
+    "rollback_plan": "Apply the previous commit.",
+    "test_evidence": "Rehearsed on staging.",
+}
+
+
+def edit(change: ChangeRequest) -> str:
+    return reverse("change-edit", args=[change.number])
+
+
+def send(client, change: ChangeRequest, step: str, then: str = "next", **answers: object):
+    version = ChangeRequest.objects.get(pk=change.pk).draft_version
+    return client.post(edit(change), {"step": step, "then": then, "seen_version": version, **answers})
+
+
+def test_change_is_filed_step_by_step_and_submitted(estate, signed_in) -> None:
+    estate.ada.zone = "Europe/Berlin"
+    estate.ada.save()
+    ada = signed_in(estate.ada)
+
+    first = ada.post(reverse("change-new"), {"tenant": estate.tenant.pk, "type": "normal", **WHAT})
+    change = ChangeRequest.objects.get()
+    where = send(ada, change, "where", environments=["production"])
+    commit = send(ada, change, "commit", revision_name="main")
+    how = send(ada, change, "how", **HOW)
+    risk = send(ada, change, "risk", **RISK)
+    everything = {**WHAT, "environments": ["production"], "revision_name": "main", **HOW, **RISK}
+    last = send(ada, change, "all", "submit", **everything)
+
+    steps = [answer.url.rpartition("=")[2] for answer in (first, where, commit, how, risk)]
+    assert steps == ["where", "commit", "how", "risk", "all"]
+    assert last.url == change.get_absolute_url()
+    change.refresh_from_db()
+    content = Content.from_json(change.revision.content)
+    assert change.state == "submitted"
+    assert problems(content) == {}
+    assert [(one.name, one.cohorts, one.bake_seconds, str(one.promotion)) for one in content.waves] == [
+        ("Pilot", ("pilot",), 1200, "manual"),
+        ("Wave 1", ("rest",), 600, "automatic"),
+    ]
+    assert content.planned_start_at == "2026-11-24T03:30:00+01:00"
+    assert [(one.indicator, one.threshold) for one in content.indicators] == [("pos_orders_unsynchronised", 0.02)]
+    assert [(one.label, one.url) for one in content.links] == [("Incident 2291", "https://tickets.example/2291")]
+
+
+@pytest.mark.parametrize("step", ["what", "where", "commit", "how", "risk", "all"])
+def test_step_shows_what_was_saved_before(estate, signed_in, step: str) -> None:
+    change = draft_change(estate)
+
+    answer = signed_in(estate.ada).get(f"{edit(change)}?step={step}")
+
+    shown = {"what": "07:00 supplier", "where": "checked", "commit": "main", "how": "Pilot in", "risk": "Rehearsed"}
+    assert answer.status_code == 200
+    assert shown.get(step, "Submit for assessment") in answer.text
+
+
+def test_refused_submission_keeps_every_answer_and_links_to_the_fields(estate, signed_in) -> None:
+    change = draft_change(estate)
+    everything = {**WHAT, "environments": ["production"], "revision_name": "main", **HOW, **RISK}
+
+    answer = send(signed_in(estate.ada), change, "all", "submit", **{**everything, "rollback_plan": "", "reason": ""})
+
+    assert answer.status_code == 422
+    assert "<title>Error: " in answer.text
+    assert '<a href="#reason">Why: Say why the change is needed.</a>' in answer.text
+    assert (
+        '<a href="#rollback_plan">How it is undone: Say how the change is undone if it goes wrong.</a>' in answer.text
+    )
+    assert "Incident 2291 https://tickets.example/2291" in answer.text
+    assert ChangeRequest.objects.get(pk=change.pk).state == "draft"
+
+
+def test_draft_saved_elsewhere_meanwhile_is_not_overwritten(estate, signed_in) -> None:
+    change = draft_change(estate)
+    ada = signed_in(estate.ada)
+    send(ada, change, "risk", **{**RISK, "test_evidence": "From the other window."})
+
+    answer = ada.post(edit(change), {"step": "risk", "seen_version": change.draft_version, **RISK})
+
+    assert answer.status_code == 409
+    assert "This draft was saved elsewhere meanwhile" in answer.text
+    assert "Rehearsed on staging." in answer.text
+    assert ChangeRequest.objects.get(pk=change.pk).draft["test_evidence"] == "From the other window."
+
+
+@pytest.mark.parametrize(
+    ("step", "answers", "sentence"),
+    [
+        ("what", {**WHAT, "links": "javascript:alert(1)"}, "needs a name, then an address"),
+        ("what", {**WHAT, "title": ""}, "This field is required."),
+        ("where", {"environments": ["of-another-tenant"]}, "There is no environment called “of-another-tenant” here."),
+        ("how", {**HOW, "ready_within_minutes": "soon"}, "Enter a whole number."),
+        ("how", {**HOW, "place_production_pilot": "", "place_production_rest": ""}, "Put at least one place in a wave"),
+    ],
+)
+def test_answer_that_cannot_be_read_is_refused_at_its_step(estate, signed_in, step, answers, sentence) -> None:
+    change = draft_change(estate)
+
+    answer = send(signed_in(estate.ada), change, step, **answers)
+
+    assert answer.status_code == 422
+    assert sentence in answer.text
+    assert ChangeRequest.objects.get(pk=change.pk).draft_version == change.draft_version
+
+
+def test_whoever_may_not_file_is_told_the_role(estate, signed_in) -> None:
+    answer = signed_in(estate.dee).get(reverse("change-new"))
+
+    assert answer.status_code == 403
+    assert "needs the role engineer" in answer.text
