@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 from django.db.models import Model, QuerySet
+from django_filters import TypedChoiceFilter
 from django_filters.rest_framework import DjangoFilterBackend
 from django_filters.utils import translate_validation
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import serializers, viewsets
 from rest_framework.exceptions import ValidationError
 from rest_framework.permissions import SAFE_METHODS
@@ -178,6 +179,17 @@ def command(**schema: Any) -> Callable[..., Any]:
     answers = responses if isinstance(responses, dict) else {200: responses}
     parameters = [IDEMPOTENCY_KEY, *schema.pop("parameters", [])]
     return extend_schema(responses={**answers, **REFUSALS}, parameters=parameters, **schema)
+
+
+def yes_or_no(field: str | None = None, **options: Any) -> Any:
+    """Return a filter of two words; the library's own takes any other for neither."""
+    words = [("true", "true"), ("false", "false")]
+    return TypedChoiceFilter(field, choices=words, coerce=lambda word: word == "true", **options)
+
+
+def listing(shape: type[serializers.BaseSerializer[Any]]) -> Callable[..., Any]:
+    """Describe the list that a view inherits."""
+    return extend_schema_view(list=reading(shape(many=True)))
 
 
 def reading(answer: Any, **schema: Any) -> Callable[..., Any]:

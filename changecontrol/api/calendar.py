@@ -17,7 +17,19 @@ from changecontrol.access import Scope
 from changecontrol.actions.freezes import lift_freeze, open_freeze
 from changecontrol.actions.places import PlaceIds
 from changecontrol.actions.windows import WindowContent, create_window, edit_window
-from changecontrol.api.base import ApiViewSet, Words, acting, command, one_of, read, reading, scope_for, sight_for
+from changecontrol.api.base import (
+    ApiViewSet,
+    Words,
+    acting,
+    command,
+    listing,
+    one_of,
+    read,
+    reading,
+    scope_for,
+    sight_for,
+    yes_or_no,
+)
 from changecontrol.api.idempotency import idempotent
 from changecontrol.errors import Invalid
 from changecontrol.models import Cluster, Cohort, Environment, Freeze, Tenant, Window
@@ -155,7 +167,7 @@ class WindowFilters(django_filters.FilterSet):  # type: ignore[misc]  # the libr
     tenant = django_filters.CharFilter("tenant__slug", max_length=63, help_text="A slug.")
     stage = django_filters.ChoiceFilter(choices=Stage.choices())
     effect = django_filters.ChoiceFilter(choices=Effect.choices())
-    is_active = django_filters.BooleanFilter()
+    is_active = yes_or_no()
 
 
 class FreezeFilters(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
@@ -167,6 +179,7 @@ class FreezeFilters(django_filters.FilterSet):  # type: ignore[misc]  # the libr
         return rows.filter(unlifted, starts_at__lte=value, ends_at__gt=value)
 
 
+@listing(WindowSerializer)
 class WindowViewSet(mixins.ListModelMixin, ApiViewSet[Window]):
     """Change windows you may see: the platform's, and those of your tenants, newest first."""
 
@@ -218,6 +231,7 @@ class WindowViewSet(mixins.ListModelMixin, ApiViewSet[Window]):
         return Response(WindowSerializer(saved).data)
 
 
+@listing(FreezeSerializer)
 class FreezeViewSet(mixins.ListModelMixin, ApiViewSet[Freeze]):
     """Freezes you may see, lifted and past ones too, newest first."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection
-from datetime import timedelta
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -20,9 +19,9 @@ from changecontrol.api.base import acting
 from changecontrol.api.parsing import body_of
 from changecontrol.errors import Conflict, DomainError, Invalid
 from changecontrol.models import IdempotencyKey
+from changecontrol.workflow.delivery import ANSWERS_KEPT_FOR
 
 KEY_LENGTH_LIMIT = 200
-KEPT_FOR = timedelta(days=1)
 
 H = TypeVar("H", bound=Callable[..., HttpResponseBase])
 
@@ -70,7 +69,7 @@ def _idempotent(handler: H, *, never_kept: Collection[str]) -> H:
 def _row(request: Request, key: str) -> tuple[IdempotencyKey, bool]:
     at = clock.now()
     mine = IdempotencyKey.objects.filter(user=acting(request).person, key=key)
-    mine.filter(created_at__lte=at - KEPT_FOR).delete()
+    mine.filter(created_at__lte=at - ANSWERS_KEPT_FOR).delete()
     return IdempotencyKey.objects.get_or_create(
         user=acting(request).person,
         key=key,

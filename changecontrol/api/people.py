@@ -21,12 +21,14 @@ from changecontrol.api.base import (
     Words,
     acting,
     command,
+    listing,
     one_of,
     read,
     reading,
     scope_for,
     sight_for,
     wanted,
+    yes_or_no,
 )
 from changecontrol.api.idempotency import idempotent, idempotent_but_for
 from changecontrol.api.paging import Cursor, page, size_of
@@ -95,7 +97,7 @@ class MessageSerializer(serializers.ModelSerializer[Message]):
 
 
 class MessageFilters(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
-    is_read = django_filters.BooleanFilter("read_at", lookup_expr="isnull", exclude=True)
+    is_read = yes_or_no("read_at", lookup_expr="isnull", exclude=True)
 
 
 class GrantSerializer(serializers.Serializer[Any]):
@@ -161,6 +163,7 @@ class MeViewSet(ApiViewSet[User]):
         return Response(MeSerializer(told).data)
 
 
+@listing(TokenSerializer)
 class TokenViewSet(mixins.ListModelMixin, ApiViewSet[ApiToken]):
     """Your own tokens, ended ones too, newest first. Secrets are nowhere: only their hashes are kept."""
 
@@ -186,6 +189,7 @@ class TokenViewSet(mixins.ListModelMixin, ApiViewSet[ApiToken]):
         return Response(TokenSerializer(revoke_token(actor=acting(request), token_id=int(pk), at=clock.now())).data)
 
 
+@listing(MessageSerializer)
 class MessageViewSet(mixins.ListModelMixin, ApiViewSet[Message]):
     """Your inbox, newest first."""
 

@@ -10,7 +10,19 @@ from rest_framework.response import Response
 
 from changecontrol import access, clock
 from changecontrol.actions.policies import publish_policy
-from changecontrol.api.base import ApiViewSet, Words, acting, command, one_of, read, reading, scope_for, sight_for
+from changecontrol.api.base import (
+    ApiViewSet,
+    Words,
+    acting,
+    command,
+    listing,
+    one_of,
+    read,
+    reading,
+    scope_for,
+    sight_for,
+    yes_or_no,
+)
 from changecontrol.api.idempotency import idempotent
 from changecontrol.models import ApprovalPolicy, Tenant
 from changecontrol.rules.roles import Ability
@@ -40,9 +52,10 @@ class PolicySerializer(serializers.ModelSerializer[ApprovalPolicy]):
 class PolicyFilters(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
     tenant = django_filters.CharFilter("tenant__slug", max_length=63, help_text="A slug.")
     slug = django_filters.CharFilter(max_length=63)
-    is_active = django_filters.BooleanFilter()
+    is_active = yes_or_no()
 
 
+@listing(PolicySerializer)
 class PolicyViewSet(mixins.ListModelMixin, ApiViewSet[ApprovalPolicy]):
     """Every version of the policies you may see, newest first."""
 

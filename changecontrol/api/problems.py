@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from rest_framework import exceptions, status
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from changecontrol.errors import Conflict, DomainError, Forbidden, IllegalTransition, Invalid, NotFound
@@ -39,6 +40,9 @@ def handle(problem: Exception, context: dict[str, Any]) -> Response | None:
 
     Nothing is rolled back here: actions have their own transactions, and a refusal recorded in the trail stays.
     """
+    # Whatever format the answer would have had, a refusal is JSON.
+    context["request"].accepted_renderer = JSONRenderer()
+    context["request"].accepted_media_type = JSONRenderer.media_type
     if isinstance(problem, DomainError):
         fields = problem.fields if isinstance(problem, Invalid) else {}
         return document(STATUS[type(problem)], problem.sentence, fields=fields)

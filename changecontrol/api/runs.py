@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from changecontrol import clock
 from changecontrol.actions.runs import ask_run
-from changecontrol.api.base import ApiViewSet, acting, command, read, reading, scope_for, sight_for
+from changecontrol.api.base import ApiViewSet, acting, command, listing, read, reading, scope_for, sight_for
 from changecontrol.api.idempotency import idempotent
 from changecontrol.api.serializers import ReasonSerializer
 from changecontrol.errors import NotFound
@@ -102,6 +102,7 @@ class RunFilters(django_filters.FilterSet):  # type: ignore[misc]  # the library
         fields: list[str] = []
 
 
+@listing(RunSerializer)
 class RunViewSet(mixins.ListModelMixin, ApiViewSet[Run]):
     """Rollouts you may see, newest first."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.auth.decorators import login_required
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import SimpleRouter
@@ -49,7 +50,9 @@ urlpatterns = [
     path("schema/", SpectacularAPIView.as_view(), name="api-schema"),
     path(
         "docs/",
-        SpectacularSwaggerSplitView.as_view(url_name="api-schema", template_name="changecontrol/api_docs.html"),
+        login_required(
+            SpectacularSwaggerSplitView.as_view(url_name="api-schema", template_name="changecontrol/api_docs.html")
+        ),
         name="api-docs",
     ),
     re_path(r"^v1/.*$", Nowhere.as_view()),

@@ -17,11 +17,14 @@ from django.db.models import Q
 from django.utils.crypto import salted_hmac
 
 from changecontrol.errors import Permanent, Transient
-from changecontrol.models import Message
+from changecontrol.models import IdempotencyKey, Message
 from changecontrol.workflow.engine import Settlement, confirm_lease
 
 KEEP_TRYING_FOR = timedelta(days=1)
 LOOK_AGAIN_IN = timedelta(minutes=15)
+ANSWERS_KEPT_FOR = timedelta(days=1)
+"""How long the answer to an `Idempotency-Key` is told again; the API counts on it too."""
+ANSWERS_PER_SWEEP = 1000
 
 
 class Delivery:
@@ -34,7 +37,9 @@ class Delivery:
         return Q(sent_at__isnull=True)
 
     def find(self, at: datetime) -> None:
-        """Nothing to find: `outbox.post` writes rows that are due already."""
+        """Find nothing, since `outbox.post` writes rows that are due already; but let go of answers kept for a day."""
+        old = IdempotencyKey.objects.filter(created_at__lte=at - ANSWERS_KEPT_FOR).order_by("pk")
+        IdempotencyKey.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:ANSWERS_PER_SWEEP])).delete()
 
     def lock(self, pk: int) -> Message:
         return Message.objects.select_for_update().get(pk=pk)
