@@ -50,9 +50,10 @@ pack's own is used, and its fingerprint is printed for you to compare.
 report.pdf, report.html   for people
 change.json               what was asked, by whom, and how it ended
 plan.json, plans/         every revision, and every plan as the bytes its digest is taken of
-gates.json, gates/        every verdict, and what the tools wrote
+gates.json                every verdict
 approvals.json, votes.json
-run/, manifests/          what was carried out, on what, and what was measured
+artefacts/                rendered manifests, differences, and what each gate wrote
+runs/                     what was carried out, on what, and what was measured
 events.ndjson             the audit events, each with the hash of the one before
 manifest.json, manifest.sig, public_key.pem
 """
