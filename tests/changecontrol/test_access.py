@@ -175,7 +175,7 @@ def test_a_refusal_names_the_roles_that_would_do(estate: SmallEstate) -> None:
 
 
 @pytest.mark.parametrize("grants", [1, 4])
-def test_what_somebody_holds_is_asked_in_two_statements(estate: SmallEstate, grants: int) -> None:
+def test_what_somebody_holds_is_asked_in_one_statement(estate: SmallEstate, grants: int) -> None:
     person = add_person("one")
     for role in list(Role)[:grants]:
         grant(person, role, estate.tenant)
@@ -184,7 +184,7 @@ def test_what_somebody_holds_is_asked_in_two_statements(estate: SmallEstate, gra
     with CaptureQueriesContext(connection) as queries:
         scope(person)
 
-    assert len(queries) == 2
+    assert len(queries) == 1
 
 
 def test_who_holds_what_is_asked_in_as_many_statements_for_one_as_for_many(estate: SmallEstate) -> None:
