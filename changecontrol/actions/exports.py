@@ -113,6 +113,7 @@ class _Facts:
     gates: list[dict[str, Any]]
     rounds: list[dict[str, Any]]
     votes: list[dict[str, Any]]
+    runs: list[dict[str, Any]]
     events: list[dict[str, Any]]
     timeline: list[dict[str, Any]]
 
@@ -125,6 +126,7 @@ def _facts(change: ChangeRequest) -> _Facts:
         gates=evidence.gate_facts(change),
         rounds=evidence.round_facts(change),
         votes=evidence.vote_facts(change),
+        runs=evidence.run_facts(change),
         events=evidence.event_lines(change),
         timeline=evidence.timeline(change),
     )
@@ -138,6 +140,8 @@ def _documents(facts: _Facts) -> dict[str, bytes]:
         {
             "change": facts.change,
             "revision": facts.revisions[-1] if facts.revisions else None,
+            "plan": json.loads(facts.plans[facts.change["plan_digest"]]) if facts.change["plan_digest"] else None,
+            "runs": facts.runs,
             "gates": facts.gates,
             "rounds": facts.rounds,
             "votes": facts.votes,

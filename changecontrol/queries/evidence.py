@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Count
+
 from changecontrol.models import (
     ApprovalRound,
     Artefact,
@@ -16,6 +18,8 @@ from changecontrol.models import (
     GateResult,
     Plan,
     Revision,
+    Run,
+    RunTarget,
     Vote,
 )
 
@@ -156,6 +160,36 @@ def vote_facts(change: ChangeRequest) -> list[dict[str, Any]]:
             "source_address": vote.source_address,
         }
         for vote in votes.order_by("id")
+    ]
+
+
+def run_facts(change: ChangeRequest) -> list[dict[str, Any]]:
+    """Return every run with how its targets ended, oldest first."""
+    runs = Run.objects.filter(change=change).annotate(target_count=Count("targets")).order_by("id")
+    states = RunTarget.objects.filter(run__change=change).values_list("run", "state").annotate(count=Count("pk"))
+    found: dict[int, dict[str, int]] = {}
+    for run_id, state, count in states.order_by("run", "state"):
+        found.setdefault(run_id, {})[state] = count
+    return [
+        {
+            "kind": run.kind,
+            "state": run.state,
+            "sentence": run.sentence,
+            "targets": found.get(run.pk, {}),
+            "times": {
+                name: moment(getattr(run, name))
+                for name in (
+                    "started_at",
+                    "detected_at",
+                    "rollback_decided_at",
+                    "rollback_started_at",
+                    "rollback_serving_at",
+                    "rollback_verified_at",
+                    "finished_at",
+                )
+            },
+        }
+        for run in runs
     ]
 
 
