@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from changecontrol.events import Tag
 
 
+_CHAINED = ("id", "sequence", "previous_hash", "hash")
+"""What the database gives an event."""
+_APPEND = f"""
+INSERT INTO changecontrol_auditevent
+    (subject, tag, actor_id, tenant_id, change_id, at, body, sequence, previous_hash, hash)
+VALUES (%(subject)s, %(tag)s, %(actor_id)s, %(tenant_id)s, %(change_id)s, %(at)s, %(body)s, 0, '', '')
+RETURNING {", ".join(_CHAINED)}
+"""  # noqa: S608  the names above and nothing else
+
+
 class Acting(Protocol):
     """Who acts, as far as an event tells it; `access.Actor` is one."""
 
@@ -74,14 +84,17 @@ def record(
         "tag": str(tag),
         "via": actor.via,
     }
-    event = AuditEvent(
-        subject=subject_of(subject),
-        tag=str(tag),
-        actor=actor.user,
-        tenant_id=tenant.pk if isinstance(tenant, Tenant) else tenant,
-        change_id=change.pk if isinstance(change, ChangeRequest) else change,
-        at=at,
-        body=rfc8785.dumps(body).decode(),
-    )
-    event.save(force_insert=True)
-    return event
+    written = {
+        "subject": body["subject"],
+        "tag": body["tag"],
+        "actor_id": actor.user.pk if actor.user else None,
+        "tenant_id": tenant.pk if isinstance(tenant, Tenant) else tenant,
+        "change_id": change.pk if isinstance(change, ChangeRequest) else change,
+        "at": at,
+        "body": rfc8785.dumps(body).decode(),
+    }
+    # Written out: every write of the product passes here, and through the model it took twice as long.
+    with connection.cursor() as cursor:
+        cursor.execute(_APPEND, written)
+        chained = dict(zip(_CHAINED, cursor.fetchone(), strict=True))
+    return AuditEvent(**written, **chained)
