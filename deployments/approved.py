@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-from changecontrol.models import Environment, Plan
+from changecontrol.models import Environment, Plan, Run
 from changecontrol.rules.content import Content, OnFailure, OnWindowClose, Promotion, Wave
 from deployments.rules import waves as rules
 
@@ -17,6 +17,10 @@ CLOSING: Mapping[OnWindowClose, str] = {
     OnWindowClose.PAUSE_NOW: "pause_now",
     OnWindowClose.ROLL_BACK: "roll_back",
 }
+
+
+MAX_REMEMBERED = 32
+_remembered: dict[str, Approved] = {}
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,18 @@ class Approved:
     @classmethod
     def of(cls, plan: Plan) -> Approved:
         return cls(plan.content)
+
+    @classmethod
+    def of_run(cls, run: Run) -> Approved:
+        """Return the plan of a run. Every target asks, and a plan never changes: it is remembered by its digest."""
+        plans = Plan.objects.filter(run=run)
+        digest = plans.values_list("digest", flat=True).get()
+        found = _remembered.get(digest)
+        if found is None:
+            while len(_remembered) >= MAX_REMEMBERED:
+                _remembered.pop(next(iter(_remembered)), None)
+            found = _remembered[digest] = cls.of(plans.get())
+        return found
 
     @cached_property
     def content(self) -> Content:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+import structlog
 from django.db.models import Q
 
 from changecontrol.access import Actor, system_actor
@@ -19,7 +20,7 @@ from changecontrol.errors import Conflict, Permanent, Transient
 from changecontrol.gates import Gate
 from changecontrol.lifecycles.change import ChangeKind, ChangeState
 from changecontrol.lifecycles.run import ACTIVE, RUN, PauseReason, RunState, TargetState
-from changecontrol.models import ChangeRequest, Environment, Run, RunTarget
+from changecontrol.models import ChangeRequest, Run, RunTarget
 from changecontrol.models.run import RunKind
 from changecontrol.queries.runs import changes_ready
 from changecontrol.rules.windows import ClosingDecision
@@ -29,15 +30,17 @@ from deployments.actions import rollouts
 from deployments.approved import Approved
 from deployments.gates.context import DeployContext
 from deployments.rules.analysis import AnalysisMove
-from deployments.rules.waves import ObservedTarget, ObservedWave, WaveDecision, WaveMove, decide_wave
-from deployments.workflows import analysis, checks, ending, verifying
+from deployments.rules.waves import WaveDecision, WaveMove
+from deployments.workflows import analysis, checks, ending, verifying, waves
 from deployments.workflows.assessment import error_of, judge
 from deployments.workflows.checks import Calendar, Hindrance
 from deployments.workflows.target import problem_of
 
+log = structlog.get_logger(__name__)
 NOW = timedelta()
 LOOK_AGAIN = timedelta(seconds=30)
 FIND_LIMIT = 50
+GATE_ATTEMPTS = 4
 UNDER_WAY = frozenset({RunState.RUNNING, RunState.BAKING, RunState.AWAITING_PROMOTION})
 SELF_RESUMING = frozenset({PauseReason.WINDOW_CLOSED, PauseReason.FREEZE})
 """What passes by itself: the run goes on in the next opening, after its checks have passed again (WIN-7)."""
@@ -56,7 +59,10 @@ class RolloutRun:
 
     def find(self, at: datetime) -> None:
         for pk in changes_ready(at, kind=str(ChangeKind.DEPLOY)).values_list("pk", flat=True)[:FIND_LIMIT]:
-            rollouts.open_rollout(change_id=pk, actor=system_actor(), at=at)
+            try:
+                rollouts.open_rollout(change_id=pk, actor=system_actor(), at=at)
+            except Exception as trouble:
+                log.error("rollout.not_opened", change=pk, exc_info=trouble)
 
     def lock(self, pk: int) -> Run:
         run = lock_run(pk)
@@ -131,7 +137,7 @@ class RolloutRun:
     def _preflight(self, row: Run, change: ChangeRequest, approved: Approved, at: datetime) -> Settlement[Run]:
         if ended := self._superseded(row, change, at):
             return ended
-        if stopped := self._hindered(row, change, approved, wave=_next_wave(row, approved), at=at):
+        if stopped := self._hindered(row, change, approved, wave=waves.next_wave(row, approved), at=at):
             return stopped
 
         def write(run: Run, actor: Actor) -> None:
@@ -146,7 +152,7 @@ class RolloutRun:
     def _carry_on(self, row: Run, change: ChangeRequest, approved: Approved, at: datetime) -> Settlement[Run]:
         if row.data.get("finishing"):
             return ending.finish(row, approved, at)
-        targets = _open_targets(row)
+        targets = waves.open_targets(row)
         calendar = checks.calendar_of(change, approved, wave=row.wave, at=at)
         if stopped := self._closing(row, approved, calendar, targets, at):
             return stopped
@@ -154,7 +160,7 @@ class RolloutRun:
         if broken is not None and broken.state == TargetState.FAILED:
             return self._paused(row, PauseReason.APPLY_CONFLICT, broken.sentence, at)
         opened = sorted({*row.data.get("opened", []), *calendar.open_keys})
-        decision = _decide(row, approved, targets, at)
+        decision = waves.decide(row, approved, targets, at)
         if decision.move in (WaveMove.WAIT, WaveMove.UPDATE):
             return self._update(row, targets, decision, opened, calendar, at)
         if decision.move in (WaveMove.PAUSE, WaveMove.ROLL_BACK):
@@ -164,7 +170,7 @@ class RolloutRun:
     def _rest(self, row: Run, change: ChangeRequest, approved: Approved, at: datetime) -> Settlement[Run]:
         if row.pause_reason not in SELF_RESUMING:
             return Settlement(write=None, due_in=LOOK_AGAIN)
-        calendar = checks.calendar_of(change, approved, wave=_next_wave(row, approved), at=at)
+        calendar = checks.calendar_of(change, approved, wave=waves.next_wave(row, approved), at=at)
         if calendar.frozen or calendar.closed:
             return Settlement(write=None, due_in=LOOK_AGAIN)
         sentence = "The window is open again; everything is checked before the run goes on."
@@ -182,8 +188,8 @@ class RolloutRun:
         at: datetime,
     ) -> Settlement[Run]:
         """Start as many targets as may be on their way, those first whose turn it is."""
-        chosen = _turn(targets, opened, calendar)[: len(decision.targets)]
-        sentence = _progress(targets, decision, is_waiting=bool(decision.targets) and not chosen)
+        chosen = waves.turn(targets, opened, calendar)[: len(decision.targets)]
+        sentence = waves.progress(targets, decision, is_waiting=bool(decision.targets) and not chosen)
 
         def write(run: Run, actor: Actor) -> None:
             run.data = {**run.data, "opened": list(opened)}
@@ -364,7 +370,7 @@ class RolloutRun:
         # Before anything goes on the locks may be taken anew: a lost one is free again, or somebody else's.
         hold = acquire_locks if row.state == RunState.PREFLIGHT else renew_locks
         try:
-            hold(row, _environment_ids(row), at=at)
+            hold(row, waves.environment_ids(row), at=at)
         except Conflict as lost:
             if row.state in (RunState.PAUSED, RunState.ABORTING):
                 return
@@ -386,9 +392,6 @@ class RolloutRun:
             rollouts.begin_rollback(run, why=why, actor=actor, at=at)
 
         return _settled(write, due_in=NOW)
-
-
-GATE_ATTEMPTS = 4
 
 
 def _do(run: Run, verb: str, *, words: str, actor: Actor, at: datetime) -> None:
@@ -433,64 +436,3 @@ def _begin_bake(approved: Approved, decision: WaveDecision, at: datetime) -> Wri
         move_run(run, "bake", sentence=sentence, actor=actor, at=at, bakes_until=until)
 
     return write
-
-
-def _open_targets(row: Run) -> list[RunTarget]:
-    """Return the targets of the open wave, and what earlier waves still owe; shared objects first."""
-    rows = row.targets.filter(wave__lte=row.wave).select_related(
-        "environment__cluster", "environment__source", "cohort"
-    )
-    owed = {TargetState.PENDING, TargetState.UPDATING, TargetState.UPDATED, TargetState.DEFERRED}
-    chosen = [one for one in rows if one.wave == row.wave or one.state in owed]
-    if any(one.workload for one in chosen):
-        # Configuration in place is no evidence that anything runs: only workloads count, once it is there.
-        chosen = [one for one in chosen if one.workload or one.state != TargetState.HEALTHY]
-    return sorted(chosen, key=lambda one: (bool(one.workload), one.wave, one.environment.slug, one.pk))
-
-
-def _decide(row: Run, approved: Approved, targets: Sequence[RunTarget], at: datetime) -> WaveDecision:
-    finished = [one.finished_at for one in targets if one.state == TargetState.HEALTHY and one.finished_at]
-    wave = ObservedWave(
-        number=row.wave,
-        wave_count=len(approved.content.waves),
-        targets=tuple(ObservedTarget(str(one), TargetState(one.state)) for one in targets),
-        settled_at=max(finished, default=None),
-        is_promoted=row.wave in row.data.get("promoted", []),
-    )
-    is_skipped = row.wave in row.data.get("skipped", [])
-    return decide_wave(wave, policy=approved.wave_policy(row.wave, is_skipped=is_skipped), at=at)
-
-
-def _turn(targets: Sequence[RunTarget], opened: Sequence[str], calendar: Calendar) -> list[int]:
-    """Return the pending targets whose turn it is: in their window, and after what their environment shares."""
-    done = (TargetState.HEALTHY, TargetState.SKIPPED)
-    unready = {one.environment_id for one in targets if not one.workload and one.state not in done}
-    return [
-        one.pk
-        for one in targets
-        if one.state == TargetState.PENDING
-        and (not one.workload or one.environment_id not in unready)
-        and checks.is_eligible(one, opened, calendar)
-    ]
-
-
-def _progress(targets: Sequence[RunTarget], decision: WaveDecision, *, is_waiting: bool) -> str:
-    healthy = sum(one.state == TargetState.HEALTHY for one in targets)
-    moving = sum(checks.is_moving(one.state) for one in targets)
-    if is_waiting and not moving:
-        return f"{healthy} of {len(targets)} targets are healthy; the others wait for their own window."
-    return f"{healthy} of {len(targets)} targets are healthy; {moving} on their way."
-
-
-def _next_wave(row: Run, approved: Approved) -> int:
-    """Return the wave that a paused run would go on with."""
-    is_done = (
-        not row.targets.filter(wave__lte=row.wave)
-        .exclude(state__in=[TargetState.HEALTHY, TargetState.SKIPPED])
-        .exists()
-    )
-    return min(row.wave + 1, len(approved.content.waves) - 1) if is_done else row.wave
-
-
-def _environment_ids(row: Run) -> list[int]:
-    return list(Environment.objects.filter(runtarget__run=row).values_list("pk", flat=True).distinct())

@@ -31,6 +31,7 @@ from deployments.rendering import Manifests, manifests_at, name_of, previous_man
 from deployments.rules.health import Health, WorkloadHealth, judge_target, judge_workload
 from deployments.rules.manifest_diff import diff_rendered
 from deployments.rules.manifests import RenderedObject, images_of
+from deployments.workflows.looking import workloads_of
 
 NOW = timedelta()
 HELD = timedelta(seconds=15)
@@ -265,20 +266,20 @@ class TargetUpdate:
     # Shared.
 
     def _new(self, row: RunTarget) -> Manifests:
-        return manifests_at(row.environment, Approved.of(row.run.plan).commit)  # type: ignore[arg-type]
+        return manifests_at(row.environment, Approved.of_run(row.run).commit)
 
     def _previous(self, row: RunTarget) -> Manifests:
-        approved = Approved.of(row.run.plan)  # type: ignore[arg-type]
+        approved = Approved.of_run(row.run)
         return previous_manifests(row.environment, approved.commit_from(row.environment))
 
     def _deadline(self, row: RunTarget) -> timedelta:
-        return timedelta(seconds=Approved.of(row.run.plan).content.ready_within_seconds)  # type: ignore[arg-type]
+        return timedelta(seconds=Approved.of_run(row.run).content.ready_within_seconds)
 
     def _health(
         self, row: RunTarget, manifests: Manifests, *, key: str, since: str, at: datetime
     ) -> tuple[WorkloadHealth, int, int]:
         cluster = doors.open_cluster(row.environment.cluster)
-        statuses = cluster.observe_workloads(namespace=row.environment.namespace, inventory=row.environment.inventory)
+        statuses = workloads_of(cluster, row.environment, at=at)
         judged, ready, desired = [], 0, 0
         for one in manifests.of(row.workload):
             status = statuses.get(one.ref)

@@ -8,13 +8,13 @@ import pytest
 
 from changecontrol.actions.runs import ask_run
 from changecontrol.adapters.fakes.script import Call
-from changecontrol.errors import Transient
+from changecontrol.errors import Permanent, Transient
 from changecontrol.models import Freeze, GateResult, Message, Window
 from changecontrol.ports import NotAllowed, ObjectRef
 from tests.deployments.workflows.scene import BAD, GOOD, NEW, Scene, pass_time
 from tests.factories import actor
 
-CLUSTER_PROBLEMS = {
+CLUSTER_PROBLEMS: dict[str, Transient | Permanent] = {
     "403": NotAllowed("The executor may not apply Deployment odoo: it lacks the right to patch deployments.apps."),
     "429": Transient("The cluster asks for fewer requests.", after=7),
     "500": Transient("The cluster could not apply Deployment odoo now (HTTP 500)."),
