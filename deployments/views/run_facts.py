@@ -241,8 +241,8 @@ def grid(run: Run, targets: Sequence[RunTarget], *, plan: PlanView) -> dict[str,
     return {
         "columns": columns,
         "waves": waves,
-        "aside": f"{counted(len(targets), 'target')}: {counted(len(cohorts), 'cohort')}, "
-        f"{counted(len(columns), 'column')} of workloads",
+        "aside": f"{counted(len(targets), 'target')}: {counted(len(cohorts), 'cohort')} × "
+        f"{counted(sum(1 for one in columns if one != SHARED), 'workload')}",
     }
 
 

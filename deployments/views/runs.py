@@ -170,6 +170,7 @@ def _live(request: HttpRequest, found: Run, *, plan: PlanView, targets: list[Any
         "has_more_log": not is_whole and len(log) > LOG_SHOWN,
         "announcement": run_facts.announcement(found, plan=plan),
         "tone": run_facts.tone_of(found.state),
+        "needs_eye": run_facts.tone_of(found.state) not in {"", "info", "good"},
     }
 
 

@@ -1,0 +1,95 @@
+"""The live rollout in Chromium: it updates without reload, and steering it works by keyboard alone."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from changecontrol import clock
+from changecontrol.models import Run, RunLog, RunTarget
+from tests.browser.conftest import Complaints, Visit
+from tests.browser.scene import Scene
+from tests.browser.sweep import faults
+from tests.factories.rollout import LiveRun, live_run
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def live(scene: Scene) -> LiveRun:
+    return live_run(scene.estate, at=clock.now())
+
+
+PAGES = {
+    "rollouts": ("cy", "/rollouts/"),
+    "run": ("cy", "/runs/{run}/"),
+    "run-auditor": ("dee", "/runs/{run}/"),
+    "change-with-run": ("ben", "/changes/{number}/"),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_accessible_fits_and_is_silent(
+    scene: Scene, live: LiveRun, visit: Visit, complaints: Complaints, name: str
+) -> None:
+    who, path = PAGES[name]
+    page = visit(path.format(run=live.run.pk, number=live.change.number), getattr(scene.estate, who))
+
+    assert faults(page, name) == {}
+    assert complaints == []
+
+
+def _tab_to(page: Page, selector: str, *, presses: int = 80) -> None:
+    for _ in range(presses):
+        page.keyboard.press("Tab")
+        if page.evaluate("(wanted) => document.activeElement?.matches(wanted)", selector):
+            return
+    raise AssertionError(f"{selector} is not reached by Tab")
+
+
+def test_run_updates_without_reload_and_keeps_focus_and_an_open_reason(
+    scene: Scene, live: LiveRun, visit: Visit, complaints: Complaints
+) -> None:
+    page = visit(f"/runs/{live.run.pk}/", scene.estate.cy)
+    page.evaluate("window.sameDocument = true")
+    page.locator("#control-abort summary").press("Enter")
+    page.locator("#why-abort").press_sequentially("The tills in Ber")
+
+    RunTarget.objects.filter(run=live.run, state="updating").update(state="healthy", ready_count=4)
+    Run.objects.filter(pk=live.run.pk).update(state="baking", bakes_until=clock.now())
+    RunLog.objects.create(run=live.run, at=clock.now(), icon="hourglass", sentence="Wave 2 bakes for 30 min.")
+
+    expect(page.get_by_text("Wave 2 bakes for 30 min.")).to_be_visible(timeout=10_000)
+    expect(page.locator("#live-top .cc-state").first).to_have_text("baking")
+    expect(page.locator("#control-skip")).to_be_attached(timeout=10_000)
+    page.keyboard.type("lin stand")
+    expect(page.locator("#why-abort")).to_have_value("The tills in Berlin stand")
+    assert page.evaluate("document.activeElement.id") == "why-abort"
+    assert page.evaluate("window.sameDocument") is True
+    expect(page.locator("#announcer")).to_have_text("The run is baking, wave 2.")
+    assert complaints == []
+
+
+def test_run_is_paused_by_keyboard_alone(scene: Scene, live: LiveRun, visit: Visit) -> None:
+    Run.objects.filter(pk=live.run.pk).update(state="running", intent="")
+    page = visit(f"/runs/{live.run.pk}/", scene.estate.cy)
+
+    _tab_to(page, "button[name=verb][value=pause]", presses=160)
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_text("Asked to pause. The next tick obeys, within 10 s.")).to_be_visible()
+    expect(page.locator("#controls")).to_contain_text("Cy asked to pause")
+    assert Run.objects.get(pk=live.run.pk).intent == "pause"
+
+
+def test_ended_run_is_not_asked_again(scene: Scene, live: LiveRun, visit: Visit) -> None:
+    Run.objects.filter(pk=live.run.pk).update(state="running", intent="")
+    page = visit(f"/runs/{live.run.pk}/", scene.estate.dee)
+    asked: list[str] = []
+
+    Run.objects.filter(pk=live.run.pk).update(state="succeeded", finished_at=clock.now())
+    expect(page.locator("#live-top .cc-state").first).to_have_text("succeeded", timeout=10_000)
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(4000)
+
+    assert asked == []
