@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Complaints, Visit, keep, overflow, violations
 from tests.browser.scene import Scene
@@ -58,4 +59,17 @@ def test_page_is_accessible_fits_and_is_silent(scene: Scene, visit: Visit, compl
         found[width, theme] = (violations(page), overflow(page))
 
     assert {key: value for key, value in found.items() if value != ([], 0)} == {}
+    assert complaints == []
+
+
+def test_vote_by_script_swaps_the_card_and_the_badge_in_place(
+    scene: Scene, visit: Visit, complaints: Complaints
+) -> None:
+    page = visit(f"/changes/{scene.waiting}/", scene.estate.cy)
+
+    page.get_by_role("button", name="Approve revision 2").click()
+
+    expect(page.locator("#decision-part")).to_contain_text("You approved revision 2.")
+    expect(page.locator("#approvals-part")).to_contain_text("1 of 1")
+    assert violations(page) == []
     assert complaints == []
