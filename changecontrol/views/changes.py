@@ -45,7 +45,7 @@ def changes(request: HttpRequest) -> HttpResponseBase:
         "is_filtered": any(request.GET.get(name) for name in form.fields),
         "newer_url": _with(request, after=found.newer),
         "older_url": _with(request, before=found.older),
-        "may_create": bool(drafts.tenants_for_new(scope)),
+        "may_create": bool(drafts.tenant_keys_for_new(scope)),
         "tabs": [
             {"label": "All", "url": reverse("changes"), "is_current": not request.GET.get("person")},
             {
@@ -88,8 +88,8 @@ def _with(request: HttpRequest, **keys: int | None) -> str:
     if not any(keys.values()):
         return ""
     query = QueryDict(mutable=True)
-    for name, value in request.GET.items():
-        if name not in {"before", "after"} and value:
+    for name in request.GET:
+        if name not in {"before", "after"} and (value := request.GET.get(name)):
             query[name] = value
     for name, key in keys.items():
         query[name] = str(key)

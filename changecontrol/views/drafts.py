@@ -203,10 +203,15 @@ def sources_of(environments: Iterable[Environment]) -> list[dict[str, str]]:
 
 def tenants_for_new(scope: Scope) -> list[Any]:
     """Return the tenants for which this person may file a change."""
+    return list(estate.tenants_of(scope).filter(pk__in=tenant_keys_for_new(scope)))
+
+
+def tenant_keys_for_new(scope: Scope) -> set[int]:
+    """Return the keys of those tenants. No statement: a page that only offers the button asks this."""
     mine = {pk for pk, roles in scope.tenants.items() if Ability.CHANGE_CREATE in scope.abilities(roles)}
     mine |= {
         scope.environment_tenants[pk]
         for pk, roles in scope.environments.items()
         if Ability.CHANGE_CREATE in scope.abilities(roles)
     }
-    return list(estate.tenants_of(scope).filter(pk__in=mine))
+    return mine

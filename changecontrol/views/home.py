@@ -38,7 +38,7 @@ def home(request: HttpRequest) -> HttpResponseBase:
     facts = home_of(actor, scope, at=at)
     waves = _waves(scope, facts.running)
     decisions = [queue_item(one) for one in facts.decisions]
-    may_create = bool(drafts.tenants_for_new(scope))
+    may_create = bool(drafts.tenant_keys_for_new(scope))
     context = {
         "title": _title(facts, actor.person),
         "lede": _lede(facts, at=at),

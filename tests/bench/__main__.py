@@ -10,8 +10,11 @@ import os
 import sys
 import time
 
+import psycopg
+from psycopg import sql
+
 from changecontrol.project.local.postgres import Postgres
-from tests.plugin import ROOT, TestDatabase
+from tests.plugin import ROOT, TestDatabase, with_name
 
 
 def main(prefixes: list[str]) -> None:
@@ -32,6 +35,7 @@ def main(prefixes: list[str]) -> None:
         "verify_": verify.measure,
     }
     postgres = Postgres(ROOT / ".local" / "bench").start()
+    _forget_earlier_runs(postgres)
     database = TestDatabase(postgres)
     try:
         database.create()
@@ -42,10 +46,17 @@ def main(prefixes: list[str]) -> None:
                 for figure in measure(database):
                     figure.print()
                 _note(f"{name} took {time.monotonic() - began:.0f} s")
+    finally:
         connections.close_all()
         database.drop()
-    finally:
         postgres.stop()
+
+
+def _forget_earlier_runs(postgres: Postgres) -> None:
+    """Drop what a run that was killed left behind; the migrated template stays."""
+    with psycopg.connect(with_name(postgres.owner_url, "postgres"), autocommit=True) as owner:
+        for (name,) in owner.execute(r"SELECT datname FROM pg_database WHERE datname LIKE 'test\_%'").fetchall():
+            owner.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _note(text: str) -> None:

@@ -74,7 +74,7 @@ class _Stage:
 
     @classmethod
     def set(cls, root: Path, kubeconfig: Path) -> _Stage:
-        estate = small_estate(slug="wave")
+        estate = small_estate(slug="wave", tier=3)
         git = BareRepository(root / "estate.git")
         estate.source.url = git.url
         estate.source.save()
@@ -88,7 +88,7 @@ class _Stage:
                 cluster=estate.cluster,
                 source=estate.source,
                 cohorts=[],
-                processes=[],
+                processes=[estate.process],
             )
             for number in range(ENVIRONMENTS)
         ]
