@@ -45,7 +45,7 @@ class StepForm(forms.Form):
     def __init__(self, *args: Any, content: Mapping[str, Any], around: Surroundings, **kwargs: Any) -> None:
         self.content = content
         self.around = around
-        super().__init__(*args, initial=self.initial_of(content), auto_id="%s", **kwargs)
+        super().__init__(*args, **{**kwargs, "initial": self.initial_of(content), "auto_id": "%s"})
 
     def initial_of(self, content: Mapping[str, Any]) -> dict[str, Any]:
         return {name: content.get(name, "") for name in self.content_fields}

@@ -27,7 +27,7 @@ class ChangeFilterForm(forms.Form):
     person = forms.CharField(label="Asked by", required=False, max_length=150)
 
     def __init__(self, *args: Any, tenants: list[tuple[str, str]], **kwargs: Any) -> None:
-        super().__init__(*args, auto_id="f-%s", **kwargs)
+        super().__init__(*args, **{**kwargs, "auto_id": "f-%s"})
         field = self.fields["tenant"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [("", "All tenants"), *tenants]

@@ -222,7 +222,8 @@ class HowForm(StepForm):
 
     def _waves(self) -> list[dict[str, Any]]:
         """Return the waves that name something, in order. A wave names a place, or keeps what it named before."""
-        given, found = self.cleaned_data, []
+        given = self.cleaned_data
+        found: list[dict[str, Any]] = []
         for number in range(1, self.wave_count + 1):
             places = [one for one in self.places if given.get(one.name) == str(number)]
             if not places:

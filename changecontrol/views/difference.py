@@ -173,7 +173,8 @@ def _by_ref(stored: Any, side: str) -> dict[str, Any]:
 
 def _file(ref: str, before: Any, after: Any) -> dict[str, Any]:
     left, right = _lines(before), _lines(after)
-    added, removed, rows = 0, 0, []
+    added, removed = 0, 0
+    rows: list[dict[str, Any]] = []
     for group in difflib.SequenceMatcher(None, left, right, autojunk=False).get_grouped_opcodes(CONTEXT_LINES):
         first = group[0]
         rows.append({"kind": "hunk", "text": f"from line {first[3] + 1}"})

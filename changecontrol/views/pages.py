@@ -40,7 +40,7 @@ def page(view: View[P]) -> View[P]:
         patch_cache_control(response, private=True, no_store=True)
         return response
 
-    return wrapped
+    return wrapped  # type: ignore[return-value]  # functools.wraps loses that the request comes first
 
 
 def next_url(request: HttpRequest, fallback: str) -> str:
