@@ -224,9 +224,9 @@ def test_a_step_the_run_does_not_know_is_not_there(estate: SmallEstate, run: Run
     client = client_for(estate.cy)
 
     assert client.post(f"/api/v1/runs/{run.pk}/explode/").status_code == 404
-    assert sentence(client.post(f"/api/v1/runs/{run.pk}/promote/")).startswith(
-        "Promote is not possible while this run is at “running”"
-    )
+    too_early = client.post(f"/api/v1/runs/{run.pk}/promote/")
+    assert too_early.status_code == 409
+    assert sentence(too_early).startswith("Promote is not possible while this run is at “running”")
 
 
 def test_a_stranger_sees_and_stops_no_run(estate: SmallEstate, run: Run) -> None:

@@ -1,0 +1,63 @@
+"""What the handbook says of the API exists: addresses, commands and links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands
+from django.urls import resolve
+
+from changecontrol.api.nowhere import Nowhere
+from changecontrol.rules.roles import Role
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+PAGES = ["api.md", "engineer.md", "change-manager.md", "operator.md", "auditor.md", "administrator.md"]
+IN_PLACE = {"number": "CHG-000001", "id": "1", "NUMBER": "CHG-000001", "RUN": "1"}
+
+
+def addresses(text: str) -> set[str]:
+    """Return the addresses a page names, in full or in its table, with their placeholders filled in."""
+    found = {match[1] for match in re.finditer(r"(/api/(?:v1|schema|docs)/[\w$/{},-]*)", text)}
+    for row in re.findall(r"^\| (`.*`.*) \|.*\|$", text, flags=re.MULTILINE):
+        found |= {f"/api/v1/{one}" for cell in re.findall(r"`([a-z][^`]*/)`", row) for one in re.split(r",? ", cell)}
+    filled = {re.sub(r"\{(number|id)\}|\$(NUMBER|RUN)", lambda m: IN_PLACE[m[1] or m[2]], one) for one in found}
+    return {one for text in filled for one in spread(text)}
+
+
+def spread(text: str) -> list[str]:
+    """Return what `a/{b,c}/` stands for."""
+    found = re.search(r"\{([\w,-]+)\}", text)
+    return [text.replace(found[0], one) for one in found[1].split(",")] if found else [text]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_address_exists(page: str) -> None:
+    named = addresses((DOCS / page).read_text())
+
+    missing = [one for one in named if getattr(resolve(one).func, "view_class", None) is Nowhere]
+
+    assert sorted(set(missing) - {"/api/v1/"}) == []
+
+
+def test_the_addresses_are_found_at_all() -> None:
+    found = addresses((DOCS / "api.md").read_text())
+
+    assert {"/api/v1/changes/CHG-000001/vote/", "/api/v1/runs/1/roll-back/", "/api/v1/processes/"} <= found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_and_link_exists(page: str) -> None:
+    text = (DOCS / page).read_text()
+
+    assert set(re.findall(r"manage\.py (\w+)", text)) - get_commands().keys() == set()
+    assert [link for link in re.findall(r"\]\((\w[^)#:]*)\)", text) if not (DOCS / link).exists()] == []
+
+
+def test_the_administrators_page_names_every_role_that_can_be_granted() -> None:
+    text = (DOCS / "administrator.md").read_text()
+
+    named = {name.strip() for name in re.findall(r"^\| ([a-z ]+) \| ✓ \|", text, flags=re.MULTILINE)}
+
+    assert named == {role.label.lower() for role in Role if role not in {Role.PLATFORM_ADMINISTRATOR, Role.EXECUTOR}}
