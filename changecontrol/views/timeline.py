@@ -10,18 +10,19 @@ from changecontrol.events import Tag
 from changecontrol.models import AuditEvent, ChangeRequest
 from changecontrol.views.wording import counted, words
 
-SHOWN = 200
+SHOWN = 100
+OF_EACH_TARGET = (Tag.TARGET_MOVED, Tag.OBJECT_APPLIED, Tag.OBJECT_PRUNED, Tag.EVIDENCE_STORED)
+"""What a run says of each target and object: its own page and the audit trail show them, a change's story does not."""
 
 Data = Mapping[str, Any]
 VERDICTS = {"approve": "approved", "reject": "rejected", "abstain": "abstained from", "withdraw": "withdrew from"}
 
 
 def timeline_of(change: ChangeRequest) -> tuple[list[dict[str, Any]], int]:
-    """Return the newest events as entries of the log, and how many there are in all."""
-    rows = AuditEvent.objects.filter(change=change).select_related("actor").order_by("-id")
-    found = list(rows[: SHOWN + 1])
-    count = len(found) if len(found) <= SHOWN else rows.count()
-    return [entry_of(row) for row in found[:SHOWN]], count
+    """Return the newest events of the story as entries of the log, and how many events there are in all."""
+    rows = AuditEvent.objects.filter(change=change)
+    story = rows.exclude(tag__in=OF_EACH_TARGET).select_related("actor").order_by("-id")
+    return [entry_of(row) for row in story[:SHOWN]], rows.count()
 
 
 def entry_of(event: AuditEvent) -> dict[str, Any]:

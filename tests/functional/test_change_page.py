@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from django.db import transaction
 
+from changecontrol import access, audit
+from changecontrol.events import Tag
 from changecontrol.lifecycles.change import ChangeState
+from changecontrol.models import AuditEvent
 from tests.factories import advance_to
+from tests.factories.estate import NOW
 
 pytestmark = pytest.mark.django_db
 
@@ -19,3 +24,16 @@ def test_page_shows_every_state_to_everybody_of_the_tenant(estate, signed_in, st
 
     assert [answer.status_code for answer in answers] == [200] * 4
     assert all(f"<h1>{change.title}</h1>" in answer.text for answer in answers)
+
+
+def test_the_timeline_tells_the_story_and_leaves_each_object_to_the_run(estate, signed_in) -> None:
+    change = advance_to(estate, ChangeState.SCHEDULED)
+    with transaction.atomic():
+        data = {"target": "production", "object": "ConfigMap odoo-settings"}
+        audit.record(Tag.OBJECT_APPLIED, subject=change, actor=access.system_actor("test"), at=NOW, data=data)
+
+    page = signed_in(estate.dee).get(change.get_absolute_url()).text
+
+    count = AuditEvent.objects.filter(change=change).count()
+    assert "ConfigMap odoo-settings" not in page
+    assert f"{count} events in the audit trail" in page.replace("\u00a0", " ")
