@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from django.urls import resolve
 
 from changecontrol.api.nowhere import Nowhere
 from changecontrol.rules.roles import Role
+from tests.changecontrol.api.conftest import client_for
+from tests.factories import SmallEstate
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 PAGES = ["api.md", "engineer.md", "change-manager.md", "operator.md", "auditor.md", "administrator.md"]
@@ -45,6 +48,18 @@ def test_the_addresses_are_found_at_all() -> None:
     found = addresses((DOCS / "api.md").read_text())
 
     assert {"/api/v1/changes/CHG-000001/vote/", "/api/v1/runs/1/roll-back/", "/api/v1/processes/"} <= found
+
+
+def test_the_quick_start_files_a_change_that_can_be_submitted(estate: SmallEstate) -> None:
+    words = re.search(r"-d '(\{.*?\})'", (DOCS / "api.md").read_text(), flags=re.DOTALL)
+    assert words is not None
+    client = client_for(estate.ada)
+
+    filed = client.post("/api/v1/changes/", json.loads(words[1]))
+    submitted = client.post(f"/api/v1/changes/{filed.json()['number']}/submit/")
+
+    assert (filed.status_code, submitted.status_code) == (201, 200)
+    assert submitted.json()["change"]["state"] == "submitted"
 
 
 @pytest.mark.parametrize("page", PAGES)
