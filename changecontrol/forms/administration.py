@@ -108,7 +108,7 @@ class PolicyForm(RefusableForm):
             for number in range(min(max(LEAST_STAGES, len(stages) + 1), MAX_STAGES))
         ]
         for number, size in enumerate(self.sizes, start=1):
-            self.fields[f"stage_{number}"] = forms.CharField(label=f"Stage {number}", max_length=120, required=False)
+            self.fields[f"stage_{number}"] = forms.CharField(label="Name of the stage", max_length=120, required=False)
             for place in range(1, size + 1):
                 self.fields[f"role_{number}_{place}"] = forms.ChoiceField(
                     label="Role", choices=[("", "Nobody"), *VOTERS], required=False

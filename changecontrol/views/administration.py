@@ -61,7 +61,7 @@ def policy(request: HttpRequest, policy_id: int) -> HttpResponseBase:
         raise NotFound("There is no such policy.")
     latest = versions[0]
     may_publish = Ability.POLICY_EDIT in access.abilities_for(scope, latest)
-    form = PolicyForm(request.POST or None, content=latest.content, name=latest.name, version=latest.version)
+    form = PolicyForm(_sent(request), content=latest.content, name=latest.name, version=latest.version)
     status = 200
     if request.method == "POST":
         if not may_publish:
@@ -89,7 +89,7 @@ def policy_new(request: HttpRequest) -> HttpResponseBase:
     with_platform = Ability.POLICY_EDIT in scope.abilities(scope.everywhere)
     if not tenants and not with_platform:
         raise Forbidden(access.why_not(scope, Ability.POLICY_EDIT))
-    form = NewPolicyForm(request.POST or None, tenants=tenants, with_platform=with_platform)
+    form = NewPolicyForm(_sent(request), tenants=tenants, with_platform=with_platform)
     status = 200
     if request.method == "POST":
         if form.is_valid():
@@ -203,7 +203,7 @@ def stage_words(content: Mapping[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "name": stage["name"],
-            "who": and_list([f"{one['quorum']} {words(one['role'])}" for one in stage["requirements"]]),
+            "who": and_list([counted(one["quorum"], words(one["role"])) for one in stage["requirements"]]),
         }
         for stage in content.get("stages", ())
     ]
@@ -293,3 +293,8 @@ def _grant_counts(rows: list[queries.GrantRow]) -> dict[str, Any]:
 def _number(request: HttpRequest, name: str) -> int | None:
     text = request.POST.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def _sent(request: HttpRequest) -> Any:
+    """Return what a form is bound to: an empty POST is a form sent back empty, not one that was asked for."""
+    return request.POST if request.method == "POST" else None

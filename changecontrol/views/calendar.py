@@ -291,6 +291,7 @@ def _freezes(scope: Scope, freezes: Iterable[Freeze], *, at: datetime) -> list[d
                 "where": scope_words(one),
                 "is_running": one.starts_at <= at,
                 "may_lift": may,
+                "dialog": f"lift-{one.pk}",
                 "url": reverse("freeze-lift", args=[one.pk]),
                 "days": counted(max((one.ends_at - one.starts_at).days, 1), "day"),
             }

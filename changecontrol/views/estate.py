@@ -87,10 +87,12 @@ def environment(request: HttpRequest, tenant: str, slug: str) -> HttpResponse:
     running = places.running_in([found]).get(found.pk)
     count, share = places.stores_in(found)
     tier = tier_of(found)
+    lock = places.locks_on(scope, [found], at=at).get(found.pk)
     context = {
         "environment": found,
         "running": running,
-        "lock": places.locks_on(scope, [found], at=at).get(found.pk),
+        "lock": lock,
+        "lock_url": reverse("run", args=[lock.run_id]) if lock else "",
         "may_edit": _may(scope, found.tenant),
         "lede": f"{found.get_stage_display()} of {found.tenant}, "
         + (f"tier {tier}" if tier is not None else "no business process named")
@@ -116,7 +118,7 @@ def estate_new(request: HttpRequest, kind: str) -> HttpResponseBase:
     tenant = next((one for one in tenants if str(one.pk) == chosen), tenants[0] if tenants else None)
     # What can be named is of one tenant: the choice is made before the form, so that no list mixes them.
     form = EstateForm(
-        request.POST or None,
+        _sent(request),
         kind=kind,
         choices=_choices(scope, kind, tenant),
         tenants=[tenant] if tenant else [],
@@ -132,7 +134,7 @@ def estate_edit(request: HttpRequest, kind: str, pk: int) -> HttpResponseBase:
     tenant = thing if isinstance(thing, Tenant) else getattr(thing, "tenant", None)
     if not _may(scope, tenant):
         raise Forbidden(access.why_not(scope, Ability.ESTATE_EDIT))
-    form = EstateForm(request.POST or None, kind=kind, choices=_choices(scope, kind, tenant), thing=thing)
+    form = EstateForm(_sent(request), kind=kind, choices=_choices(scope, kind, tenant), thing=thing)
     return _save(request, form, kind=kind, thing=thing, tenant=tenant)
 
 
@@ -257,3 +259,8 @@ def _choices(scope: Scope, kind: str, tenant: Tenant | None) -> dict[str, list[t
 def _key(request: HttpRequest, name: str) -> int | None:
     text = request.GET.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def _sent(request: HttpRequest) -> Any:
+    """Return what a form is bound to: an empty POST is a form sent back empty, not one that was asked for."""
+    return request.POST if request.method == "POST" else None

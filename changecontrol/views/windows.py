@@ -40,7 +40,7 @@ def window_new(request: HttpRequest) -> HttpResponseBase:
     places = _places(scope, Ability.WINDOW_EDIT)
     start = timezone.localtime(clock.now()).replace(hour=2, minute=0, second=0, microsecond=0, tzinfo=None)
     initial = {"starts_local": start + timedelta(days=1), "days": ["TU", "TH"]}
-    form = WindowForm(request.POST or None, initial=initial, places=places, zones=_zones(scope), auto_id="%s")
+    form = WindowForm(_sent(request), initial=initial, places=places, zones=_zones(scope), auto_id="%s")
     if request.method != "POST":
         return _window_form(request, form)
     if form.is_valid():
@@ -90,7 +90,7 @@ def window_edit(request: HttpRequest, window_id: int) -> HttpResponseBase:
     if Ability.WINDOW_EDIT not in access.abilities_for(scope, found):
         raise Forbidden(access.why_not(scope, Ability.WINDOW_EDIT))
     form = WindowEditForm(
-        request.POST or None,
+        _sent(request),
         initial=initial_of(found),
         places=_places(scope, Ability.WINDOW_EDIT),
         zones=tuple(sorted({*_zones(scope), *([found.zone] if found.zone else [])})),
@@ -125,7 +125,7 @@ def freeze_new(request: HttpRequest) -> HttpResponseBase:
     scope = scope_for(request)
     at = clock.now().replace(second=0, microsecond=0)
     initial = {"starts_at": at, "ends_at": at + FREEZE_FOR}
-    form = FreezeForm(request.POST or None, initial=initial, places=_places(scope, Ability.FREEZE_OPEN), auto_id="%s")
+    form = FreezeForm(_sent(request), initial=initial, places=_places(scope, Ability.FREEZE_OPEN), auto_id="%s")
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         try:
@@ -246,3 +246,8 @@ def _facts(found: Window) -> list[dict[str, Any]]:
         ),
         {"label": "Version", "value": str(found.version), "note": found.reason},
     ]
+
+
+def _sent(request: HttpRequest) -> Any:
+    """Return what a form is bound to: an empty POST is a form sent back empty, not one that was asked for."""
+    return request.POST if request.method == "POST" else None

@@ -1,0 +1,122 @@
+"""The audit trail as a page."""
+
+from __future__ import annotations
+
+import pytest
+
+from changecontrol.lifecycles.change import ChangeState
+from changecontrol.models import AuditEvent
+from changecontrol.queries import trail
+from changecontrol.views import audit as views
+from tests.factories import advance_to, scheduled_change
+from tests.functional.counting import statements
+
+pytestmark = pytest.mark.django_db
+
+
+def test_every_read_is_recorded_with_what_was_asked(estate, signed_in) -> None:  # AUD-8
+    scheduled_change(estate)
+    client = signed_in(estate.dee)
+
+    client.get("/audit/", {"tag": "change:approval", "actor": "ben"})
+    client.get("/audit/", {"since": "yesterday"})
+
+    event = AuditEvent.objects.get(tag="evidence:read")
+    assert event.actor == estate.dee
+    assert '"asked":{"actor":"ben","tag":"change:approval"}' in event.body
+
+
+@pytest.mark.parametrize(
+    ("asked", "tags"),
+    [
+        ({"tag": "change:approval", "actor": "ben"}, {"change:approval:cast", "change:approval:round_ended"}),
+        ({"tag": "run"}, set()),
+        ({"actor": "nobody"}, set()),
+        ({"since": "2026-11-24"}, set()),
+        ({"until": "2026-11-22"}, set()),
+        ({"tag": "policy", "since": "2026-11-23", "until": "2026-11-23"}, set()),
+        (
+            {
+                "tag": "change:approval",
+                "actor": "cy",
+                "since": "2026-11-23",
+                "until": "2026-11-23",
+                "tenant": "northwind",
+            },
+            {"change:approval:cast"},
+        ),
+        ({"subject": "changerequest:0"}, set()),
+    ],
+)
+def test_trail_is_narrowed(estate, signed_in, asked: dict[str, str], tags: set[str]) -> None:
+    scheduled_change(estate)
+
+    rows = signed_in(estate.dee).get("/audit/", asked).context["rows"]
+
+    assert {row["tag"] for row in rows} == tags
+
+
+def test_one_change_is_found_by_number_and_its_chain_verified(estate, signed_in) -> None:  # AUD-4
+    change, other = advance_to(estate, ChangeState.CLOSED), scheduled_change(estate)
+
+    answer = signed_in(estate.dee).get("/audit/", {"subject": change.number.lower()})
+
+    assert "Verified just now." in answer.text
+    assert {row["subject"] for row in answer.context["rows"]} == {change.number}
+    assert other.number not in answer.text
+    assert f"/changes/{change.number}/evidence-pack/" in answer.text
+
+
+def test_a_change_that_was_tampered_with_is_named(estate, signed_in, monkeypatch) -> None:
+    change = scheduled_change(estate)
+    lines = trail.event_lines(change)
+    lines[1]["body"] = lines[1]["body"].replace("ada", "eve")
+    monkeypatch.setattr(trail, "event_lines", lambda _: lines)
+
+    text = signed_in(estate.dee).get("/audit/", {"subject": change.number}).text
+
+    assert "The chain does not hold." in text
+    assert "was changed: its content does not have its hash" in text
+
+
+def test_pages_follow_by_key(estate, signed_in, monkeypatch) -> None:
+    monkeypatch.setattr(views, "PAGE_SIZE", 3)
+    scheduled_change(estate)
+    client = signed_in(estate.dee)
+
+    first = client.get("/audit/", {"tenant": "northwind"})
+    second = client.get(f"/audit/{first.context['older_url']}")
+    back = client.get(f"/audit/{second.context['newer_url']}")
+
+    assert [len(one.context["rows"]) for one in (first, second)] == [3, 3]
+    assert [row["sequence"] for row in back.context["rows"]] == [row["sequence"] for row in first.context["rows"]]
+    assert first.context["rows"][-1]["sequence"] > second.context["rows"][0]["sequence"]
+
+
+def test_strangers_read_their_own_trail_only(estate, eve, signed_in) -> None:
+    change = scheduled_change(estate)
+
+    answer = signed_in(eve).get("/audit/", {"subject": change.number})
+
+    assert answer.context["rows"] == []
+    assert "Verified" not in answer.text
+    assert "orthwind" not in answer.text
+
+
+def test_engineers_are_told_who_reads_it(estate, signed_in) -> None:
+    answer = signed_in(estate.ada).get("/audit/")
+
+    assert answer.status_code == 403
+    assert "auditor" in answer.text
+    assert not AuditEvent.objects.filter(tag="evidence:read").exists()
+
+
+def test_trail_costs_the_same_with_one_change_and_three(estate, signed_in) -> None:
+    client = signed_in(estate.dee)
+    scheduled_change(estate)
+    one = statements(client, "/audit/?tenant=northwind")
+
+    scheduled_change(estate)
+    scheduled_change(estate)
+
+    assert statements(client, "/audit/?tenant=northwind") == one <= 14
