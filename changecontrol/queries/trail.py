@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from changecontrol.audit import subject_of
 from changecontrol.models import AuditHead, ChangeRequest
 from changecontrol.offline.verify import Broken, check_chains
 from changecontrol.queries.evidence import event_lines
@@ -11,7 +12,7 @@ from changecontrol.queries.evidence import event_lines
 
 @dataclass(frozen=True, slots=True)
 class ChainVerdict:
-    """`problem` names the first bad event; empty where every chain is whole up to its head."""
+    """`problem` names the first bad event; empty where every chain is whole, the change's own up to its head."""
 
     event_count: int
     chain_count: int
@@ -19,16 +20,16 @@ class ChainVerdict:
 
 
 def chain_of(change: ChangeRequest) -> ChainVerdict:
-    """Follow every chain that the change's events are in, and compare each with where the database says it ends."""
+    """Follow every chain that the change's events are in, and its own to where the database says it ends."""
+    own = subject_of(change)
+    # The head is read first: an event recorded in between makes the chain longer than it, never shorter.
+    head = AuditHead.objects.filter(subject=own).values_list("sequence", flat=True).first() or 0
     lines = event_lines(change)
     subjects = {str(line["subject"]) for line in lines}
     try:
         counts = check_chains(lines)
-        heads = dict(AuditHead.objects.filter(subject__in=subjects).values_list("subject", "sequence"))
-        for subject, count in counts.items():
-            # A chain may go on after what was read here, never end before it.
-            if heads.get(subject, 0) < count:
-                raise Broken(f"{subject} has {count} events, and its head names {heads.get(subject, 0)}")
+        if counts.get(own, 0) < head:
+            raise Broken(f"{own} ends at event {counts.get(own, 0)}, and it had {head}")
     except Broken as problem:
         return ChainVerdict(len(lines), len(subjects), str(problem))
     return ChainVerdict(len(lines), len(subjects))

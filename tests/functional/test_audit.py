@@ -6,8 +6,7 @@ import pytest
 
 from changecontrol.lifecycles.change import ChangeState
 from changecontrol.models import AuditEvent
-from changecontrol.queries import trail
-from changecontrol.views import audit as views
+from changecontrol.views.audit import PAGE_SIZE
 from tests.factories import advance_to, scheduled_change
 from tests.functional.counting import statements
 
@@ -67,28 +66,16 @@ def test_one_change_is_found_by_number_and_its_chain_verified(estate, signed_in)
     assert f"/changes/{change.number}/evidence-pack/" in answer.text
 
 
-def test_a_change_that_was_tampered_with_is_named(estate, signed_in, monkeypatch) -> None:
-    change = scheduled_change(estate)
-    lines = trail.event_lines(change)
-    lines[1]["body"] = lines[1]["body"].replace("ada", "eve")
-    monkeypatch.setattr(trail, "event_lines", lambda _: lines)
-
-    text = signed_in(estate.dee).get("/audit/", {"subject": change.number}).text
-
-    assert "The chain does not hold." in text
-    assert "was changed: its content does not have its hash" in text
-
-
-def test_pages_follow_by_key(estate, signed_in, monkeypatch) -> None:
-    monkeypatch.setattr(views, "PAGE_SIZE", 3)
-    scheduled_change(estate)
+def test_pages_follow_by_key(estate, signed_in) -> None:
+    for _ in range(7):
+        scheduled_change(estate)
     client = signed_in(estate.dee)
 
     first = client.get("/audit/", {"tenant": "northwind"})
     second = client.get(f"/audit/{first.context['older_url']}")
     back = client.get(f"/audit/{second.context['newer_url']}")
 
-    assert [len(one.context["rows"]) for one in (first, second)] == [3, 3]
+    assert [len(one.context["rows"]) for one in (first, second)] == [PAGE_SIZE, PAGE_SIZE]
     assert [row["sequence"] for row in back.context["rows"]] == [row["sequence"] for row in first.context["rows"]]
     assert first.context["rows"][-1]["sequence"] > second.context["rows"][0]["sequence"]
 

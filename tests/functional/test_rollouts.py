@@ -6,7 +6,7 @@ import pytest
 
 from changecontrol.lifecycles.change import ChangeState
 from changecontrol.models import Run
-from deployments.queries import watching
+from deployments.queries.watching import PAGE_SIZE
 from tests.factories import NOW, advance_to
 from tests.factories.rollout import live_run
 from tests.functional.counting import statements
@@ -45,15 +45,20 @@ def test_list_costs_the_same_with_one_run_and_three(estate, signed_in) -> None:
     assert one == three <= 12
 
 
-def test_ended_runs_are_paged_by_key(estate, signed_in, monkeypatch) -> None:
-    monkeypatch.setattr(watching, "PAGE_SIZE", 2)
-    changes = [advance_to(estate, ChangeState.CLOSED, title=f"Number {number}") for number in range(3)]
+def test_ended_runs_are_paged_by_key(estate, signed_in) -> None:
+    change = advance_to(estate, ChangeState.CLOSED)
+    first = Run.objects.get(change=change)
+    Run.objects.bulk_create(
+        Run(change=change, revision=first.revision, plan=first.plan, kind="rollout", state="succeeded", created_at=NOW)
+        for _ in range(PAGE_SIZE)
+    )
     client = signed_in(estate.cy)
 
-    first = client.get("/rollouts/")
-    second = client.get(first.context["older_url"])
+    newest = client.get("/rollouts/")
+    oldest = client.get(newest.context["older_url"])
+    again = client.get(oldest.context["newer_url"])
 
-    assert [row["change"].pk for row in first.context["ended"]] == [changes[2].pk, changes[1].pk]
-    assert [row["change"].pk for row in second.context["ended"]] == [changes[0].pk]
-    assert client.get(second.context["newer_url"]).context["ended"][0]["change"] == changes[2]
-    assert Run.objects.count() == 3
+    assert len(newest.context["ended"]) == PAGE_SIZE
+    assert [row["run"] for row in oldest.context["ended"]] == [first]
+    assert oldest.context["older_url"] == ""
+    assert [row["run"] for row in again.context["ended"]] == [row["run"] for row in newest.context["ended"]]
