@@ -276,6 +276,15 @@ def test_the_newest_run_comes_with_its_targets(estate: SmallEstate) -> None:
     assert (answer.json()["state"], answer.json()["targets"]) == ("succeeded", [])
 
 
+def test_a_refused_pack_is_in_the_trail_once(estate: SmallEstate) -> None:  # AUD-1
+    change = submitted_change(estate)
+
+    answer = client_for(estate.cy).get(url_of(change, "evidence-pack/"))
+
+    assert answer.status_code == 403
+    assert [one.actor for one in AuditEvent.objects.filter(tag="refused")] == [estate.cy]
+
+
 def test_the_timeline_is_the_chain_of_the_change(estate: SmallEstate) -> None:
     change = submitted_change(estate)
 
