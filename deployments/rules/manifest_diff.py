@@ -64,8 +64,11 @@ def _lines(manifest: Mapping[str, Any] | None, key: bytes) -> list[str]:
     return text.splitlines()
 
 
-class _PlainDumper(yaml.SafeDumper):
-    """Repeats what is shared: anchors would make a difference depend on the identity of Python objects."""
+class _PlainDumper(yaml.CSafeDumper):
+    """Repeats what is shared: anchors would make a difference depend on the identity of Python objects.
+
+    Written by libyaml: every target of a wave shows its difference, and in Python that took longer than applying it.
+    """
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

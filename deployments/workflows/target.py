@@ -357,11 +357,11 @@ def _tell_run(run_id: int) -> None:
     """After commit, make the run look at once. Losing this costs one of its own looks."""
 
     def poke() -> None:
-        # Not in the target's transaction: runs are locked before targets, never after.
-        Run.objects.filter(pk=run_id, next_due_at__isnull=False, lease_token__isnull=True).update(
-            next_due_at=clock.now()
-        )
-        wiring.send("rollout")
+        # Not in the target's transaction: runs are locked before targets, never after. A run that is due already was
+        # told by another target of the wave, and one whose tick is under way looks again by itself.
+        now = clock.now()
+        if Run.objects.filter(pk=run_id, next_due_at__gt=now, lease_token__isnull=True).update(next_due_at=now):
+            wiring.send("rollout")
 
     transaction.on_commit(poke, robust=True)
 
