@@ -17,7 +17,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from changecontrol.project.local.processes import end_with_parent
-from tests.plugin import ROOT
+
+# Not `tests.plugin`: it would put the address of another database in the environment.
+ROOT = Path(__file__).resolve().parents[2]
 
 IDLE_SECONDS = 0.02
 
