@@ -44,6 +44,7 @@ def _set_environment() -> None:
         GIT_LOCAL_PATHS_ALLOWED="1",
         EMAIL_URL="memory://",
         LOG_LEVEL="WARNING",
+        STATIC_AUTOREFRESH="1",
         DATABASE_CONNECTION_SECONDS="0",
     )
     for name in ("DEMO", "DEBUG", "BASE_URL"):
