@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from tests.plugin import TestDatabase
+from tests.scenes import retailer, stage, world
+
+__all__ = ["retailer", "stage", "world"]
 
 
 @pytest.fixture(scope="session")
