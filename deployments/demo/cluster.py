@@ -72,7 +72,7 @@ class Administrator:
         answer.raise_for_status()
 
     def exists(self, path: str) -> bool:
-        return self._session.get(self._url + path, timeout=10).status_code == requests.codes.ok
+        return bool(self._session.get(self._url + path, timeout=10).status_code == requests.codes.ok)
 
     def token_for(self, namespace: str, account: str) -> str:
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}

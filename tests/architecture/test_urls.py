@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.urls import URLResolver, get_resolver, reverse
 
 from changecontrol.models import ApiToken, User
 from changecontrol.urls import CHANGES
@@ -53,7 +53,7 @@ def named(resolver: URLResolver) -> Iterator[str]:
     for one in resolver.url_patterns:
         if isinstance(one, URLResolver):
             yield from named(one)
-        elif isinstance(one, URLPattern) and one.name:
+        elif one.name:
             yield one.name
 
 

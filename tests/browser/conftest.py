@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -53,7 +53,7 @@ class _Application(WSGIHandler):
             original()
             connections.close_all()
 
-        response.close = close
+        response.close = close  # type: ignore[method-assign]  # what the server calls last
         return response
 
 
@@ -119,6 +119,7 @@ def complaints() -> Complaints:
 
 
 Visit = Callable[..., Page]
+Theme = Literal["light", "dark"]
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def visit(chromium: Browser, origin: str, complaints: Complaints) -> Iterator[Vi
     contexts: list[BrowserContext] = []
 
     def open_page(
-        path: str, person: User | None = None, *, theme: str = "light", width: int = 1440, **options: Any
+        path: str, person: User | None = None, *, theme: Theme = "light", width: int = 1440, **options: Any
     ) -> Page:
         context = chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=theme, base_url=origin, **options

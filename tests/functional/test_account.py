@@ -26,12 +26,12 @@ def test_stranger_signs_in_and_comes_back_to_where_he_was(ada) -> None:
     client = Client()
 
     sent = client.get(reverse("changes"))
-    form = client.get(sent.url)
-    answer = client.post(sent.url, {"login": "ada", "password": PASSWORD})
+    form = client.get(sent["Location"])
+    answer = client.post(sent["Location"], {"login": "ada", "password": PASSWORD})
 
-    assert sent.url == f"{reverse('account_login')}?next=%2Fchanges%2F"
+    assert sent["Location"] == f"{reverse('account_login')}?next=%2Fchanges%2F"
     assert form.status_code == 200
-    assert answer.url == reverse("changes")
+    assert answer["Location"] == reverse("changes")
 
 
 def test_wrong_password_is_refused_with_a_marked_title(ada) -> None:

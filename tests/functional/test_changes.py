@@ -18,7 +18,9 @@ def titles(answer) -> list[str]:
 def test_list_pages_by_key_in_both_directions(estate, signed_in, monkeypatch) -> None:
     for number in range(5):
         draft_change(estate, title=f"Change {number}")
-    monkeypatch.setattr(queries.changes_page, "__kwdefaults__", {**queries.changes_page.__kwdefaults__, "size": 2})
+    monkeypatch.setattr(
+        queries.changes_page, "__kwdefaults__", {**(queries.changes_page.__kwdefaults__ or {}), "size": 2}
+    )
     ada = signed_in(estate.ada)
 
     first = ada.get(reverse("changes"), {"state": "draft"})
