@@ -377,7 +377,7 @@ class _Application(WSGIHandler):
             original()
             connections.close_all()
 
-        response.close = close
+        setattr(response, "close", close)  # noqa: B010  the server calls it at the end
         return response
 
 

@@ -13,6 +13,7 @@ from django.contrib.auth.signals import user_logged_in, user_logged_out, user_lo
 from django.db import transaction
 from django.dispatch import receiver
 from django.http import HttpRequest
+from django.utils.crypto import salted_hmac
 
 from changecontrol import audit, clock
 from changecontrol.access import Actor
@@ -29,6 +30,13 @@ class ClosedSignUpAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
+
+
+def name_to_count(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
+    """Return what failed sign-ins are counted by: a keyed hash of the name, which may be a password as well."""
+    given = credentials or {}
+    name = given.get("username") or given.get("login") or request.POST.get("login") or ""
+    return salted_hmac("sign-in", str(name)).hexdigest()
 
 
 def _record(tag: Tag, *, user: User | None, request: HttpRequest | None, **data: str) -> None:

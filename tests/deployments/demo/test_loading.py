@@ -89,7 +89,7 @@ def test_clusters_run_what_git_names_and_the_executor_has_no_more_than_it_needs(
     # GIT-2
     for tenant, slugs in (("northwind", ("nw-pilot", "nw-finance")), ("kite", ("ko-ber",))):
         for slug in slugs:
-            stage.until(lambda slug=slug: stage.images(slug) == {RUNNING.image})
+            assert stage.images(slug) == {RUNNING.image}
             assert stage.ref(slug, tenant=tenant).message == RUNNING.summary
     bindings = stage.ask_cluster("GET", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings").json()["items"]
     assert not [one for one in bindings if "changecontrol" in one["metadata"]["name"]]

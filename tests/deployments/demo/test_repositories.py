@@ -21,7 +21,7 @@ def refs_of(path: Path) -> dict[str, str]:
 
 def images_in(path: Path, ref: str, environment: str) -> set[str]:
     repository = pygit2.Repository(str(path))
-    tree = repository.references[ref].peel(pygit2.Commit).tree / "environments" / environment
+    tree = repository.references[ref].peel(pygit2.Commit).tree[f"environments/{environment}"]
     assert isinstance(tree, pygit2.Tree)
     documents = [one for file in tree if isinstance(file, pygit2.Blob) for one in yaml.safe_load_all(file.data)]
     return {
