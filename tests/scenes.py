@@ -27,7 +27,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
-from django.db import connection, connections
+from django.db import connections
 from django.test import override_settings
 
 from changecontrol import clock
@@ -379,12 +379,3 @@ class _Application(WSGIHandler):
 
         setattr(response, "close", close)  # noqa: B010  the server calls it at the end
         return response
-
-
-def others_in_database() -> bool:
-    """Tell whether anybody else is connected to the database of this test."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-        return bool(cursor.fetchone()[0])
