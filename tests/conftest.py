@@ -7,14 +7,43 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from changecontrol import clock
 from tests.plugin import TestDatabase
 from tests.scenes import retailer, stage, world
 
 __all__ = ["retailer", "stage", "world"]
+
+
+SLOW_PLACES = (
+    "tests/browser/",
+    "tests/changecontrol/api/test_grid.py",
+    "tests/changecontrol/api/test_sweep.py",
+    "tests/changecontrol/local/",
+    "tests/concurrency/",
+    "tests/contracts/",
+    "tests/deployments/practice/",
+    "tests/deployments/workflows/",
+)
+"""Where tests start servers of their own or play whole rollouts: `make check` leaves them to `make test`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(SLOW_PLACES):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def clock_of_this_host() -> Iterator[None]:
+    """Give the clock back as it was: a test may have told it how far the database's is ahead."""
+    yield
+    clock.set_offset(timedelta())
 
 
 @pytest.fixture(scope="session")

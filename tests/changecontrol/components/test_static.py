@@ -41,8 +41,8 @@ def test_no_static_file_names_a_source_map() -> None:
 
 
 def test_every_style_sheet_and_script_is_loaded_and_exists() -> None:
-    head = (ROOT / "templates/layouts/head.html").read_text()
-    loaded = set(re.findall(r"{% static '((?:css|js)/[^']+)' %}", head))
+    templates = "".join(path.read_text() for path in (ROOT / "templates").rglob("*.html"))
+    loaded = set(re.findall(r"{% static '((?:css|js)/[^']+)' %}", templates))
 
     assert loaded == {
         path.relative_to(STATIC).as_posix() for folder in ("css", "js") for path in (STATIC / folder).iterdir()

@@ -58,7 +58,7 @@ def test_slow_leak_becomes_ready_then_loses_orders_until_it_is_rolled_back(rehea
     ready_at = time.time()
 
     history = rehearsal.client.ask(
-        "GET", f"{QUERY}_range", query=_ratio(rehearsal), start=str(start), end=str(ready_at), step="0.01"
+        "GET", f"{QUERY}_range", query=_ratio(rehearsal), start=str(start), end=str(ready_at + 1 / SPEED), step="0.01"
     ).body["data"]["result"][0]["values"]
     late = _values(rehearsal, _ratio(rehearsal), time=str(ready_at + 22 / SPEED))
     breach = _values(rehearsal, f"{_ratio(rehearsal)} > 0.05", time=str(ready_at + 22 / SPEED))
