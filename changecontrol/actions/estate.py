@@ -16,7 +16,7 @@ from changecontrol.access import Actor
 from changecontrol.actions.locking import sight_of
 from changecontrol.actions.refusals import audited
 from changecontrol.actions.windows import differences_of
-from changecontrol.errors import Invalid, NotFound
+from changecontrol.errors import Forbidden, Invalid, NotFound
 from changecontrol.events import Tag
 from changecontrol.models import (
     BusinessProcess,
@@ -118,6 +118,7 @@ def save_estate(
     problems = _problems(thing, found)
     if problems:
         raise Invalid(f"The {kind} does not hold as it is written.", fields=problems)
+    _require_secret(actor, thing, found, before=before)
     thing.save()
     for name, rows in many.items():
         getattr(thing, name).set(rows)
@@ -187,6 +188,20 @@ def _assign(
     if problems:
         raise Invalid("Some answers cannot be read.", fields=problems)
     return many
+
+
+def _require_secret(actor: Actor, thing: Any, found: EstateKind, *, before: Mapping[str, Any]) -> None:
+    """Let platform administrators alone say which secret goes where.
+
+    References reach what every tenant and the platform keep, and the secret is offered to whatever address stands
+    beside its reference: who could write either would be told any secret by a server of their own.
+    """
+    held = [name for name in found.references if getattr(thing, name)]
+    written = [name for name in (*held, "url", "metrics_url") if name in found.fields]
+    if not held or all(before.get(name) == getattr(thing, name) for name in written):
+        return
+    if not access.can(actor, Ability.ESTATE_EDIT, None):
+        raise Forbidden("Only a platform administrator says which secret is sent to which address.")
 
 
 def _named(actor: Actor, kind: str, *, keys: list[Any], tenant: Tenant | None, at: datetime) -> dict[str, Any]:

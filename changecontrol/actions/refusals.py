@@ -26,8 +26,9 @@ _SUBJECTS: Mapping[str, type[Model]] = {
     "run_id": Run,
     "window_id": Window,
     "freeze_id": Freeze,
-    "environment_id": Environment,
+    # Before what is in it: the tenant is in sight wherever somebody is refused, the environment may be another's.
     "tenant_id": Tenant,
+    "environment_id": Environment,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.db.models import Model
@@ -66,7 +67,7 @@ def stores(request: HttpRequest) -> HttpResponse:
     found, has_earlier, has_later = places.stores_page(
         scope, text=text, after=_key(request, "after"), before=_key(request, "before")
     )
-    asked = f"q={text}&" if text else ""
+    asked = f"{urlencode({'q': text})}&" if text else ""
     context = {
         "stores": found,
         "text": text,
@@ -150,6 +151,7 @@ def _save(
     back = reverse("administration") if kind == "cluster" else reverse("estate")
     if isinstance(thing, Environment):
         back = reverse("environment", args=[thing.tenant.slug, thing.slug])
+    status = 422 if form.is_bound else 200
     if request.method == "POST" and form.is_valid():
         try:
             saved = save_estate(
@@ -157,6 +159,9 @@ def _save(
             )
         except Invalid as refusal:
             form.refuse(refusal)
+        except Forbidden as refusal:
+            form.add_error(None, refusal.sentence)
+            status = 403
         else:
             changed = counted(len(saved.differences), "answer")
             messages.success(request, f"“{saved.thing}” is {'added' if saved.is_new else f'saved, {changed} changed'}.")
@@ -171,7 +176,7 @@ def _save(
         "tenant": tenant,
         "kind": kind,
     }
-    return render(request, "changecontrol/estate_form.html", context, status=422 if form.is_bound else 200)
+    return render(request, "changecontrol/estate_form.html", context, status=status)
 
 
 def _by_tenant(environments: Iterable[Environment], *, running: Any, locks: Any) -> list[dict[str, Any]]:

@@ -188,3 +188,14 @@ def test_reading_all_reads_ones_own(estate: SmallEstate) -> None:
     read_messages(actor=actor(estate.ada), at=NOW)
 
     assert (unread_count(estate.ada), unread_count(estate.ben)) == (0, 1)
+
+
+def test_a_refusal_is_kept_where_the_person_is_and_not_in_another_tenant(estate: SmallEstate) -> None:  # AUD-1
+    other, _ = stranger_estate()
+    environment = other.production
+
+    with pytest.raises(Forbidden):
+        grant_role(**words(estate, estate.ada, estate.cy, environment_id=environment.pk))
+
+    refused = AuditEvent.objects.get(tag="refused")
+    assert (refused.subject, refused.tenant) == (f"tenant:{estate.tenant.pk}", estate.tenant)

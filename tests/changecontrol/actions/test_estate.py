@@ -13,7 +13,7 @@ from changecontrol.access import Actor, operator_actor
 from changecontrol.actions.estate import KINDS, save_estate
 from changecontrol.actions.estate_file import FileRefused, Loaded, load_estate
 from changecontrol.errors import Forbidden, Invalid, NotFound
-from changecontrol.models import AuditEvent, Environment, Store, Tenant, TenantUserObjectPermission, User
+from changecontrol.models import AuditEvent, Environment, GitSource, Store, Tenant, TenantUserObjectPermission, User
 from changecontrol.rules.roles import Role
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, actor, add_person, grant, small_estate, stranger_estate
@@ -245,3 +245,23 @@ def test_saving_what_is_already_so_leaves_no_event(estate: SmallEstate) -> None:
         saved = save_estate(actor=root(), kind="cohort", answers=answers, tenant_id=estate.tenant.pk, at=NOW)
 
     assert (saved.is_new, dict(saved.differences), tags) == (False, {}, [])
+
+
+def test_only_the_platform_says_which_secret_goes_where() -> None:
+    estate = small_estate()
+    grant(estate.ben, Role.TENANT_ADMINISTRATOR, estate.tenant)
+    theirs: dict[str, Any] = {"actor": actor(estate.ben), "kind": "source", "tenant_id": estate.tenant.pk, "at": NOW}
+    ours = {**theirs, "actor": operator_actor()}
+    answers = {"slug": "other", "name": "Other", "url": "https://git.example/other.git"}
+
+    save_estate(**theirs, answers=answers)
+    with pytest.raises(Forbidden, match="which secret"):
+        save_estate(**theirs, answers={"slug": "other", "credential": "env:DATABASE_URL"})
+    save_estate(**ours, answers={"slug": "other", "credential": "env:GIT_TOKEN"})
+    with pytest.raises(Forbidden, match="which secret"):
+        save_estate(**theirs, answers={"slug": "other", "url": "https://eve.example/other.git"})
+
+    save_estate(**theirs, answers={"slug": "other", "name": "Renamed"})
+    save_estate(**theirs, answers={"slug": "other", "credential": ""})
+    found = GitSource.objects.get(tenant=estate.tenant, slug="other")
+    assert (found.name, found.url, found.credential) == ("Renamed", "https://git.example/other.git", "")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from changecontrol.models import AuditEvent, Cluster, Environment, Region, Store, Tenant
+from changecontrol.models import AuditEvent, Cluster, Environment, GitSource, Region, Store, Tenant
 from changecontrol.rules.roles import Role
 from tests.changecontrol.api.conftest import client_for, sentence
 from tests.factories import SmallEstate, add_person, grant, stranger_estate
@@ -31,7 +31,7 @@ NEW: dict[str, dict[str, Any]] = {
         "name": "Tills",
         "url": "https://git.example/tills.git",
         "default_branch": "main",
-        "credential": "env:GIT_TOKEN",
+        "credential": "",
     },
     "processes": {
         "tenant": "northwind",
@@ -109,6 +109,14 @@ def test_a_secret_in_place_of_its_reference_is_refused_and_not_repeated(client: 
     assert answer.status_code == 422
     assert b"canary" not in answer.content
     assert not AuditEvent.objects.filter(body__contains="canary").exists()
+
+
+def test_a_secret_of_the_platform_is_not_sent_where_a_tenant_says(client: Any) -> None:
+    answer = client.post("/api/v1/sources/", {**NEW["sources"], "credential": "env:DATABASE_URL"})
+
+    assert answer.status_code == 403
+    assert "Only a platform administrator" in sentence(answer)
+    assert not GitSource.objects.filter(slug="tills").exists()
 
 
 def test_references_to_secrets_are_shown_to_those_who_may_edit_them(estate: SmallEstate, client: Any) -> None:
