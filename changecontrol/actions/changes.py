@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
@@ -18,13 +18,14 @@ from changecontrol.actions.submissions import Submission, add_contributor, revis
 from changecontrol.errors import Conflict, Forbidden, IllegalTransition, Invalid, NotFound
 from changecontrol.events import Tag
 from changecontrol.lifecycles.approval import RoundState
-from changecontrol.lifecycles.change import CHANGE, ENDED, ChangeKind, ChangeState, ChangeType, CloseCode
+from changecontrol.lifecycles.change import CHANGE, ENDED, EXECUTING, ChangeKind, ChangeState, ChangeType, CloseCode
 from changecontrol.lifecycles.run import TargetState
 from changecontrol.models import ChangeRequest, RunTarget, Tenant, User
 from changecontrol.models.change import Contribution
 from changecontrol.queries import estate, windows
 from changecontrol.queries.approvals import live_round
 from changecontrol.rules.content import OFFERED_KINDS, OFFERED_TYPES, Content
+from changecontrol.rules.recurrence import YEARS
 from changecontrol.rules.roles import Ability
 
 __all__ = [
@@ -47,6 +48,8 @@ __all__ = [
 
 DRAFTABLE = frozenset({ChangeState.DRAFT, ChangeState.REJECTED, ChangeState.EXPIRED})
 """Where the answers are written in place; elsewhere a new revision replaces them."""
+STARTED = EXECUTING | {ChangeState.REVIEW}
+"""Where an approval has done its work: who leaves or joins now takes nothing back."""
 
 
 @audited
@@ -190,6 +193,8 @@ def schedule_change(*, actor: Actor, change_id: int, planned_start_at: datetime 
         raise IllegalTransition("This change is not approved yet, so it cannot be scheduled.")
     if planned_start_at is not None:
         _check_start(change, planned_start_at, at=at)
+        # It comes in the asker's own zone, and is told to others as UTC.
+        planned_start_at = planned_start_at.astimezone(UTC)
     tag = Tag.CHANGE_SCHEDULED if change.state == ChangeState.AUTHORIZE else Tag.CHANGE_RESCHEDULED
     earlier = change.planned_start_at
     end = approvals.planned_end_of(change, planned_start_at)
@@ -247,8 +252,9 @@ def hand_over_change(*, actor: Actor, change_id: int, assignee_id: int, at: date
     data = {"from": before, "to": person.username}
     audit.record(Tag.CHANGE_HANDED_OVER, subject=change, actor=actor, at=at, data=data)
     _tell_owners(change, actor, tag=Tag.CHANGE_HANDED_OVER, what=f"belongs to {person} now", text="", at=at)
-    # The new owner may have voted: that vote no longer counts (APR-11).
-    approvals.recheck_approval(change, actor=actor, at=at)
+    if change.state not in STARTED:
+        # The new owner may have voted: that vote no longer counts (APR-11).
+        approvals.recheck_approval(change, actor=actor, at=at)
     return change
 
 
@@ -265,6 +271,8 @@ def _require_create(actor: Actor, tenant: Tenant) -> None:
 def _check_start(change: ChangeRequest, planned_start_at: datetime, *, at: datetime) -> None:
     if planned_start_at <= at:
         raise Conflict("This start has passed; choose a later one.")
+    if planned_start_at.year not in YEARS:
+        raise Conflict(f"Choose a start before the year {YEARS.stop}.")
     if change.approval_expires_at is not None and planned_start_at >= change.approval_expires_at:
         raise Conflict(f"The approval ends {change.approval_expires_at:%d %b %Y %H:%M} UTC; choose an earlier start.")
     verdicts = windows.judge_change(change, at=planned_start_at)

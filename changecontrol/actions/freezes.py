@@ -39,7 +39,7 @@ def open_freeze(
         problems["name"] = ["Give the freeze a name of at most 120 characters."]
     if not reason.strip() or len(reason.strip()) > 500:
         problems["reason"] = ["Say why, in at most 500 characters."]
-    if not starts_at < ends_at <= starts_at + MAX_LENGTH:
+    if not timedelta(0) < ends_at - starts_at <= MAX_LENGTH:
         problems["ends_at"] = [f"A freeze ends after it starts, and lasts at most {MAX_LENGTH.days} days."]
     elif ends_at <= at:
         problems["ends_at"] = ["This freeze would be over already."]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from changecontrol.rules.content import Content, Wave
+from changecontrol.rules.recurrence import YEARS
 from changecontrol.rules.risk import check_answers
 
 MAX_TITLE = 200
@@ -48,6 +49,8 @@ def planned_start_of(content: Content) -> datetime | None:
     found = datetime.fromisoformat(content.planned_start_at)
     if found.tzinfo is None:
         raise ValueError("no offset")
+    if found.year not in YEARS:
+        raise ValueError("no year of this calendar")
     return found
 
 

@@ -116,9 +116,9 @@ def _requirement_problems(one: Any, position: int) -> list[str]:
     sentences = []
     role, quorum = one.get("role"), one.get("quorum")
     voters = roles_with(Ability.CHANGE_VOTE)
-    if role not in {voter.value for voter in voters}:
+    if role not in [voter.value for voter in voters]:
         words = ", ".join(voter.value for voter in voters)
-        known = "may not vote" if role in {known.value for known in Role} else "is no role"
+        known = "may not vote" if role in [known.value for known in Role] else "is no role"
         sentences.append(f"“{one['name']}”: {role} {known}; choose among {words}.")
     if isinstance(quorum, bool) or not isinstance(quorum, int) or not 1 <= quorum <= MAX_QUORUM:
         sentences.append(f"“{one['name']}” asks for 1 to {MAX_QUORUM} people.")

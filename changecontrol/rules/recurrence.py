@@ -20,6 +20,7 @@ MAX_RULE_LENGTH = 300
 MAX_COUNT = 1000
 MAX_INTERVAL = 366
 MAX_DATES = 366
+YEARS = range(1970, 2201)
 PREVIEW_HORIZON = timedelta(days=3660)
 """How far ahead openings are looked for: 29 February may be eight years away."""
 
@@ -53,6 +54,10 @@ def check_recurrence(recurrence: Recurrence) -> tuple[str, ...]:
     local = (recurrence.starts_at, *recurrence.exdates, *recurrence.rdates)
     if any(one.tzinfo is not None for one in local):
         sentences.append("Starts and exceptions are written in local time, without an offset.")
+        return tuple(sentences)
+    if any(one.year not in YEARS for one in local):
+        # A rule of long ago is walked from there, and one of the end of time has no time after it.
+        sentences.append(f"A window opens between the years {YEARS.start} and {YEARS.stop - 1}.")
         return tuple(sentences)
     if len(recurrence.exdates) > MAX_DATES or len(recurrence.rdates) > MAX_DATES:
         sentences.append(f"A window has at most {MAX_DATES} exceptions and {MAX_DATES} extra dates.")

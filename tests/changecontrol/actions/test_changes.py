@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import transaction
@@ -380,6 +381,26 @@ def test_a_start_in_the_past_or_after_the_approval_is_refused(estate: SmallEstat
             changes.schedule_change(actor=actor(estate.ada), change_id=change.pk, planned_start_at=start, at=NOW)
 
 
+def test_a_start_at_the_end_of_time_is_refused(estate: SmallEstate) -> None:
+    end = datetime(9999, 12, 31, 23, 59, tzinfo=UTC)
+
+    assert list(problems_of(estate, planned_start_at=end.isoformat())) == ["planned_start_at"]
+    change = scheduled_change(estate)
+    ChangeRequest.objects.filter(pk=change.pk).update(approval_expires_at=None)
+    with pytest.raises(Conflict, match="before the year 2201"):
+        changes.schedule_change(actor=actor(estate.ada), change_id=change.pk, planned_start_at=end, at=NOW)
+
+
+def test_a_start_chosen_in_another_zone_is_told_in_utc(estate: SmallEstate) -> None:
+    change = scheduled_change(estate)
+    start = (NOW + timedelta(hours=3)).astimezone(ZoneInfo("Europe/Helsinki"))
+
+    changes.schedule_change(actor=actor(estate.ben), change_id=change.pk, planned_start_at=start, at=NOW)
+
+    told = Message.objects.filter(tag="change:rescheduled").latest("pk")
+    assert told.text == f"It starts {NOW + timedelta(hours=3):%d %b %Y %H:%M} UTC."
+
+
 def test_a_start_in_a_closed_window_is_blocked_at_scheduling(estate: SmallEstate) -> None:  # WIN-5
     change = scheduled_change(estate)
     Window.objects.create(
@@ -430,6 +451,19 @@ def test_handing_an_approved_change_to_its_approver_takes_the_approval_back(esta
         changes.hand_over_change(actor=actor(estate.ada), change_id=change.pk, assignee_id=estate.ben.pk, at=NOW)
 
     assert tags == ["change:handed_over", "change:unscheduled"]
+
+
+@pytest.mark.parametrize("state", ["implementing", "review"])
+def test_handing_over_after_the_start_takes_no_approval_back(estate: SmallEstate, state: str) -> None:  # APR-11
+    change = advance_to(estate, state)
+    grant(estate.ben, Role.ENGINEER, estate.tenant)
+    at = NOW + timedelta(days=30)
+
+    with events() as tags:
+        changes.hand_over_change(actor=actor(estate.ada), change_id=change.pk, assignee_id=estate.ben.pk, at=at)
+
+    assert tags == ["change:handed_over"]
+    assert [one.state for one in change.rounds.all()] == ["granted"]
 
 
 def test_a_run_that_fails_leads_to_review_with_a_proposed_close_code(estate: SmallEstate) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -178,6 +178,21 @@ def test_a_freeze_that_does_not_hold_is_refused(estate: SmallEstate, words: dict
         open_freeze(**freeze_words(estate, **words))
 
     assert list(refused.value.fields) == [field]
+
+
+def test_a_freeze_at_the_end_of_time_is_no_fault(estate: SmallEstate) -> None:
+    start = datetime(9999, 12, 1, tzinfo=UTC)
+
+    freeze = open_freeze(**freeze_words(estate, starts_at=start, ends_at=start + timedelta(days=1)))
+
+    assert freeze.starts_at == start
+
+
+@pytest.mark.parametrize("role", [[], {}, None, 1])
+def test_a_role_that_is_no_word_is_named_as_wrong(role: Any) -> None:
+    requirement = {"key": "review", "name": "Review", "quorum": 1, "role": role}
+
+    assert list(policy_problems({"stages": [{"name": "Review", "requirements": [requirement]}]})) == ["stages"]
 
 
 def test_who_may_not_freeze_does_not(estate: SmallEstate) -> None:

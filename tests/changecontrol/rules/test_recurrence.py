@@ -149,6 +149,14 @@ def test_recurrence_that_cannot_be_kept_is_refused(change: dict[str, object], se
     assert check_recurrence(replace(NIGHTLY, **change)) == (sentence,)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("year", [1, 9999])
+@pytest.mark.parametrize("rule", ["FREQ=MONTHLY;BYDAY=1SU", ""])
+def test_window_of_a_year_no_calendar_holds_is_refused(year: int, rule: str) -> None:
+    window = Recurrence(local(year, 12, 1), timedelta(hours=3), "UTC", rule)
+
+    assert check_recurrence(window) == ("A window opens between the years 1970 and 2200.",)
+
+
 @pytest.mark.parametrize("rule", ["FREQ=DAILY;BYDAY=XX", "FREQ=WEEKLY;BYMONTH=13", "FREQ=DAILY;UNTIL=soon"])
 def test_rule_that_is_not_one_is_refused_or_names_no_day(rule: str) -> None:
     (sentence,) = check_recurrence(replace(NIGHTLY, rrule=rule))
