@@ -15,6 +15,7 @@ from django.db import transaction
 
 from changecontrol import access, audit, outbox, wiring
 from changecontrol.access import Actor
+from changecontrol.actions.locking import sight_of
 from changecontrol.actions.refusals import audited
 from changecontrol.errors import Conflict, IllegalTransition, Invalid, NotFound
 from changecontrol.events import Tag
@@ -223,8 +224,7 @@ def ask_run(*, actor: Actor, run_id: int, verb: str, reason: str = "", at: datet
     (WIN-8). Raises `NotFound`, `Forbidden`, `IllegalTransition`, `Conflict`, and `Invalid` where a reason is due.
     """
     run = lock_run(run_id)
-    scope = access.scope_of(actor)
-    if run is None or not access.visible(scope, Run.objects.filter(pk=run_id)).exists():
+    if run is None or not access.visible(sight_of(actor), Run.objects.filter(pk=run_id)).exists():
         raise NotFound("There is no such run.")
     if verb not in ABILITY_OF or run.kind != RunKind.ROLLOUT:
         raise Invalid(f"A run cannot be asked to “{verb}”.")

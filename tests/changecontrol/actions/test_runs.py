@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from django.db import IntegrityError, transaction
 
@@ -47,6 +49,18 @@ def at_state(run: Run, state: str) -> Run:
 
 def ask(run: Run, person: object, verb: str, reason: str = "Because.") -> Run:
     return ask_run(actor=actor(person), run_id=run.pk, verb=verb, reason=reason, at=NOW)  # type: ignore[arg-type]
+
+
+def test_a_token_limited_to_one_verb_finds_the_run_it_is_for(estate: SmallEstate, run: Run) -> None:
+    at_state(run, "running")
+    grant(estate.cy, Role.RELEASE_OPERATOR, estate.tenant)
+    limited = replace(actor(estate.cy), scopes=frozenset({"run.pause"}))
+
+    asked = ask_run(actor=limited, run_id=run.pk, verb="pause", at=NOW)
+
+    assert asked.intent == "pause"
+    with pytest.raises(Forbidden, match=r"not scoped for “run\.abort”"):
+        ask_run(actor=limited, run_id=run.pk, verb="abort", reason="Because.", at=NOW)
 
 
 def test_a_second_active_run_of_a_change_is_refused_by_the_database(run: Run) -> None:
