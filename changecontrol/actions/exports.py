@@ -24,9 +24,10 @@ from django.utils.module_loading import import_string
 
 from changecontrol import access, audit, wiring
 from changecontrol.access import Actor
+from changecontrol.actions.evidence import key_of
 from changecontrol.actions.locking import locked_change
 from changecontrol.actions.refusals import audited
-from changecontrol.errors import Conflict, Permanent
+from changecontrol.errors import Conflict, Permanent, Transient
 from changecontrol.events import Tag
 from changecontrol.models import Artefact, ChangeRequest
 from changecontrol.offline import verify
@@ -165,13 +166,16 @@ def _documents(facts: _Facts) -> dict[str, bytes]:
 
 def _fetched(kept: list[Artefact]) -> dict[str, bytes]:
     """Fetch the artefacts, each compared with its hash."""
-    store = wiring.adapter("object_store")(settings.OBJECT_STORE_URL)
     files = {}
-    for artefact in kept:
-        data = store.observe_object(f"sha256/{artefact.sha256[:2]}/{artefact.sha256}")
-        if data is None or _sha256(data) != artefact.sha256:
-            raise Conflict(f"The stored artefact “{artefact.name}” is missing or was changed: no pack can be made.")
-        files[f"artefacts/{artefact.sha256[:12]}-{artefact.name}"] = data
+    try:
+        store = wiring.adapter("object_store")(settings.OBJECT_STORE_URL)
+        for artefact in kept:
+            data = store.observe_object(key_of(artefact.sha256))
+            if data is None or _sha256(data) != artefact.sha256:
+                raise Conflict(f"The stored artefact “{artefact.name}” is missing or was changed: no pack can be made.")
+            files[f"artefacts/{artefact.sha256[:12]}-{artefact.name}"] = data
+    except (Transient, Permanent) as trouble:
+        raise Conflict("The store of evidence does not answer. Try again in a minute.") from trouble
     return files
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.utils import timezone
 
 from changecontrol.models import Tenant
@@ -27,15 +28,23 @@ KINDS = (
     ("evidence", "Evidence"),
     ("refused", "Refused attempts"),
 )
+DAYS = (MinValueValidator(date(1970, 1, 1)), MaxValueValidator(date(2200, 12, 31)))
+"""A day beyond has no midnight in every zone."""
 _NUMBER = re.compile(r"CHG-(\d{6,18})", re.IGNORECASE)
 
 
 class AuditForm(forms.Form):
     since = forms.DateField(
-        label="From", required=False, widget=forms.DateInput(attrs={"size": 10, "placeholder": "2026-11-20"})
+        label="From",
+        required=False,
+        validators=DAYS,
+        widget=forms.DateInput(attrs={"size": 10, "placeholder": "2026-11-20"}),
     )
     until = forms.DateField(
-        label="To, inclusive", required=False, widget=forms.DateInput(attrs={"size": 10, "placeholder": "2026-11-23"})
+        label="To, inclusive",
+        required=False,
+        validators=DAYS,
+        widget=forms.DateInput(attrs={"size": 10, "placeholder": "2026-11-23"}),
     )
     tag = forms.ChoiceField(label="Event", required=False, choices=KINDS)
     tenant = forms.ChoiceField(label="Tenant", required=False)

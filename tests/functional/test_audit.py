@@ -25,6 +25,11 @@ def test_every_read_is_recorded_with_what_was_asked(estate, signed_in) -> None: 
     assert '"asked":{"actor":"ben","tag":"change:approval"}' in event.body
 
 
+@pytest.mark.parametrize("asked", [{"until": "9999-12-31"}, {"since": "0001-01-01"}])
+def test_a_day_at_either_end_of_time_is_refused(estate, signed_in, asked) -> None:
+    assert signed_in(estate.dee).get("/audit/", asked).status_code == 422
+
+
 @pytest.mark.parametrize(
     ("asked", "tags"),
     [

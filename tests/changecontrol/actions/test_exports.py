@@ -175,3 +175,13 @@ def test_a_changed_artefact_in_the_store_stops_the_pack(
 
     with pytest.raises(Conflict, match=r"“dry-run.json” is missing or was changed"):
         export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)
+
+
+def test_a_store_that_does_not_answer_is_said_and_no_fault(
+    estate: SmallEstate, change: ChangeRequest, tmp_path: Path
+) -> None:
+    (tmp_path / "objects").rename(tmp_path / "elsewhere")
+    (tmp_path / "objects").write_text("no folder")
+
+    with pytest.raises(Conflict, match="does not answer"):
+        export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)
