@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
+
+import yaml
 
 from changecontrol.actions.runs import ask_run
-from changecontrol.models import AuditEvent, Freeze, Message
-from tests.deployments.workflows.scene import BAD, GOOD, NEW, Scene, pass_time
+from changecontrol.errors import Transient
+from changecontrol.models import AuditEvent, Freeze, Message, Run
+from changecontrol.ports import NotAllowed, ObjectRef
+from tests.deployments.workflows.scene import BAD, GOOD, NEW, Scene, manifests, pass_time
 from tests.factories import actor
 
 
@@ -141,3 +148,78 @@ def test_a_rollback_that_fails_sounds_the_alarm_and_can_be_tried_again(scene: Sc
     assert scene.until("rolled_back").state == "rolled_back"
     change.refresh_from_db()
     assert change.close_code == "rolled_back"
+
+
+def test_a_right_that_is_lacking_for_a_moment_does_not_end_the_way_back(scene: Scene) -> None:  # RUN-8
+    scene.scheduled(NEW)
+    scene.until("baking")
+    refusal = NotAllowed("The cluster no longer accepts this credential. Renew it where it is stored.")
+    scene.cluster.script.fail_before("ensure_applied", refusal, times=2)
+
+    ask(scene, "roll_back")
+
+    assert scene.until("rolled_back", "rollback_failed").state == "rolled_back"
+
+
+def test_a_way_back_whose_proof_never_comes_sounds_the_alarm(scene: Scene) -> None:  # RBK-5
+    scene.scheduled(NEW)
+    scene.until("baking")
+    ask(scene, "roll_back")
+    scene.cluster.script.fail_before(
+        "observe_workloads", Transient("No route."), when=lambda call: scene.run().rollback_serving_at is not None
+    )
+    scene.work(until=lambda: scene.run().rollback_serving_at is not None)
+    pilot = ObjectRef("apps/v1", "Deployment", scene.estate.production.namespace, "odoo-pilot")
+    stored = scene.cluster._objects[pilot]
+    stored.content["spec"]["progressDeadlineSeconds"] = 100_000
+    stored.releases[-1] = replace(stored.releases[-1], ready_at=scene.now() + timedelta(days=1))
+
+    run = scene.until("rollback_failed", "rolled_back", limit=2000)
+
+    assert run.state == "rollback_failed"
+    assert "no longer does" in run.sentence
+
+
+def test_git_moved_by_a_worker_that_died_is_taken_back_all_the_same(scene: Scene) -> None:  # GIT-2, RBK-4
+    change = scene.scheduled(NEW)
+    scene.repository().script.fail_after("ensure_ref", Transient("The connection was cut."))
+    scene.work(until=lambda: Run.objects.filter(data__has_key="pruned").exists())
+    assert scene.git.ref(scene.estate.production.ref) == change.plan.content["commit"]
+
+    ask(scene, "roll_back")
+    run = scene.until("rolled_back", "rollback_failed", "succeeded")
+
+    assert run.state == "rolled_back", run.sentence
+    assert scene.git.log(scene.estate.production.ref)[0].startswith(f"Roll back {change.number}: ")
+
+
+def test_what_was_pruned_comes_back_where_nothing_is_shared(scene: Scene) -> None:
+    def workloads(image: str, *cohorts: str) -> list[dict[str, Any]]:
+        found = []
+        for one in yaml.safe_load_all(manifests(image, cohorts=list(cohorts), replicas=1)):
+            if one["kind"] == "Deployment":
+                annotations = {"changecontrol.io/single-replica": "One till."}
+                metadata = {**one["metadata"], "annotations": annotations}
+                found.append(json.loads(json.dumps({**one, "metadata": metadata})))
+        return found
+
+    environment = scene.estate.production
+    path = f"{environment.path}/all.yaml"
+    before = workloads(GOOD, "pilot", "rest")
+    scene.git.move(environment.ref, scene.git.commit({path: yaml.safe_dump_all(before)}))
+    for document in before:
+        document["metadata"]["namespace"] = environment.namespace
+        document["metadata"]["labels"]["changecontrol.io/environment"] = environment.inventory
+        scene.cluster.ensure_applied(document)
+    scene.git.commit({path: yaml.safe_dump_all(workloads(NEW, "pilot"))})
+    waves = [{"name": "All", "environments": ["production"], "bake_seconds": 1}]
+    scene.scheduled(before=None, commit=False, waves=waves)
+    scene.repository().script.fail_before("ensure_ref", Transient("No route."))
+    scene.work(until=lambda: Run.objects.filter(data__has_key="pruned").exists())
+    assert set(scene.images()) == {"odoo-pilot"}
+
+    ask(scene, "roll_back")
+    run = scene.until("rolled_back", "rollback_failed", "succeeded")
+
+    assert run.state == "rolled_back", run.sentence
+    assert scene.images() == {"odoo-pilot": GOOD, "odoo-rest": GOOD}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import yaml
 
 from changecontrol.actions.runs import ask_run
 from changecontrol.adapters.fakes.script import Call
@@ -315,3 +316,35 @@ def two_waves(*, bake_seconds: int) -> list[dict[str, object]]:
         {"name": "Pilot", "environments": ["production"], "cohorts": ["pilot"], "bake_seconds": bake_seconds},
         {"name": "Everybody else", "environments": ["production"], "bake_seconds": bake_seconds},
     ]
+
+
+@pytest.mark.parametrize("verb", ["observe_object", "observe_workloads"])
+def test_a_right_that_is_lacking_for_a_moment_fails_nothing(scene: Scene, verb: str) -> None:  # RUN-8
+    scene.scheduled(NEW)
+    scene.until("running")
+    scene.cluster.script.fail_before(verb, CLUSTER_PROBLEMS["expired token"], times=2)
+
+    run = scene.until("succeeded", "paused", "rolled_back", "rolling_back")
+
+    assert run.state == "succeeded", run.sentence
+
+
+def test_an_object_written_in_another_version_of_its_kind_is_not_pruned(scene: Scene) -> None:
+    scene.cluster.kinds.add(("autoscaling/v1", "HorizontalPodAutoscaler"))
+    scaler = {
+        "apiVersion": "autoscaling/v1",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "odoo-rest"},
+        "spec": {
+            "minReplicas": 2,
+            "maxReplicas": 4,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "odoo-rest"},
+        },
+    }
+    scene.deployed(GOOD)
+    scene.commit(NEW, extra=f"---\n{yaml.safe_dump(scaler)}")
+    scene.scheduled(before=None, commit=False)
+
+    scene.until("succeeded")
+
+    assert "HorizontalPodAutoscaler" in {ref.kind for ref in scene.cluster.objects()}
