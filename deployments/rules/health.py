@@ -44,7 +44,8 @@ STUCK_REASONS = frozenset(
 def judge_workload(status: WorkloadStatus, *, applied_generation: int, planned_digests: Set[str]) -> WorkloadHealth:
     """Judge one workload. `planned_digests` are the `sha256:…` of its pod template; empty where it pins none."""
     name = str(status.ref)
-    if status.observed_generation < applied_generation:
+    # Until the newest generation is observed, every count is of an older one, and may look healthy.
+    if status.observed_generation < max(applied_generation, status.generation):
         return _progressing("generation", f"{name}: the cluster has not seen the new version yet.")
     for problem in status.problems:
         if problem.reason in STUCK_REASONS:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from changecontrol.workflow.engine import Settlement, confirm_lease
 from deployments import doors
 from deployments.actions import rollouts
 from deployments.approved import Approved
+from deployments.ports import GitRepository, RefMoved
 from deployments.rendering import manifests_at, previous_manifests
 from deployments.rules.health import Health, judge_workload
 from deployments.workflows.target import digests_of, problem_of
@@ -81,12 +83,16 @@ def give_up(reason: str, at: datetime) -> Settlement[Run]:
 def _prune(row: Run, approved: Approved, environment: Environment, at: datetime) -> Settlement[Run]:
     """Delete what carries this environment's inventory label and is in the new version no more."""
     cluster = doors.open_cluster(environment.cluster)
-    kept = {one.ref for one in manifests_at(environment, approved.commit).objects}
+    kept = {_identity(one.ref) for one in manifests_at(environment, approved.commit).objects}
     present = cluster.observe_inventory(
         namespace=environment.namespace, inventory=environment.inventory, kinds=SUPPORTED_KINDS
     )
     confirm_lease(row)
-    gone = [ref for ref in present if ref not in kept and cluster.ensure_deleted(ref, inventory=environment.inventory)]
+    gone = [
+        ref
+        for ref in present
+        if _identity(ref) not in kept and cluster.ensure_deleted(ref, inventory=environment.inventory)
+    ]
 
     def write(run: Run, actor: Actor) -> None:
         for ref in gone:
@@ -127,17 +133,17 @@ def _move_back(row: Run, approved: Approved, environment: Environment, at: datet
 
         return _settled(skip, due_in=NOW)
     repository = doors.open_source(environment.source)
-    has_moved = environment.slug in row.data.get("moved", [])
     decided_at = row.rollback_decided_at or at
     cause = row.data.get("cause") or row.intent_reason or "Asked for."
     confirm_lease(row)
     try:
-        moved = repository.ensure_commit_of(
+        moved = _taken_back(
+            repository,
+            bases=_bases(row, approved, environment, before),
             ref=environment.ref,
             tree_of=before,
             path=environment.path,
             message=f"Roll back {row.change.number}: {row.change.title}\n\n{cause}\n",
-            expected=approved.commit if has_moved else before,
             at=decided_at,
         )
     except Permanent as refusal:
@@ -149,6 +155,21 @@ def _move_back(row: Run, approved: Approved, environment: Environment, at: datet
         _remember(run, "taken_back", environment.slug)
 
     return _settled(write, due_in=NOW)
+
+
+def _bases(row: Run, approved: Approved, environment: Environment, before: str) -> list[str]:
+    """Return what the ref may name: a worker that died at the end may have moved it, and never said so."""
+    if environment.slug in row.data.get("moved", []):
+        return [approved.commit]
+    return [before, approved.commit] if row.data.get("finishing") else [before]
+
+
+def _taken_back(repository: GitRepository, *, bases: Sequence[str], **words: Any) -> RefMoved:
+    *others, last = bases
+    for base in others:
+        with suppress(Permanent):
+            return repository.ensure_commit_of(expected=base, **words)
+    return repository.ensure_commit_of(expected=last, **words)
 
 
 def _verify(row: Run, approved: Approved, targets: list[RunTarget], at: datetime) -> Settlement[Run]:
@@ -170,6 +191,9 @@ def _verify(row: Run, approved: Approved, targets: list[RunTarget], at: datetime
             if found.health is Health.STUCK:
                 return give_up(found.sentence, at)
             if found.health is Health.PROGRESSING:
+                since = row.rollback_serving_at or at
+                if at >= since + timedelta(seconds=approved.content.ready_within_seconds):
+                    return give_up(f"It served the version from before, and no longer does. {found.sentence}", at)
                 return Settlement(write=None, due_in=POLL)
     words = "The rollback is verified: its workloads are healthy on the version from before."
     return _settled(_noted("rollback_verified_at", words, at), due_in=NOW)
@@ -182,6 +206,11 @@ def _diverged(environment: Environment, reason: str, at: datetime) -> Settlement
         rollouts.pause(run, PauseReason.NEEDS_ATTENTION, sentence, actor=actor, at=at)
 
     return _settled(write, due_in=timedelta(seconds=30))
+
+
+def _identity(ref: ObjectRef) -> tuple[str, str, str, str]:
+    # Inventory lists one version of each kind; a manifest may name another, and it is the same object.
+    return ref.api_version.rpartition("/")[0], ref.kind, ref.namespace, ref.name
 
 
 def _environments(row: Run) -> list[Environment]:

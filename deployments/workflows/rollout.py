@@ -22,6 +22,7 @@ from changecontrol.lifecycles.change import ChangeKind, ChangeState
 from changecontrol.lifecycles.run import ACTIVE, RUN, PauseReason, RunState, TargetState
 from changecontrol.models import ChangeRequest, Run, RunTarget
 from changecontrol.models.run import RunKind
+from changecontrol.ports import NotAllowed
 from changecontrol.queries.runs import changes_ready
 from changecontrol.rules.windows import ClosingDecision
 from changecontrol.workflow.engine import Settlement, confirm_lease
@@ -70,6 +71,13 @@ class RolloutRun:
         return run
 
     def advance(self, row: Run, at: datetime) -> Settlement[Run]:
+        try:
+            return self._advance(row, at)
+        except NotAllowed as refusal:
+            # A right may come back: the run asks again, and then stands still as one whose cluster is out of reach.
+            raise Transient(refusal.reason) from None
+
+    def _advance(self, row: Run, at: datetime) -> Settlement[Run]:
         change = ChangeRequest.objects.select_related("tenant", "plan").get(pk=row.change_id)
         approved = Approved.of(row.plan)  # type: ignore[arg-type]
         if row.intent:

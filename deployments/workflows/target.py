@@ -59,6 +59,13 @@ class TargetUpdate:
         )
 
     def advance(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
+        try:
+            return self._advance(row, at)
+        except NotAllowed as refusal:
+            # A right may come back (a binding restored, a credential renewed): asked again, then deferred (RUN-8).
+            raise Transient(refusal.reason) from None
+
+    def _advance(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
         if row.is_reverting:
             return self._revert(row, at)
         if row.state == TargetState.DEFERRED:
@@ -106,9 +113,6 @@ class TargetUpdate:
         for one in self._new(row).of(row.workload):
             try:
                 applied = cluster.ensure_applied(one.manifest)
-            except NotAllowed as refusal:
-                # A right may come back (a binding restored, a credential renewed): asked again, then deferred (RUN-8).
-                raise Transient(refusal.reason) from None
             except ApplyConflict as conflict:
                 return self._fail(row, conflict.reason, at, problem=PauseReason.APPLY_CONFLICT)
             done[str(one.ref)] = {
@@ -179,7 +183,9 @@ class TargetUpdate:
     # Back.
 
     def _revert(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
-        if not row.applied:
+        # Where nothing is shared nothing was applied, and yet what was pruned has to come back.
+        may_be_pruned = not row.workload and bool(row.run.data.get("finishing"))
+        if not row.applied and not may_be_pruned:
             return self._settled(row, lambda one, actor: _reverted(one, actor, at, "nothing was applied"), due_in=None)
         if not any(entry.get("reverted_at") for entry in row.applied):
             return self._bring_back(row, at)
@@ -225,7 +231,7 @@ class TargetUpdate:
         def write(target: RunTarget, actor: Actor) -> None:
             target.applied = [
                 {**entry, "reverted_at": at.isoformat(), "revert_generation": generations.get(str(entry.get("ref")), 0)}
-                for entry in target.applied
+                for entry in target.applied or [{}]
             ]
             target.save(update_fields=["applied"])
             for ref in generations:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -156,13 +156,14 @@ class FakeKubernetes:
     def observe_inventory(
         self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]]
     ) -> tuple[ObjectRef, ...]:
-        wanted = set(kinds)
+        wanted = {(_group(api_version), kind): api_version for api_version, kind in kinds}
 
         def act() -> tuple[ObjectRef, ...]:
             return tuple(
-                ref
+                # Every version of a group serves the same objects: they are listed in the one that is asked for.
+                replace(ref, api_version=wanted[_group(ref.api_version), ref.kind])
                 for ref, stored in sorted(self._objects.items())
-                if (ref.api_version, ref.kind) in wanted
+                if (_group(ref.api_version), ref.kind) in wanted
                 and ref.namespace == namespace
                 and _inventory(stored) == inventory
             )
@@ -175,10 +176,11 @@ class FakeKubernetes:
 
     def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
         def act() -> bool:
-            stored = self._objects.get(ref)
+            known = next((one for one in self._objects if _same(one, ref)), ref)
+            stored = self._objects.get(known)
             if stored is None or _inventory(stored) != inventory:
                 return False
-            del self._objects[ref]
+            del self._objects[known]
             self.effects.append(Effect("deleted", ref))
             return True
 
@@ -275,6 +277,16 @@ def _owned_part(manifest: Manifest) -> dict[str, Any]:
     metadata = manifest.get("metadata") or {}
     kept = {key: metadata[key] for key in ("labels", "annotations") if metadata.get(key)}
     return {**part, "metadata": kept} if kept else part
+
+
+def _group(api_version: str) -> str:
+    return api_version.rpartition("/")[0]
+
+
+def _same(one: ObjectRef, other: ObjectRef) -> bool:
+    return _group(one.api_version) == _group(other.api_version) and replace(one, api_version="") == replace(
+        other, api_version=""
+    )
 
 
 def _inventory(stored: _Stored) -> str:

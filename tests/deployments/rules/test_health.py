@@ -106,3 +106,9 @@ def test_target_is_as_healthy_as_its_worst_workload(
     )
 
     assert (judged.health, judged.reason) == (health, reason)
+
+
+def test_a_generation_nobody_has_observed_yet_is_no_evidence() -> None:  # RUN-2
+    health = judge(replace(GOOD, generation=4))
+
+    assert (health.health, health.reason) == (Health.PROGRESSING, "generation")
