@@ -139,16 +139,19 @@ class Cluster:
     def observe_inventory(
         self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]]
     ) -> tuple[ObjectRef, ...]:
-        found: set[ObjectRef] = set()
-        for api_version, kind in sorted(set(kinds)):
+        def refs_of(pair: tuple[str, str]) -> set[ObjectRef]:
+            api_version, kind = pair
             if self._find(api_version, kind) is None:
                 # A kind this cluster does not serve has no objects.
-                continue
+                return set()
             items = self._list(
                 api_version, kind, namespace=namespace, selector=f"{INVENTORY_LABEL}={inventory}", accept=PARTIAL_LIST
             )
-            found |= {ObjectRef.of(item) for item in items}
-        return tuple(sorted(found))
+            return {ObjectRef.of(item) for item in items}
+
+        # One after another, the kinds of a slow cluster would take longer than a tick may.
+        with ThreadPoolExecutor(max_workers=REVIEW_THREADS) as pool:
+            return tuple(sorted(set().union(*pool.map(refs_of, sorted(set(kinds))))))
 
     def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
         doing = f"delete {ref}"
@@ -269,6 +272,8 @@ class Cluster:
         if known is not None and kind in known:
             return known[kind]
         with self._lock:
+            # Another thread may have asked meanwhile.
+            known = self._resources.get(api_version)
             age = time.monotonic() - self._discovered_at.get(api_version, float("-inf"))
             if known is None or age > DISCOVERY_REFRESH_SECONDS:
                 self._resources[api_version] = self._discover(api_version)

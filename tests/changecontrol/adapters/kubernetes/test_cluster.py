@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -458,3 +459,17 @@ def test_review_without_a_verdict_is_no_right(cluster: Cluster, api: ApiServer) 
 
     right = Right("get", "", "configmaps")
     assert cluster.observe_rights(namespace="shop", rights=[right]) == (right,)
+
+
+def test_the_kinds_of_an_inventory_are_asked_for_at_the_same_time(cluster: Cluster, api: ApiServer) -> None:
+    together = threading.Barrier(2, timeout=1)
+
+    def wait_for_another(request: Request) -> Reply | None:
+        if request.path.endswith(("/configmaps", "/services")):
+            together.wait()
+        return None
+
+    api.fault = wait_for_another
+    kinds = [("v1", "ConfigMap"), ("v1", "Service")]
+
+    assert cluster.observe_inventory(namespace="shop", inventory="acme.production", kinds=kinds) == ()
