@@ -64,18 +64,16 @@ def choose_policy(
 ) -> ApprovalPolicy | None:
     """Choose the policy of a change submitted at that time; None where one of its environments gets none.
 
-    A tenant's own policy may ask for more than the platform's, never for less.
+    A tenant's own policy may ask for more than the platform's, never for less of any role: then the platform's holds.
     """
     facts = [
         PolicyFacts(environment_stage=one.stage, tier=tier_of(one), type=change_type, risk=risk) for one in environments
     ]
     rows = policies_in_force(tenant_id, at=at)
-    found = [
-        chosen
-        for offered in (rows, [row for row in rows if row.tenant_id is None])
-        if (chosen := _select(offered, facts)) is not None
-    ]
-    return max(found, key=lambda row: rule_of(row).place_count, default=None)
+    own, shared = _select(rows, facts), _select([row for row in rows if row.tenant_id is None], facts)
+    if own is None or shared is None:
+        return own or shared
+    return own if policies.asks_no_less(rule_of(own), than=rule_of(shared)) else shared
 
 
 def policy_for(change: ChangeRequest) -> ApprovalPolicy | None:

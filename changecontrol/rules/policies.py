@@ -117,6 +117,13 @@ def select_policy(policies: Iterable[Policy], *, facts: Iterable[PolicyFacts]) -
     return max(chosen, key=_strictness, default=None)
 
 
+def asks_no_less(policy: Policy, *, than: Policy) -> bool:
+    """Tell whether the policy asks at least as many distinct people of every role that the other one asks."""
+    if than.one_person_one_place and not policy.one_person_one_place:
+        return False
+    return all(_asked_of(policy, one.role) >= _asked_of(than, one.role) for one in than.requirements)
+
+
 def check_policy_feasible(
     policy: Policy,
     *,
@@ -171,6 +178,11 @@ def needs_new_schedule(*, granted_at: datetime, planned_start: datetime | None) 
 
 def _strictness(policy: Policy) -> tuple[int, int, str]:
     return policy.place_count, len(policy.stages), policy.name
+
+
+def _asked_of(policy: Policy, role: str) -> int:
+    quorums = [one.quorum for one in policy.requirements if one.role == role]
+    return sum(quorums) if policy.one_person_one_place else max(quorums, default=0)
 
 
 def _in(value: object, allowed: frozenset[str] | frozenset[int]) -> bool:

@@ -203,6 +203,28 @@ def test_one_person_in_two_groups_fills_one_place(estate: SmallEstate) -> None: 
     assert fresh(change).state == "scheduled"
 
 
+def test_a_tenants_own_policy_cannot_ask_for_less_than_the_platforms(estate: SmallEstate) -> None:
+    admin = add_person("admin")
+    grant(admin, Role.TENANT_ADMINISTRATOR, estate.tenant)
+    one = {"quorum": 1, "role": "technical_reviewer"}
+    requirements = [{**one, "key": f"review_{number}", "name": f"Review {number}"} for number in range(4)]
+    content = {
+        "match": {"environment_stages": ["production"]},
+        "one_person_one_place": False,
+        "stages": [{"name": "Review", "requirements": requirements}],
+    }
+    policies.publish_policy(
+        actor=actor(admin), tenant_id=estate.tenant.pk, slug="ours", name="Ours", content=content, seen_version=0,
+        at=NOW,
+    )  # fmt: skip
+
+    change = authorized_change(estate)
+
+    assert change.rounds.get().policy.tenant is None
+    vote(change, estate.cy, REVIEW)
+    assert fresh(change).state == "authorize"
+
+
 def test_later_policy_edits_touch_only_later_submissions(estate: SmallEstate) -> None:  # APR-4
     admin = add_person("root", is_superuser=True)
     change = submitted_change(estate)

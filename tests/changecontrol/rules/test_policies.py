@@ -12,6 +12,7 @@ from changecontrol.rules.policies import (
     Requirement,
     Stage,
     approval_expires_at,
+    asks_no_less,
     check_policy_feasible,
     needs_new_schedule,
     select_policy,
@@ -55,6 +56,36 @@ def test_change_gets_the_strictest_policy_of_all_it_touches() -> None:
 def test_nothing_that_fits_is_a_refusal_and_not_an_approval() -> None:
     assert select_policy(SHIPPED_POLICIES, facts=[facts("development"), facts("laboratory")]) is None
     assert select_policy(SHIPPED_POLICIES, facts=[]) is None
+
+
+@pytest.mark.parametrize(
+    ("quorums", "is_one_place", "expected"),
+    [
+        ({"technical_reviewer": 1, "change_manager": 2}, True, True),
+        ({"technical_reviewer": 2, "change_manager": 2, "security_approver": 1}, True, True),
+        ({"technical_reviewer": 9}, True, False),
+        ({"technical_reviewer": 1, "change_manager": 1, "security_approver": 5}, True, False),
+        ({"technical_reviewer": 1, "change_manager": 2}, False, False),
+        ({}, True, False),
+    ],
+)
+def test_a_policy_asks_no_less_only_where_every_role_is_asked(
+    quorums: dict[str, int], is_one_place: bool, expected: bool
+) -> None:
+    requirements = tuple(Requirement(role, role, quorum, role) for role, quorum in quorums.items())
+    own = Policy("Own", 1, Match(), (Stage("All", requirements),), one_person_one_place=is_one_place)
+
+    assert asks_no_less(own, than=SHIPPED_POLICIES[3]) is expected
+
+
+def test_one_person_in_two_places_of_a_role_is_not_two_people() -> None:
+    twice = (Requirement("a", "change_manager", 1, "A"), Requirement("b", "change_manager", 1, "B"))
+    two = (Requirement("a", "change_manager", 2, "Two"),)
+    one_by_one = Policy("Own", 1, Match(), (Stage("All", twice),), one_person_one_place=False)
+    together = Policy("Platform", 1, Match(), (Stage("All", two),), one_person_one_place=False)
+
+    assert not asks_no_less(one_by_one, than=together)
+    assert asks_no_less(together, than=one_by_one)
 
 
 def test_more_specific_policy_wins_and_the_stricter_among_equals() -> None:
