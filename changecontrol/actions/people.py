@@ -21,6 +21,7 @@ from changecontrol.models import Tenant, User
 from changecontrol.rules.roles import Ability
 
 PASSWORD_BYTES = 12
+EMAIL_LENGTH = 254
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ def _check(username: str, display_name: str, email: str) -> None:
             validate_email(email)
         except ValidationError:
             problems["email"] = ["This is no e-mail address."]
+        if len(email) > EMAIL_LENGTH:
+            problems["email"] = [f"An e-mail address has at most {EMAIL_LENGTH} characters."]
         if User.objects.filter(email__iexact=email).exists():
             problems["email"] = ["Somebody has this address already."]
     if problems:

@@ -181,7 +181,7 @@ def artefact(request: HttpRequest, number: str, sha256: str) -> HttpResponseBase
     """Download one stored piece of evidence, once its bytes are seen to be the ones that were stored."""
     found = change_of(request, number)
     rows = access.visible(scope_for(request), Artefact.objects.filter(change=found, sha256=sha256))
-    one = rows.order_by("id").first()
+    one = rows.order_by("id").first() if sha256.isalnum() else None
     if one is None:
         raise NotFound("There is no such piece of evidence.")
     try:

@@ -37,3 +37,9 @@ def test_the_timeline_tells_the_story_and_leaves_each_object_to_the_run(estate, 
     count = AuditEvent.objects.filter(change=change).count()
     assert "ConfigMap odoo-settings" not in page
     assert f"{count} events in the audit trail" in page.replace("\u00a0", " ")
+
+
+def test_a_piece_of_evidence_with_no_possible_name_is_missing(estate, signed_in) -> None:
+    change = advance_to(estate, ChangeState.SCHEDULED)
+
+    assert signed_in(estate.dee).get(f"{change.get_absolute_url()}artefacts/aa%00/").status_code == 404

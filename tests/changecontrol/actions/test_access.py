@@ -11,6 +11,7 @@ import pytest
 from changecontrol.access import Actor, can
 from changecontrol.actions.access import grant_role, revoke_role
 from changecontrol.actions.inbox import read_messages
+from changecontrol.actions.people import create_person
 from changecontrol.actions.tokens import create_token, revoke_token
 from changecontrol.errors import Forbidden, Invalid, NotFound
 from changecontrol.models import ApiToken, AuditEvent, Message, User
@@ -199,3 +200,15 @@ def test_a_refusal_is_kept_where_the_person_is_and_not_in_another_tenant(estate:
 
     refused = AuditEvent.objects.get(tag="refused")
     assert (refused.subject, refused.tenant) == (f"tenant:{estate.tenant.pk}", estate.tenant)
+
+
+def test_an_address_longer_than_any_is_named_as_wrong(estate: SmallEstate, admin: User) -> None:
+    email = f"new@{'.'.join(['b' * 60] * 5)}.example"
+
+    with pytest.raises(Invalid) as refused:
+        create_person(
+            actor=actor(admin), tenant_id=estate.tenant.pk, username="new", display_name="New", email=email,
+            role="engineer", at=NOW,
+        )  # fmt: skip
+
+    assert list(refused.value.fields) == ["email"]
