@@ -45,10 +45,9 @@ def place_of(actor: Actor, ability: Ability, *, tenant_id: int | None, ids: Plac
     problems: dict[str, list[str]] = {}
     if ids.stage and ids.stage not in set(Stage):
         problems["stage"] = ["A stage is development, staging or production."]
-    environments = Environment.objects.filter(pk=ids.environment_id or 0)
-    cohorts = Cohort.objects.filter(pk=ids.cohort_id or 0)
-    if tenant is not None:
-        environments, cohorts = environments.filter(tenant=tenant), cohorts.filter(tenant=tenant)
+    # Without a tenant a slug would name every tenant's environment or cohort of that name: the platform's names none.
+    environments = Environment.objects.filter(pk=ids.environment_id or 0, tenant=tenant)
+    cohorts = Cohort.objects.filter(pk=ids.cohort_id or 0, tenant=tenant)
     found = {
         "environment": access.visible(sight, environments).first() if ids.environment_id else None,
         "cluster": access.visible(sight, Cluster.objects.filter(pk=ids.cluster_id or 0)).first()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from changecontrol.access import operator_actor
 from changecontrol.actions.freezes import lift_freeze, open_freeze
 from changecontrol.actions.places import PlaceIds
 from changecontrol.actions.policies import publish_policy
@@ -178,6 +179,16 @@ def test_a_freeze_that_does_not_hold_is_refused(estate: SmallEstate, words: dict
         open_freeze(**freeze_words(estate, **words))
 
     assert list(refused.value.fields) == [field]
+
+
+def test_the_platforms_window_names_no_environment_of_one_tenant(estate: SmallEstate) -> None:
+    """Two tenants may call theirs alike, and a rule holds by that name."""
+    place = PlaceIds(environment_id=estate.production.pk, cohort_id=estate.pilot.pk)
+
+    with pytest.raises(Invalid) as refused:
+        create_window(actor=operator_actor(), tenant_id=None, content=replace(NIGHTS, place=place), at=NOW)
+
+    assert set(refused.value.fields) == {"environment", "cohort"}
 
 
 def test_a_freeze_at_the_end_of_time_is_no_fault(estate: SmallEstate) -> None:
