@@ -178,6 +178,9 @@ def _verify(row: Run, approved: Approved, targets: list[RunTarget], at: datetime
         mine = [one for one in targets if one.environment_id == environment.pk and one.workload and one.applied]
         previous = previous_manifests(environment, approved.commit_from(environment))
         wanted = [workload for one in mine for workload in previous.of(one.workload)]
+        if row.data.get("finishing"):
+            # What was pruned came back without a target of its own to watch it.
+            wanted = list(previous.workloads)
         if not wanted:
             continue
         statuses = doors.open_cluster(environment.cluster).observe_workloads(

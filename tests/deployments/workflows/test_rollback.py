@@ -193,7 +193,9 @@ def test_git_moved_by_a_worker_that_died_is_taken_back_all_the_same(scene: Scene
     assert scene.git.log(scene.estate.production.ref)[0].startswith(f"Roll back {change.number}: ")
 
 
-def test_what_was_pruned_comes_back_where_nothing_is_shared(scene: Scene) -> None:
+def prune_and_stand_still(scene: Scene) -> None:
+    """Bring a version without `odoo-rest` to an environment without shared objects, up to the move of its ref."""
+
     def workloads(image: str, *cohorts: str) -> list[dict[str, Any]]:
         found = []
         for one in yaml.safe_load_all(manifests(image, cohorts=list(cohorts), replicas=1)):
@@ -218,8 +220,27 @@ def test_what_was_pruned_comes_back_where_nothing_is_shared(scene: Scene) -> Non
     scene.work(until=lambda: Run.objects.filter(data__has_key="pruned").exists())
     assert set(scene.images()) == {"odoo-pilot"}
 
+
+def test_what_was_pruned_comes_back_where_nothing_is_shared(scene: Scene) -> None:
+    prune_and_stand_still(scene)
+
     ask(scene, "roll_back")
     run = scene.until("rolled_back", "rollback_failed", "succeeded")
 
     assert run.state == "rolled_back", run.sentence
     assert scene.images() == {"odoo-pilot": GOOD, "odoo-rest": GOOD}
+
+
+def test_what_was_pruned_has_to_be_healthy_again_too(scene: Scene) -> None:  # RBK-5
+    prune_and_stand_still(scene)
+    ask(scene, "roll_back")
+    scene.cluster.script.fail_before(
+        "observe_workloads", Transient("No route."), when=lambda call: scene.run().rollback_serving_at is not None
+    )
+    scene.work(until=lambda: scene.run().rollback_serving_at is not None)
+    rest = ObjectRef("apps/v1", "Deployment", scene.estate.production.namespace, "odoo-rest")
+    scene.cluster.remove(rest)
+
+    run = scene.until("rolled_back", "rollback_failed")
+
+    assert (run.state, "odoo-rest is gone" in run.sentence) == ("rollback_failed", True)
