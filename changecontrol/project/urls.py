@@ -14,6 +14,7 @@ SIGN_IN = [
     path("inactive/", account.account_inactive, name="account_inactive"),
     path("reauthenticate/", account.reauthenticate, name="account_reauthenticate"),
     path("password/change/", account.password_change, name="account_change_password"),
+    path("password/set/", account.password_set, name="account_set_password"),
     path("second-factor/", include("allauth.mfa.urls")),
 ]
 

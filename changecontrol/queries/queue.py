@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Prefetch
+from django.db.models import Prefetch, Q
 
 from changecontrol import access
 from changecontrol.access import Actor, Scope
@@ -25,7 +25,7 @@ from changecontrol.queries import approvals as reading
 from changecontrol.queries.approvals import Docket
 from changecontrol.rules import approvals
 from changecontrol.rules.approvals import Ballot, RequirementStanding, StageStatus, Verdict
-from changecontrol.rules.roles import Ability
+from changecontrol.rules.roles import Ability, Role
 
 QUEUE_LIMIT = 100
 RESULTS_COUNT = 10
@@ -82,6 +82,7 @@ def changes_awaiting(actor: Actor, scope: Scope, *, at: datetime) -> tuple[Await
     rounds = ApprovalRound.objects.filter(state__in=reading.LIVE).select_related("policy").order_by("pk")
     rows = (
         access.visible(scope, ChangeRequest.objects.filter(state=ChangeState.AUTHORIZE, authorized_at__isnull=True))
+        .filter(_may_concern(scope))
         .select_related("tenant", "requester", "assignee", "revision", "plan")
         .prefetch_related(
             "environments",
@@ -155,6 +156,19 @@ def places_of(docket: Docket, *, change: ChangeRequest, person: User, scope: Sco
             )
         )
     return tuple(places)
+
+
+def _may_concern(scope: Scope) -> Q:
+    """Narrow to where the person holds a role that votes, so that the limit never hides what waits for them."""
+
+    def votes(roles: Iterable[Role]) -> bool:
+        return Ability.CHANGE_VOTE in scope.abilities(roles)
+
+    through = ChangeRequest.environments.through.objects
+    reached = through.filter(environment__in=[pk for pk, roles in scope.environments.items() if votes(roles)])
+    return Q(tenant__in=[pk for pk, roles in scope.tenants.items() if votes(roles)]) | Q(
+        pk__in=reached.values("changerequest")
+    )
 
 
 def _concerns(scope: Scope, change: ChangeRequest) -> bool:

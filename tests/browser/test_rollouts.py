@@ -50,6 +50,7 @@ def _tab_to(page: Page, selector: str, *, presses: int = 80) -> None:
 def test_run_updates_without_reload_and_keeps_focus_and_an_open_reason(
     scene: Scene, live: LiveRun, visit: Visit, complaints: Complaints
 ) -> None:
+    Run.objects.filter(pk=live.run.pk).update(state="running", intent="", finished_at=None)
     page = visit(f"/runs/{live.run.pk}/", scene.estate.cy)
     page.evaluate("window.sameDocument = true")
     page.locator("#control-abort summary").press("Enter")
@@ -71,7 +72,7 @@ def test_run_updates_without_reload_and_keeps_focus_and_an_open_reason(
 
 
 def test_run_is_paused_by_keyboard_alone(scene: Scene, live: LiveRun, visit: Visit) -> None:
-    Run.objects.filter(pk=live.run.pk).update(state="running", intent="")
+    Run.objects.filter(pk=live.run.pk).update(state="running", intent="", finished_at=None)
     page = visit(f"/runs/{live.run.pk}/", scene.estate.cy)
 
     _tab_to(page, "button[name=verb][value=pause]", presses=160)
@@ -83,7 +84,7 @@ def test_run_is_paused_by_keyboard_alone(scene: Scene, live: LiveRun, visit: Vis
 
 
 def test_ended_run_is_not_asked_again(scene: Scene, live: LiveRun, visit: Visit) -> None:
-    Run.objects.filter(pk=live.run.pk).update(state="running", intent="")
+    Run.objects.filter(pk=live.run.pk).update(state="running", intent="", finished_at=None)
     page = visit(f"/runs/{live.run.pk}/", scene.estate.dee)
     asked: list[str] = []
 

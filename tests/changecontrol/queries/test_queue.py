@@ -12,13 +12,16 @@ from django.test.utils import CaptureQueriesContext
 from changecontrol.access import scope_of
 from changecontrol.actions import approvals
 from changecontrol.models import ChangeRequest, GateResult, User
+from changecontrol.queries import queue
 from changecontrol.queries.queue import Awaiting, changes_awaiting
+from changecontrol.rules.roles import Role
 from tests.factories import (
     NOW,
     SmallEstate,
     actor,
     advance_to,
     authorized_change,
+    grant,
     requirement_named,
     small_estate,
     stranger_estate,
@@ -127,3 +130,13 @@ def test_the_queue_takes_the_same_statements_at_one_row_and_at_three(estate: Sma
 
     assert [rows for rows, _ in counts] == [1, 3]
     assert counts[0][1] == counts[1][1]
+
+
+def test_the_limit_never_hides_what_waits_for_oneself(estate: SmallEstate, monkeypatch: pytest.MonkeyPatch) -> None:
+    kite, _ = stranger_estate()
+    authorized_change(kite)
+    mine = authorized_change(estate)
+    grant(estate.ben, Role.AUDITOR, kite.tenant)
+    monkeypatch.setattr(queue, "QUEUE_LIMIT", 1)
+
+    assert [one.change for one in queue_of(estate.ben)] == [mine]
