@@ -87,7 +87,7 @@ def test_planted_secrets_are_found_nowhere_the_product_writes(talkative: World) 
     }
 
     # What is no secret is found in every place: the search works, and each place has something to find.
-    known = {place: carried_out for place in places} | {"objects": "odoo-web"}
+    known = dict.fromkeys(places, carried_out) | {"objects": "odoo-web"}
     assert [place for place, parts in places.items() if not found_in(parts, known[place].encode())] == []
     secrets = planted(world, ada)
     assert {name: leaks(places, value) for name, value in secrets.items()} == {name: [] for name in secrets}
