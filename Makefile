@@ -39,7 +39,7 @@ demo-reset: environment ## Forget the demo's data, so that the next one starts o
 test: environment system ## Check everything: format, lint, types, imports, migrations, all tests
 	@$(BIN)/python -m changecontrol.project.local.check all $(ARGS)
 
-check: environment ## The same without slow and browser tests: under two minutes
+check: environment ## The same without slow and browser tests
 	@$(BIN)/python -m changecontrol.project.local.check fast $(ARGS)
 
 lint: environment ## Format, lint, types, imports, migrations; no tests
