@@ -64,14 +64,12 @@ def _template_name() -> str:
 
 
 class Server(Protocol):
-    """A PostgreSQL, as its owner, the application and its superuser see it."""
+    """A PostgreSQL, as its owner and as the application see it."""
 
     @property
     def owner_url(self) -> str: ...
     @property
     def app_url(self) -> str: ...
-    @property
-    def superuser_url(self) -> str: ...
 
 
 def _owner(server: Server) -> psycopg.Connection[Any]:
@@ -102,10 +100,7 @@ def _ensure_template(name: str, *, server: Server) -> None:
 
 
 class TestDatabase:
-    """The database of this process: made from the template, made again on request, gone at the end.
-
-    A superuser makes and drops it, since a thread of a test's server may still hold a connection of the application's.
-    """
+    """The database of this process: made from the template, made again on request, gone at the end."""
 
     __test__ = False
 
@@ -116,24 +111,16 @@ class TestDatabase:
 
     def create(self) -> None:
         _ensure_template(self.template, server=self.server)
-        with self._superuser() as superuser:
-            superuser.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self.template]
-            )
-            superuser.execute(
-                sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(
-                    sql.Identifier(self.name),
-                    sql.Identifier(str(urlsplit(self.server.owner_url).username)),
-                    sql.Identifier(self.template),
+        with _owner(self.server) as owner:
+            owner.execute(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                    sql.Identifier(self.name), sql.Identifier(self.template)
                 )
             )
 
     def drop(self) -> None:
-        with self._superuser() as superuser:
-            superuser.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
-
-    def _superuser(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(with_name(self.server.superuser_url, "postgres"), autocommit=True)
+        with _owner(self.server) as owner:
+            owner.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
 
     @property
     def url(self) -> str:
