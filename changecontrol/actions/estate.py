@@ -119,6 +119,7 @@ def save_estate(
     if problems:
         raise Invalid(f"The {kind} does not hold as it is written.", fields=problems)
     _require_secret(actor, thing, found, before=before)
+    _require_reach(actor, thing, before=before)
     thing.save()
     for name, rows in many.items():
         getattr(thing, name).set(rows)
@@ -202,6 +203,21 @@ def _require_secret(actor: Actor, thing: Any, found: EstateKind, *, before: Mapp
         return
     if not access.can(actor, Ability.ESTATE_EDIT, None):
         raise Forbidden("Only a platform administrator says which secret is sent to which address.")
+
+
+def _require_reach(actor: Actor, thing: Any, *, before: Mapping[str, Any]) -> None:
+    """Let platform administrators alone say what an environment may bring to a whole cluster, and to which one.
+
+    A cluster-scoped object concerns every tenant of its cluster. Whoever administers one tenant may give up what the
+    environment was allowed, never add to it or carry it to another cluster.
+    """
+    if not isinstance(thing, Environment) or not thing.cluster_scoped_kinds:
+        return
+    is_there = before.get("cluster") == thing.cluster.slug
+    if is_there and set(thing.cluster_scoped_kinds) <= set(before["cluster_scoped_kinds"]):
+        return
+    if not access.can(actor, Ability.ESTATE_EDIT, None):
+        raise Forbidden("Only a platform administrator says which cluster-scoped kinds an environment may bring.")
 
 
 def _named(actor: Actor, kind: str, *, keys: list[Any], tenant: Tenant | None, at: datetime) -> dict[str, Any]:

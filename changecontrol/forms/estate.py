@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -65,6 +65,7 @@ class EstateForm(forms.Form):
         choices: Choices,
         tenants: Sequence[Tenant] = (),
         thing: Any = None,
+        locked: Collection[str] = (),
         **kwargs: Any,
     ) -> None:
         self.kind: EstateKind = KINDS[kind]
@@ -82,6 +83,9 @@ class EstateForm(forms.Form):
         made = fields_for_model(self.kind.model, fields=self.kind.plain, formfield_callback=_made)
         for name in self.kind.plain:
             self.fields[name] = _field(name, made[name])
+            if name in locked:
+                self.fields[name].disabled = True
+                self.fields[name].help_text = "Said by a platform administrator."
         for name in self.kind.one:
             required = name != "owner"
             empty = [] if required else [("", "Nobody")]

@@ -123,6 +123,7 @@ def estate_new(request: HttpRequest, kind: str) -> HttpResponseBase:
         kind=kind,
         choices=_choices(scope, kind, tenant),
         tenants=[tenant] if tenant else [],
+        locked=_locked(scope),
     )
     return _save(request, form, kind=kind, tenants=tenants, tenant=tenant)
 
@@ -135,7 +136,9 @@ def estate_edit(request: HttpRequest, kind: str, pk: int) -> HttpResponseBase:
     tenant = thing if isinstance(thing, Tenant) else getattr(thing, "tenant", None)
     if not _may(scope, tenant):
         raise Forbidden(access.why_not(scope, Ability.ESTATE_EDIT))
-    form = EstateForm(_sent(request), kind=kind, choices=_choices(scope, kind, tenant), thing=thing)
+    form = EstateForm(
+        _sent(request), kind=kind, choices=_choices(scope, kind, tenant), thing=thing, locked=_locked(scope)
+    )
     return _save(request, form, kind=kind, thing=thing, tenant=tenant)
 
 
@@ -217,6 +220,11 @@ def _additions(scope: Scope, tenants: Iterable[Tenant]) -> list[dict[str, str]]:
 
 def _may(scope: Scope, tenant: Tenant | None) -> bool:
     return Ability.ESTATE_EDIT in access.abilities_for(scope, tenant)
+
+
+def _locked(scope: Scope) -> tuple[str, ...]:
+    """Return the answers that are the platform's to give; the form shows them and does not ask."""
+    return () if _may(scope, None) else ("cluster_scoped_kinds",)
 
 
 def _tenants_to_edit(scope: Scope, kind: str) -> list[Tenant]:

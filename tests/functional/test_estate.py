@@ -107,6 +107,24 @@ def test_environment_form_sent_back_unchanged_changes_nothing(estate, administra
     assert not AuditEvent.objects.filter(tag="estate:changed").exists()
 
 
+@pytest.mark.parametrize(("is_platform", "kinds"), [(False, []), (True, ["StorageClass"])])
+def test_form_asks_the_platform_alone_what_may_reach_a_whole_cluster(
+    estate, administrator, signed_in, is_platform: bool, kinds: list[str]
+) -> None:
+    administrator.is_superuser = is_platform
+    administrator.save()
+    client = signed_in(administrator)
+    path = f"/estate/environment/{estate.production.pk}/edit/"
+    page = client.get(path)
+    sent = {field.html_name: field.value() for field in page.context["form"] if field.value() not in (None, "")}
+
+    answer = client.post(path, {**sent, "cluster_scoped_kinds": "StorageClass"})
+
+    assert answer.status_code == 302
+    assert ("Said by a platform administrator." in page.text) is not is_platform
+    assert Environment.objects.get(pk=estate.production.pk).cluster_scoped_kinds == kinds
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_its_form(estate, administrator, signed_in, kind: str) -> None:
     administrator.is_superuser = True

@@ -13,7 +13,16 @@ from changecontrol.access import Actor, operator_actor
 from changecontrol.actions.estate import KINDS, save_estate
 from changecontrol.actions.estate_file import FileRefused, Loaded, load_estate
 from changecontrol.errors import Forbidden, Invalid, NotFound
-from changecontrol.models import AuditEvent, Environment, GitSource, Store, Tenant, TenantUserObjectPermission, User
+from changecontrol.models import (
+    AuditEvent,
+    Cluster,
+    Environment,
+    GitSource,
+    Store,
+    Tenant,
+    TenantUserObjectPermission,
+    User,
+)
 from changecontrol.rules.roles import Role
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, actor, add_person, grant, small_estate, stranger_estate
@@ -265,3 +274,34 @@ def test_only_the_platform_says_which_secret_goes_where() -> None:
     save_estate(**theirs, answers={"slug": "other", "credential": ""})
     found = GitSource.objects.get(tenant=estate.tenant, slug="other")
     assert (found.name, found.url, found.credential) == ("Renamed", "https://git.example/other.git", "")
+
+
+def test_only_the_platform_says_what_an_environment_may_bring_to_a_whole_cluster() -> None:
+    estate = small_estate()
+    grant(estate.ben, Role.TENANT_ADMINISTRATOR, estate.tenant)
+    estate.staging.cluster = Cluster.objects.create(slug="shared", name="Shared", credential="env:SHARED")
+    estate.staging.save()
+    theirs: dict[str, Any] = {
+        "actor": actor(estate.ben),
+        "kind": "environment",
+        "tenant_id": estate.tenant.pk,
+        "at": NOW,
+    }
+    ours = {**theirs, "actor": operator_actor()}
+
+    def said(**answers: Any) -> dict[str, Any]:
+        return {"slug": "production", **answers}
+
+    with pytest.raises(Forbidden, match="cluster-scoped kinds"):
+        save_estate(**theirs, answers=said(cluster_scoped_kinds=["ClusterRole"]))
+    save_estate(**theirs, answers=said(cluster="shared"))
+    save_estate(**ours, answers=said(cluster_scoped_kinds=["StorageClass", "PriorityClass"]))
+    with pytest.raises(Forbidden, match="cluster-scoped kinds"):
+        save_estate(**theirs, answers=said(cluster_scoped_kinds=["StorageClass", "ClusterRole"]))
+    with pytest.raises(Forbidden, match="cluster-scoped kinds"):
+        save_estate(**theirs, answers=said(cluster=estate.cluster.slug))
+
+    save_estate(**theirs, answers=said(name="Renamed"))
+    save_estate(**theirs, answers=said(cluster_scoped_kinds=["StorageClass"]))
+    found = Environment.objects.get(tenant=estate.tenant, slug="production")
+    assert (found.name, found.cluster.slug, found.cluster_scoped_kinds) == ("Renamed", "shared", ["StorageClass"])

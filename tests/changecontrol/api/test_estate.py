@@ -119,6 +119,18 @@ def test_a_secret_of_the_platform_is_not_sent_where_a_tenant_says(client: Any) -
     assert not GitSource.objects.filter(slug="tills").exists()
 
 
+def test_what_may_reach_a_whole_cluster_is_not_for_a_tenant_to_say(estate: SmallEstate, client: Any) -> None:
+    root = client_for(add_person("root", is_superuser=True))
+    url = f"/api/v1/environments/{estate.production.pk}/"
+
+    refused = client.patch(url, {"cluster_scoped_kinds": ["StorageClass"]})
+    allowed = root.patch(url, {"cluster_scoped_kinds": ["StorageClass"]})
+
+    assert (refused.status_code, allowed.status_code) == (403, 200)
+    assert "Only a platform administrator" in sentence(refused)
+    assert client.get(url).json()["cluster_scoped_kinds"] == ["StorageClass"]
+
+
 def test_references_to_secrets_are_shown_to_those_who_may_edit_them(estate: SmallEstate, client: Any) -> None:
     root = client_for(add_person("root", is_superuser=True))
     url = f"/api/v1/clusters/{estate.cluster.pk}/"
