@@ -30,6 +30,7 @@ class Tag(StrEnum):
     PLAN_RESOLVED = "change:plan:resolved"
     GATE_JUDGED = "change:gate:judged"
     ROUND_OPENED = "change:approval:round_opened"
+    ROUND_REOPENED = "change:approval:round_reopened"
     ROUND_ENDED = "change:approval:round_ended"
     VOTE_CAST = "change:approval:cast"
     VOTE_WITHDRAWN = "change:approval:withdrawn"

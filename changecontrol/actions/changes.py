@@ -12,8 +12,9 @@ from changecontrol import access, audit, outbox, wiring
 from changecontrol.access import Actor
 from changecontrol.actions import approvals
 from changecontrol.actions.execution import fail_change, finish_change, review_change, start_change
-from changecontrol.actions.locking import locked_change, move, move_round, reason_of, sight_of, write
+from changecontrol.actions.locking import locked_change, move, reason_of, sight_of, write
 from changecontrol.actions.refusals import audited
+from changecontrol.actions.rounds import move_round
 from changecontrol.actions.submissions import Submission, add_contributor, revise_change, submit_change
 from changecontrol.errors import Conflict, Forbidden, IllegalTransition, Invalid, NotFound
 from changecontrol.events import Tag
@@ -169,7 +170,7 @@ def cancel_change(*, actor: Actor, change_id: int, reason: str = "", at: datetim
         words = reason_of(reason, field="reason", sentence="Say why the change is canceled.")
     round_ = live_round(change)
     if round_ is not None:
-        move_round(round_, "supersede", at=at)
+        move_round(change, round_, "supersede", actor=actor, at=at)
     before = move(change, "cancel", at=at, close_note=words, closed_at=at, close_code=CloseCode.NOT_EXECUTED)
     data = {"from": before, "reason": words}
     audit.record(Tag.CHANGE_CANCELED, subject=change, actor=actor, at=at, data=data)

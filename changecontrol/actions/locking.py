@@ -9,9 +9,8 @@ from typing import Any
 from changecontrol import access
 from changecontrol.access import Actor, Scope
 from changecontrol.errors import Invalid, NotFound
-from changecontrol.lifecycles.approval import ROUND, RoundState
 from changecontrol.lifecycles.change import CHANGE
-from changecontrol.models import ApprovalRound, ChangeRequest
+from changecontrol.models import ChangeRequest
 
 
 def sight_of(actor: Actor) -> Scope:
@@ -41,13 +40,6 @@ def write(change: ChangeRequest, *, at: datetime, **fields: Any) -> None:
     for name, value in {**fields, "updated_at": at}.items():
         setattr(change, name, value)
     change.save(update_fields=[*fields, "updated_at"])
-
-
-def move_round(round_: ApprovalRound, verb: str, *, at: datetime) -> None:
-    """Move an approval round under the change's lock; it has ended unless it is open again."""
-    round_.state = ROUND.target(verb, round_.state)
-    round_.ended_at = None if round_.state == RoundState.OPEN else at
-    round_.save(update_fields=["state", "ended_at"])
 
 
 def reason_of(text: str, *, field: str, sentence: str) -> str:

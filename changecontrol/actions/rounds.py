@@ -8,10 +8,10 @@ from django.db.models import Max
 
 from changecontrol import audit, outbox, wiring
 from changecontrol.access import Actor
-from changecontrol.actions.locking import move, move_round, write
+from changecontrol.actions.locking import move, write
 from changecontrol.errors import Invalid
 from changecontrol.events import Tag
-from changecontrol.lifecycles.approval import RoundState
+from changecontrol.lifecycles.approval import ROUND, RoundState
 from changecontrol.lifecycles.change import ChangeState
 from changecontrol.models import ApprovalPolicy, ApprovalRound, ChangeRequest, Plan, Requirement, User, Vote
 from changecontrol.queries import approvals as reading
@@ -40,8 +40,7 @@ def open_round(change: ChangeRequest, *, plan: Plan, actor: Actor, at: datetime)
         audit.record(Tag.CHANGE_AUTHORIZING, subject=change, actor=actor, at=at, data=data)
     round_ = reading.live_round(change)
     if round_ is not None and round_.policy_id != policy.pk:
-        move_round(round_, "supersede", at=at)
-        _end_round_event(change, round_, actor=actor, at=at)
+        move_round(change, round_, "supersede", actor=actor, at=at)
         round_ = None
     if round_ is None:
         round_ = _new_round(change, policy_id=policy.pk, actor=actor, at=at)
@@ -62,9 +61,7 @@ def recheck_approval(change: ChangeRequest, *, actor: Actor, at: datetime) -> bo
     if round_ is None or round_.state != RoundState.GRANTED:
         return False
     if change.approval_expires_at is not None and change.approval_expires_at <= at:
-        move_round(round_, "reopen", at=at)
-        move_round(round_, "expire", at=at)
-        _end_round_event(change, round_, actor=actor, at=at)
+        move_round(change, round_, "expire", actor=actor, at=at)
         _send_back(change, "The approval is older than its tier allows.", actor=actor, at=at)
         fresh = _new_round(change, policy_id=round_.policy_id, actor=actor, at=at)
         _tell_stage(change, reading.docket_of(change, round_=fresh, at=at), asked=frozenset(), at=at)
@@ -72,10 +69,20 @@ def recheck_approval(change: ChangeRequest, *, actor: Actor, at: datetime) -> bo
     docket = reading.docket_of(change, round_=round_, at=at)
     if docket.standing.outcome is Outcome.GRANTED:
         return True
-    move_round(round_, "reopen", at=at)
+    move_round(change, round_, "reopen", actor=actor, at=at)
     _send_back(change, "An approver no longer counts, so the quorum is short.", actor=actor, at=at)
     _tell_stage(change, reading.docket_of(change, round_=round_, at=at), asked=frozenset(), at=at)
     return False
+
+
+def move_round(change: ChangeRequest, round_: ApprovalRound, verb: str, *, actor: Actor, at: datetime) -> None:
+    """Move a round of a locked change, with its event; it has ended unless it is open again."""
+    round_.state = ROUND.target(verb, round_.state)
+    is_open = round_.state == RoundState.OPEN
+    round_.ended_at = None if is_open else at
+    round_.save(update_fields=["state", "ended_at"])
+    data = {"round": round_.number, "state": str(round_.state)}
+    audit.record(Tag.ROUND_REOPENED if is_open else Tag.ROUND_ENDED, subject=change, actor=actor, at=at, data=data)
 
 
 def planned_end_of(change: ChangeRequest, planned_start_at: datetime | None) -> datetime | None:
@@ -87,25 +94,27 @@ def planned_end_of(change: ChangeRequest, planned_start_at: datetime | None) -> 
 
 
 def settle_round(change: ChangeRequest, docket: Docket, *, asked: frozenset[str], actor: Actor, at: datetime) -> None:
-    """Draw the consequence of the votes: reject, grant, go back, or ask whoever is asked next."""
+    """Draw the consequence of the votes: reject, grant, go back, or ask whoever is asked next.
+
+    A change that waits aside gets nothing and asks nobody: its votes are counted when it is judged again.
+    """
     standing, round_ = docket.standing, docket.round
     if standing.outcome is Outcome.REFUSED:
         _reject(change, docket, actor=actor, at=at)
     elif standing.outcome is Outcome.GRANTED:
-        if round_.state == RoundState.OPEN:
+        if round_.state == RoundState.OPEN and change.state == ChangeState.AUTHORIZE:
             _grant(change, docket, actor=actor, at=at)
     else:
         if round_.state == RoundState.GRANTED:
-            move_round(round_, "reopen", at=at)
+            move_round(change, round_, "reopen", actor=actor, at=at)
             _send_back(change, f"{actor.person} withdrew a vote.", actor=actor, at=at)
         _tell_stage(change, docket, asked=asked, at=at)
 
 
 def _reject(change: ChangeRequest, docket: Docket, *, actor: Actor, at: datetime) -> None:
     vote = docket.votes[-1]
-    move_round(docket.round, "refuse", at=at)
+    move_round(change, docket.round, "refuse", actor=actor, at=at)
     move(change, "reject", at=at)
-    _end_round_event(change, docket.round, actor=actor, at=at)
     data = {"round": docket.round.number, "comment": vote.comment}
     audit.record(Tag.CHANGE_REJECTED, subject=change, actor=actor, at=at, data=data)
     text = f"{actor.person} rejected revision {docket.hearing.revision}: {vote.comment}"
@@ -125,8 +134,7 @@ def _grant(change: ChangeRequest, docket: Docket, *, actor: Actor, at: datetime)
     An approval that comes after the planned start, or a start at which nothing may run, leaves the change approved but
     unscheduled: somebody chooses a new start by `schedule_change` (APR-17, WIN-5).
     """
-    move_round(docket.round, "grant", at=at)
-    _end_round_event(change, docket.round, actor=actor, at=at)
+    move_round(change, docket.round, "grant", actor=actor, at=at)
     has_places = bool(docket.hearing.policy.stages)
     expires = policies.approval_expires_at(at, tier=change.tier) if has_places else None
     planned = change.planned_start_at
@@ -202,7 +210,7 @@ def _new_round(change: ChangeRequest, *, policy_id: int, actor: Actor, at: datet
 
 def _resume_round(change: ChangeRequest, round_: ApprovalRound, *, plan: Plan, actor: Actor, at: datetime) -> None:
     if round_.state == RoundState.GRANTED:
-        move_round(round_, "reopen", at=at)
+        move_round(change, round_, "reopen", actor=actor, at=at)
     stale = Vote.objects.filter(requirement__round=round_).exclude(plan_digest=plan.digest).select_related("voter")
     voters = sorted({one.voter.username for one in stale})
     if voters:
@@ -217,11 +225,6 @@ def _check_feasible(change: ChangeRequest, *, policy: policies.Policy, at: datet
         raise Invalid(" ".join(sentences), fields={"approval": list(sentences)})
 
 
-def _end_round_event(change: ChangeRequest, round_: ApprovalRound, *, actor: Actor, at: datetime) -> None:
-    data = {"round": round_.number, "state": str(round_.state)}
-    audit.record(Tag.ROUND_ENDED, subject=change, actor=actor, at=at, data=data)
-
-
 def open_requirements(docket: Docket) -> frozenset[str]:
     return frozenset(
         one.requirement.key
@@ -233,6 +236,8 @@ def open_requirements(docket: Docket) -> frozenset[str]:
 
 def _tell_stage(change: ChangeRequest, docket: Docket, *, asked: frozenset[str], at: datetime) -> None:
     """Tell those who may fill what is open now, except where it was open before. They all hold a role here."""
+    if change.state != ChangeState.AUTHORIZE:
+        return
     opened = open_requirements(docket) - asked
     voted = {one.person for one in docket.hearing.votes if one.digest == docket.hearing.digest}
     keys = {person for key in opened for person in docket.hearing.eligible[key]} - voted

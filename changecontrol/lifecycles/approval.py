@@ -29,9 +29,9 @@ ROUND: Lifecycle[RoundState] = Lifecycle(
     transitions={
         "grant": (frozenset({_R.OPEN}), _R.GRANTED),
         "refuse": (frozenset({_R.OPEN}), _R.REFUSED),
-        # A vote was withdrawn, an approval expired, or an approver left before the start.
+        # A vote was withdrawn, the plan was resolved again, or an approver left before the start.
         "reopen": (frozenset({_R.GRANTED}), _R.OPEN),
-        "expire": (frozenset({_R.OPEN}), _R.EXPIRED),
+        "expire": (frozenset({_R.OPEN, _R.GRANTED}), _R.EXPIRED),
         # Another round took its place after resubmission.
         "supersede": (frozenset({_R.OPEN, _R.GRANTED}), _R.SUPERSEDED),
     },

@@ -322,7 +322,7 @@ def test_withdrawing_takes_a_scheduled_change_back(estate: SmallEstate) -> None:
             at=NOW,
         )
 
-    assert tags == ["change:approval:withdrawn", "change:unscheduled"]
+    assert tags == ["change:approval:withdrawn", "change:approval:round_reopened", "change:unscheduled"]
     assert (fresh(change).state, fresh(change).approval_expires_at) == ("authorize", None)
     assert rounds(change) == [(1, "open")]
     vote(change, estate.ben, MANAGER)
@@ -393,7 +393,7 @@ def test_an_edit_that_alters_the_digest_makes_votes_stale(estate: SmallEstate) -
         again = assess(change, waves=["another"])
 
     assert again.state == "authorize"
-    assert tags == ["change:authorizing", "change:approval:stale"]
+    assert tags == ["change:authorizing", "change:approval:round_reopened", "change:approval:stale"]
     assert rounds(change) == [(1, "open")]
 
 
@@ -463,7 +463,7 @@ def test_an_approver_who_no_longer_counts_takes_the_change_back(estate: SmallEst
         locked = locked_change(actor(estate.ada), change.pk)
         assert not approvals.recheck_approval(locked, actor=access.system_actor("t"), at=NOW)
 
-    assert tags == ["change:unscheduled"]
+    assert tags == ["change:approval:round_reopened", "change:unscheduled"]
     assert fresh(change).state == "authorize"
 
 
@@ -567,12 +567,66 @@ def test_a_vote_rolled_back_leaves_neither_row_nor_event_nor_message(estate: Sma
 def test_the_plan_of_a_change_on_hold_keeps_its_votes_withdrawable(estate: SmallEstate) -> None:
     change = scheduled_change(estate)
     changes.hold_change(actor=actor(estate.ben), change_id=change.pk, reason="The supplier is late.", at=NOW)
+    before = told(estate.ben)
 
-    approvals.withdraw_vote(
-        actor=actor(estate.ben), requirement_id=requirement_named(change, MANAGER).pk, comment="Never mind.", at=NOW
-    )
+    with events() as tags:
+        approvals.withdraw_vote(
+            actor=actor(estate.ben), requirement_id=requirement_named(change, MANAGER).pk, comment="Never mind.", at=NOW
+        )
 
+    assert tags == ["change:approval:withdrawn", "change:approval:round_reopened"]
     assert (fresh(change).state, rounds(change)) == ("on_hold", [(1, "open")])
+    assert told(estate.ben) == before  # nobody is asked for a decision while the change waits aside
+
+
+def test_a_vote_withdrawn_on_hold_grants_nothing_by_itself(estate: SmallEstate) -> None:
+    change = authorized_change(estate)
+    cora = add_person("cora")
+    grant(cora, Role.TECHNICAL_REVIEWER, estate.tenant)
+    vote(change, cora, REVIEW, "abstain")
+    vote(change, estate.cy, REVIEW)
+    vote(change, estate.ben, MANAGER)
+    access.revoke_role(estate.cy, Role.TECHNICAL_REVIEWER, estate.tenant)
+    with transaction.atomic():
+        locked = locked_change(actor(estate.ada), change.pk)
+        approvals.recheck_approval(locked, actor=access.system_actor("t"), at=NOW)
+    # Cy counts again, so the votes would suffice; nobody has counted them yet.
+    grant(estate.cy, Role.TECHNICAL_REVIEWER, estate.tenant)
+    changes.hold_change(actor=actor(estate.ben), change_id=change.pk, reason="The supplier is late.", at=NOW)
+
+    with events() as tags:
+        approvals.withdraw_vote(
+            actor=actor(cora), requirement_id=requirement_named(change, REVIEW).pk, comment="No view.", at=NOW
+        )
+
+    assert tags == ["change:approval:withdrawn"]
+    assert (fresh(change).state, rounds(change)) == ("on_hold", [(1, "open")])
+    released = changes.release_change(actor=actor(estate.ben), change_id=change.pk, at=NOW)
+    assert assess(released).state == "scheduled"
+
+
+def test_canceling_ends_the_round_in_the_trail_too(estate: SmallEstate) -> None:  # AUD-1
+    change = authorized_change(estate)
+
+    with events() as tags:
+        changes.cancel_change(actor=actor(estate.ada), change_id=change.pk, reason="Not needed.", at=NOW)
+
+    assert tags == ["change:approval:round_ended", "change:canceled"]
+    assert rounds(change) == [(1, "superseded")]
+
+
+def test_a_granted_round_that_is_asked_again_says_so(estate: SmallEstate) -> None:  # AUD-1
+    change = scheduled_change(estate)
+    changes.hold_change(actor=actor(estate.ben), change_id=change.pk, reason="The supplier is late.", at=NOW)
+    released = changes.release_change(actor=actor(estate.ben), change_id=change.pk, at=NOW)
+
+    with events() as tags:
+        assess(released)
+
+    assert tags == [
+        "change:authorizing", "change:approval:round_reopened", "change:approval:round_ended", "change:scheduled",
+    ]  # fmt: skip
+    assert rounds(change) == [(1, "granted")]
 
 
 def test_writing_a_locked_change_notes_when(estate: SmallEstate) -> None:

@@ -7,7 +7,7 @@ from changecontrol.lifecycles.approval import ROUND, STAGE
 
 ROUND_GRID: dict[str, dict[str, str]] = {
     "open": {"grant": "granted", "refuse": "refused", "expire": "expired", "supersede": "superseded"},
-    "granted": {"reopen": "open", "supersede": "superseded"},
+    "granted": {"reopen": "open", "expire": "expired", "supersede": "superseded"},
     "refused": {},
     "expired": {},
     "superseded": {},
