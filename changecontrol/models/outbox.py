@@ -45,6 +45,10 @@ class IdempotencyKey(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user", "key"], name="one_answer_per_idempotency_key")]
+        indexes = [
+            # Each sweep lets the oldest answers go (workflow.delivery).
+            models.Index(fields=["created_at"], name="answers_by_age"),
+        ]
 
     def __str__(self) -> str:
         return self.key

@@ -38,7 +38,7 @@ class Delivery:
 
     def find(self, at: datetime) -> None:
         """Find nothing, since `outbox.post` writes rows that are due already; but let go of answers kept for a day."""
-        old = IdempotencyKey.objects.filter(created_at__lte=at - ANSWERS_KEPT_FOR).order_by("pk")
+        old = IdempotencyKey.objects.filter(created_at__lte=at - ANSWERS_KEPT_FOR).order_by("created_at")
         IdempotencyKey.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:ANSWERS_PER_SWEEP])).delete()
 
     def lock(self, pk: int) -> Message:
