@@ -108,7 +108,7 @@ def test_untrusted_certificate_is_permanent(tmp_path: Path) -> None:
     with serve(lambda request: Reply(200, ""), folder=tmp_path) as server:
         source = open_repository(url=f"{server.url}/estate.git", mirror=tmp_path / "mirror")
 
-        with pytest.raises(Permanent, match="certificate or host key that is not trusted"):
+        with pytest.raises(Permanent, match="shows a certificate that is not trusted here"):
             source.ensure_fetched()
 
     assert server.requests == []
