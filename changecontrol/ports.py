@@ -106,9 +106,14 @@ class NotAllowed(Permanent):
     """The executor lacks a right (401 after a fresh credential, 403 by RBAC)."""
 
 
+RESTARTS_TOO_OFTEN = "RestartsTooOften"
+"""A container that is not ready and has been started again and again, whatever state it is in at this moment."""
+
+
 @dataclass(frozen=True, slots=True)
 class PodProblem:
-    """Why a pod is not ready: `reason` as Kubernetes words it (`ImagePullBackOff`, `Unschedulable`).
+    """Why a pod is not ready: `reason` as Kubernetes words it (`ImagePullBackOff`, `Unschedulable`), or
+    `RESTARTS_TOO_OFTEN`.
 
     `pod` is empty where no pod could be created at all (`FailedCreate`, as under an exhausted quota).
     """
@@ -120,7 +125,11 @@ class PodProblem:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadStatus:
-    """How far a workload is. Counts are replicas; `image_ids` are the digests that *current* pods really run."""
+    """How far a workload is. Counts are replicas; `image_ids` are the digests that *current* pods really run.
+
+    `held_count` replicas stay on the version before (the partition of a StatefulSet). `is_on_delete` tells that pods
+    are updated only as somebody deletes them.
+    """
 
     ref: ObjectRef
     uid: str
@@ -137,6 +146,9 @@ class WorkloadStatus:
     pod_images: tuple[str, ...] = ()
     problems: tuple[PodProblem, ...] = ()
     restart_count: int = 0
+    held_count: int = 0
+    is_paused: bool = False
+    is_on_delete: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

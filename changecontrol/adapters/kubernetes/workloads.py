@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from changecontrol.adapters.kubernetes.redaction import redact_text
-from changecontrol.ports import ObjectRef, PodProblem, WorkloadStatus
+from changecontrol.ports import RESTARTS_TOO_OFTEN, ObjectRef, PodProblem, WorkloadStatus
 
 WORKLOAD_KINDS = ("Deployment", "StatefulSet", "DaemonSet")
 REVISION_ANNOTATION = "deployment.kubernetes.io/revision"
 REVISION_HASH_LABEL = "controller-revision-hash"
 MAX_PROBLEMS = 20
+MANY_RESTARTS = 3
 MAX_MESSAGE_CHARACTERS = 300
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -90,13 +91,35 @@ def _status(workload: Json, pods: list[Json]) -> WorkloadStatus:
         and progressing.get("status") == "False"
         and progressing.get("reason") == "ProgressDeadlineExceeded",
         message=_short(str(progressing.get("message") or "")) if is_current else "",
-        image_ids=tuple(
-            sorted({digest for item in containers if (digest := digest_of(str(item.get("imageID") or "")))})
-        ),
+        image_ids=tuple(sorted({digest for pod in pods for digest in _running_digests(pod)})),
         pod_images=tuple(sorted({image for pod in pods for image in _images(pod)})),
         problems=_problems(pods, conditions if is_current else {}),
         restart_count=sum(int(item.get("restartCount") or 0) for item in containers),
+        held_count=min(_partition(spec), counts["desired_count"]) if workload["kind"] == "StatefulSet" else 0,
+        is_paused=spec.get("paused") is True,
+        is_on_delete=(spec.get("updateStrategy") or {}).get("type") == "OnDelete",
     )
+
+
+def _running_digests(pod: Json) -> set[str]:
+    """Return the digests of the images a pod has pulled: what its spec pins, else what the runtime says.
+
+    The runtime's word cannot be compared with a pin. The API reference says of `imageID` that it "may not match the
+    image ID of the image used in the PodSpec, as it may have been resolved by the runtime": it is the digest of an
+    index or of one platform's manifest, of another repository's name for the same image, or, for an image without a
+    repository, of its configuration. A pin is content-addressed and checked by the runtime as it pulls, through the
+    index to the platform's manifest; so a pod of the new revision that pins a digest and has an image runs that digest.
+    """
+    pins = {item.get("name"): digest_of(str(item.get("image") or "")) for item in _containers(pod)}
+    pulled = [item for item in _container_statuses(pod) if item.get("imageID")]
+    return {pins.get(item.get("name")) or digest_of(str(item["imageID"])) for item in pulled} - {""}
+
+
+def _partition(spec: Json) -> int:
+    """Return how many pods of a StatefulSet a rolling update leaves alone; without a rolling update it has no say."""
+    strategy = spec.get("updateStrategy") or {}
+    rolling = strategy.get("rollingUpdate") or {}
+    return int(rolling.get("partition") or 0) if strategy.get("type", "RollingUpdate") == "RollingUpdate" else 0
 
 
 def _replica_counts(spec: Json, status: Json) -> dict[str, int]:
@@ -143,9 +166,20 @@ def _problems(pods: list[Json], conditions: Mapping[Any, Json]) -> tuple[PodProb
             waiting = (container.get("state") or {}).get("waiting") or {}
             if waiting.get("reason") and waiting["reason"] not in _STARTING:
                 problems.add((name, str(waiting["reason"]), _short(str(waiting.get("message") or ""))))
+            elif int(container.get("restartCount") or 0) >= MANY_RESTARTS and not container.get("ready"):
+                # Between two crashes it runs, or starts: only the count tells.
+                problems.add((name, RESTARTS_TOO_OFTEN, _short(_last_end(container))))
     return tuple(
         PodProblem(pod=pod, reason=reason, message=message) for pod, reason, message in sorted(problems)[:MAX_PROBLEMS]
     )
+
+
+def _last_end(container: Json) -> str:
+    ended = (container.get("lastState") or {}).get("terminated") or {}
+    words = f"{container.get('name', 'A container')} was started again {container['restartCount']} times"
+    if not ended:
+        return f"{words}."
+    return f"{words}; last it ended with code {ended.get('exitCode')} ({ended.get('reason') or 'no reason given'})."
 
 
 def _container_statuses(pod: Json) -> list[Json]:
@@ -154,9 +188,12 @@ def _container_statuses(pod: Json) -> list[Json]:
 
 
 def _images(pod: Json) -> list[str]:
+    return [str(container.get("image")) for container in _containers(pod) if container.get("image")]
+
+
+def _containers(pod: Json) -> list[Json]:
     spec = pod.get("spec") or {}
-    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    return [str(container.get("image")) for container in containers if container.get("image")]
+    return [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
 
 
 def _by_owner(objects: Iterable[Json]) -> defaultdict[str, list[Json]]:

@@ -6,7 +6,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from changecontrol.ports import ObjectRef, PodProblem, WorkloadStatus
-from deployments.rules.health import STUCK_REASONS, Health, WorkloadHealth, judge_target, judge_workload
+from deployments.rules.health import (
+    BRIEF_FOR,
+    BRIEF_REASONS,
+    STUCK_REASONS,
+    Health,
+    WorkloadHealth,
+    judge_job,
+    judge_lasting,
+    judge_target,
+    judge_workload,
+    since_when,
+)
 
 NOW = datetime(2026, 3, 2, 2, 30, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
@@ -62,6 +73,121 @@ def test_pod_that_time_does_not_mend_is_stuck(reason: str) -> None:
     health = judge(replace(GOOD, ready_count=1, problems=(PodProblem("web-1", reason, "not found"),)))
 
     assert health == WorkloadHealth(Health.STUCK, reason, f"web-1: {reason}. not found")
+
+
+@pytest.mark.parametrize("reason", sorted(BRIEF_REASONS))
+def test_what_is_tried_again_at_once_fails_only_where_it_lasts(reason: str) -> None:
+    found = judge(replace(GOOD, ready_count=1, problems=(PodProblem("web-1", reason, "timeout"),)))
+    first = since_when(found, known=None, at=NOW)
+    later = since_when(found, known=first, at=NOW + timedelta(seconds=5))
+
+    assert (found.health, found.reason) == (Health.PROGRESSING, reason)
+    assert found.sentence == f"Deployment acme/web: 1 of 2 replicas are ready. web-1: {reason}. timeout"
+    assert first == later == (reason, NOW)
+    assert judge_lasting(found, known=None, at=NOW + BRIEF_FOR) == found
+    assert judge_lasting(found, known=later, at=NOW + BRIEF_FOR - timedelta(seconds=1)) == found
+    assert judge_lasting(found, known=later, at=NOW + BRIEF_FOR) == replace(found, health=Health.STUCK)
+
+
+def test_a_hiccup_that_passed_is_forgotten() -> None:
+    well = judge(replace(GOOD, ready_count=1))
+
+    assert since_when(well, known=("ErrImagePull", NOW), at=NOW) is None
+    assert judge_lasting(well, known=("ErrImagePull", NOW), at=NOW + BRIEF_FOR) == well
+
+
+def test_why_a_pod_waits_stands_in_the_sentence() -> None:
+    waiting = (PodProblem("web-1", "Unschedulable", "0/3 nodes are available: insufficient cpu."),)
+
+    health = judge(replace(GOOD, updated_count=1, problems=waiting))
+
+    assert health.sentence == (
+        "Deployment acme/web: 1 of 2 replicas are updated. web-1: Unschedulable. 0/3 nodes are available: "
+        "insufficient cpu."
+    )
+
+
+def test_a_paused_deployment_says_why_nothing_happens() -> None:
+    health = judge(replace(GOOD, updated_count=0, is_paused=True))
+
+    assert (health.health, health.reason) == (Health.PROGRESSING, "paused")
+    assert judge(replace(GOOD, is_paused=True)).health is Health.HEALTHY
+
+
+def test_pods_an_autoscaler_takes_away_are_not_of_the_version_before() -> None:
+    assert judge(replace(GOOD, updated_count=4, total_count=4)).health is Health.HEALTHY
+
+
+STATEFUL = replace(GOOD, ref=ObjectRef("apps/v1", "StatefulSet", "acme", "db"), desired_count=3, ready_count=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "health", "reason"),
+    [
+        ({"updated_count": 3}, Health.HEALTHY, ""),
+        ({"updated_count": 2}, Health.PROGRESSING, "replicas"),
+        ({"updated_count": 2, "held_count": 1}, Health.HEALTHY, ""),
+        ({"updated_count": 1, "held_count": 1}, Health.PROGRESSING, "replicas"),
+        ({"updated_count": 2, "held_count": 1, "ready_count": 2}, Health.PROGRESSING, "replicas"),
+        ({"updated_count": 0, "held_count": 3}, Health.PROGRESSING, "partition"),  # RUN-2
+        ({"updated_count": 0, "is_on_delete": True}, Health.PROGRESSING, "on_delete"),
+        ({"updated_count": 3, "is_on_delete": True}, Health.HEALTHY, ""),
+        ({"updated_count": 3, "total_count": 4}, Health.PROGRESSING, "old_replicas"),
+    ],
+)
+def test_stateful_set_is_judged_by_what_its_strategy_updates(
+    change: dict[str, object], health: Health, reason: str
+) -> None:
+    found = judge(replace(STATEFUL, **{"available_count": 3, "total_count": 3, **change}))  # type: ignore[arg-type]
+
+    assert (found.health, found.reason) == (health, reason)
+
+
+def test_daemon_set_that_belongs_on_no_node_is_healthy_once_that_is_current() -> None:
+    ref = ObjectRef("apps/v1", "DaemonSet", "acme", "agent")
+    none = replace(
+        GOOD, ref=ref, desired_count=0, updated_count=0, ready_count=0, available_count=0, total_count=0, image_ids=()
+    )
+
+    assert judge(none).health is Health.HEALTHY
+    assert judge(replace(none, observed_generation=2)).reason == "generation"
+
+
+JOB = ObjectRef("batch/v1", "Job", "acme", "migrate")
+
+
+def job(*conditions: dict[str, str], **spec: object) -> dict[str, object]:
+    return {"spec": spec, "status": {"conditions": list(conditions), "succeeded": 1}}
+
+
+@pytest.mark.parametrize(
+    ("live", "is_short_lived", "health", "sentence"),
+    [
+        (job({"type": "Complete", "status": "True"}), False, Health.HEALTHY, "done."),
+        (job({"type": "Complete", "status": "False"}, completions=2), False, Health.PROGRESSING, "1 of 2 completions."),
+        (
+            job({"type": "FailureTarget", "status": "True", "message": "Too many failures."}),
+            False,
+            Health.STUCK,
+            "it failed. Too many failures.",
+        ),
+        (
+            job({"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}),
+            False,
+            Health.STUCK,
+            "it failed. BackoffLimitExceeded",
+        ),
+        (job(suspend=True), False, Health.PROGRESSING, "it is suspended, so nothing of it runs."),
+        (None, True, Health.HEALTHY, "done, and removed since."),
+        (None, False, Health.PROGRESSING, "it is gone."),
+    ],
+)
+def test_job_is_judged_by_its_conditions(
+    live: dict[str, object] | None, is_short_lived: bool, health: Health, sentence: str
+) -> None:
+    found = judge_job(JOB, live, is_short_lived=is_short_lived)
+
+    assert (found.health, found.sentence) == (health, f"Job acme/migrate: {sentence}")
 
 
 def test_exceeded_deadline_is_stuck() -> None:

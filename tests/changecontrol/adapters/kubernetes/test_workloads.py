@@ -130,6 +130,71 @@ def test_problems_say_why_pods_are_not_ready() -> None:
     )
 
 
+INDEX, PLATFORM, CONFIG = ("sha256:" + letter * 64 for letter in "def")
+
+
+@pytest.mark.parametrize(
+    ("image", "image_id", "digests"),
+    [
+        (f"odoo@{INDEX}", f"registry.example/odoo@{INDEX}", (INDEX,)),
+        (f"odoo:19.0@{INDEX}", f"registry.example/odoo@{PLATFORM}", (INDEX,)),
+        (f"odoo@{INDEX}", f"docker-pullable://mirror.example/odoo@{PLATFORM}", (INDEX,)),
+        (f"odoo@{INDEX}", CONFIG, (INDEX,)),
+        (f"odoo@{INDEX}", "", ()),
+        ("odoo:19.0", f"registry.example/odoo@{PLATFORM}", (PLATFORM,)),
+        ("odoo:19.0", CONFIG, (CONFIG,)),
+        ("odoo:19.0", "odoo:19.0", ()),
+    ],
+)
+def test_a_pin_is_what_runs_once_the_image_is_there(image: str, image_id: str, digests: tuple[str, ...]) -> None:
+    one = owned("a", by="new", spec={"containers": [{"name": "odoo", "image": image}]})
+    one["status"] = {"phase": "Running", "containerStatuses": [{"name": "odoo", "imageID": image_id}]}
+
+    status = read_workloads(workloads=[workload()], replica_sets=[replica_set("new", revision=1)], pods=[one])[REF]
+
+    assert status.image_ids == digests
+
+
+@pytest.mark.parametrize(
+    ("restarts", "is_ready", "reasons"),
+    [(2, False, []), (3, True, []), (3, False, ["RestartsTooOften"])],
+)
+def test_a_container_that_starts_again_and_again_is_a_problem_between_two_crashes(
+    restarts: int, is_ready: bool, reasons: list[str]
+) -> None:
+    crashing = pod("a", by="new", digest=NEW)
+    ended = {"exitCode": 137, "reason": "OOMKilled"}
+    crashing["status"]["containerStatuses"] = [
+        {"name": "odoo", "restartCount": restarts, "ready": is_ready, "lastState": {"terminated": ended}}
+    ]
+
+    status = read_workloads(workloads=[workload()], replica_sets=[replica_set("new", revision=1)], pods=[crashing])[REF]
+
+    assert [one.reason for one in status.problems] == reasons
+    assert all("started again 3 times; last it ended with code 137 (OOMKilled)." in p.message for p in status.problems)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "facts"),
+    [
+        ("Deployment", {"replicas": 2, "paused": True}, (0, True, False)),
+        ("StatefulSet", {"replicas": 2}, (0, False, False)),
+        ("StatefulSet", {"replicas": 2, "updateStrategy": {"rollingUpdate": {"partition": 1}}}, (1, False, False)),
+        (
+            "StatefulSet",
+            {"replicas": 2, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 9}}},
+            (2, False, False),
+        ),
+        ("StatefulSet", {"replicas": 2, "updateStrategy": {"type": "OnDelete"}}, (0, False, True)),
+        ("DaemonSet", {"updateStrategy": {"type": "OnDelete"}}, (0, False, True)),
+    ],
+)
+def test_what_a_strategy_holds_back_is_read(kind: str, spec: dict[str, Any], facts: tuple[int, bool, bool]) -> None:
+    (status,) = read_workloads(workloads=[workload(kind) | {"spec": spec}], pods=[]).values()
+
+    assert (status.held_count, status.is_paused, status.is_on_delete) == facts
+
+
 def test_conditions_of_an_earlier_generation_are_not_believed() -> None:  # RUN-2
     late = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
 
