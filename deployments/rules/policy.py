@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from changecontrol.ports import ObjectRef
+from deployments.rules.dry_run import target_of
 
 MAX_RULES = 200
 MAX_EXPRESSION_CHARACTERS = 2000
@@ -121,13 +122,16 @@ def subjects_of(
 ) -> list[Subject]:
     """Pair each rule with each thing it is about. Raises `TooMuch` beyond the caps."""
     budgets = [one for one in manifests if one.get("kind") == "PodDisruptionBudget"]
+    least = {
+        target: int((one.get("spec") or {}).get("minReplicas") or 1) for one in manifests if (target := target_of(one))
+    }
     facts = {"environment": environment, "stage": stage}
     applicable = [rule for rule in rules.rules if not rule.stages or stage in rule.stages]
     found: list[Subject] = []
     for manifest in manifests:
         _check_lists(manifest)
         name = f"{environment}: {manifest.get('kind')} {(manifest.get('metadata') or {}).get('name', '')}"
-        for each, label, is_main, words in _things(manifest, budgets):
+        for each, label, is_main, words in _things(manifest, budgets, least):
             for rule in applicable:
                 if rule.each == each and (is_main or not rule.main_only):
                     merged = {**words, "facts": {**facts, **words.get("facts", {})}}
@@ -176,7 +180,7 @@ def pod_spec_of(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _things(
-    manifest: Mapping[str, Any], budgets: Sequence[Mapping[str, Any]]
+    manifest: Mapping[str, Any], budgets: Sequence[Mapping[str, Any]], least: Mapping[tuple[str, str], int]
 ) -> Iterable[tuple[str, str, bool, dict[str, Any]]]:
     kind = str(manifest.get("kind"))
     yield "object", "", True, {"object": {"kind": kind, "apiVersion": manifest.get("apiVersion", "")}}
@@ -186,7 +190,7 @@ def _things(
     bare = {key: value for key, value in pod.items() if key not in ("containers", "initContainers")}
     yield "pod", "", True, {"pod": bare}
     if kind in WORKLOADS:
-        yield "workload", "", True, {"workload": _workload(manifest, budgets)}
+        yield "workload", "", True, {"workload": _workload(manifest, budgets, least)}
     for group, is_main in (("initContainers", False), ("containers", kind in WORKLOADS)):
         for container in pod.get(group) or ():
             if not isinstance(container, Mapping):
@@ -199,14 +203,18 @@ def _things(
             yield "container", f", container {container.get('name', '')}", is_main, words
 
 
-def _workload(manifest: Mapping[str, Any], budgets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _workload(
+    manifest: Mapping[str, Any], budgets: Sequence[Mapping[str, Any]], least: Mapping[tuple[str, str], int]
+) -> dict[str, Any]:
+    """Return the facts of a workload. Left to an autoscaler, it has at least as many replicas as that one keeps."""
+    ref = ObjectRef.of(manifest)
     spec = manifest.get("spec") or {}
     labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
     replicas = spec.get("replicas")
     return {
-        "ref": str(ObjectRef.of(manifest)),
-        "kind": str(manifest.get("kind")),
-        "replicas": 1 if replicas is None else int(replicas),
+        "ref": str(ref),
+        "kind": ref.kind,
+        "replicas": least.get((ref.kind, ref.name), 1) if replicas is None else int(replicas),
         "annotations": dict((manifest.get("metadata") or {}).get("annotations") or {}),
         "disruption_budget_count": sum(_selects(budget, labels) for budget in budgets),
     }

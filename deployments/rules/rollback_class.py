@@ -30,7 +30,8 @@ class Classification:
 
 _CONFIGURATION_KINDS = frozenset({"ConfigMap", "Secret"})
 _HOLDS_DATA = frozenset({"PersistentVolumeClaim", "StatefulSet", "PersistentVolume"})
-_RUNS_ONCE = frozenset({"Job"})
+RUNS_ONCE = frozenset({"Job"})
+"""What runs as it is made: bringing back the one of the version before would run it again."""
 _ROUTINE_FIELDS = frozenset(
     {
         "image", "imagePullPolicy", "env", "envFrom", "args", "command", "replicas", "resources", "annotations",
@@ -70,7 +71,7 @@ def _removed(ref: ObjectRef) -> tuple[RollbackClass, str]:
 
 
 def _added(ref: ObjectRef) -> tuple[RollbackClass, str]:
-    if ref.kind in _RUNS_ONCE:
+    if ref.kind in RUNS_ONCE:
         return RollbackClass.R1, f"{ref} runs once, and what it did stays."
     return RollbackClass.R1, f"{ref} is added."
 
@@ -84,7 +85,7 @@ def _changed(ref: ObjectRef, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
         "PersistentVolume",
     }:
         return [(RollbackClass.R2, f"{ref} changes its storage.")]
-    if ref.kind in _RUNS_ONCE:
+    if ref.kind in RUNS_ONCE:
         return [(RollbackClass.R1, f"{ref} runs again, and what it did stays.")]
     if ref.kind in _CONFIGURATION_KINDS or all(_ROUTINE_FIELDS & set(path) for path in fields):
         return [(RollbackClass.R0, f"{ref} changes its configuration or image only.")]

@@ -118,3 +118,15 @@ def test_an_expression_beyond_the_cap_is_refused() -> None:
 )
 def test_a_variable_is_a_secret_by_its_name_unless_it_names_a_place(name: str, is_secret: bool) -> None:
     assert is_secret_variable(name) is is_secret
+
+
+@pytest.mark.parametrize(("least", "found"), [(2, []), (1, ["replicas"])])
+def test_replicas_left_to_an_autoscaler_are_at_least_its_minimum(least: int, found: list[str]) -> None:
+    one = good()
+    deployment(one)["spec"].pop("replicas")
+    target = {"kind": "Deployment", "name": deployment(one)["metadata"]["name"]}
+    metadata = {"name": "web", "namespace": "shop"}
+    spec = {"scaleTargetRef": target, "minReplicas": least, "maxReplicas": 5}
+    one.append({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": metadata, "spec": spec})
+
+    assert [finding.rule for finding in judge(one)] == found
