@@ -22,6 +22,7 @@ MIRRORED = ("refs/heads/", "refs/tags/", "refs/environments/", "refs/changecontr
 ZERO = "0" * 40
 
 _STATUS = re.compile(r"status code: (?P<status>\d{3})")
+_FULL = ("no space left on device", "disk quota exceeded", "file too large")
 _GONE = ("failed to resolve path", "does not exist", "not found", "could not find repository", "not a git repository")
 
 # One server that never answers must not hold a worker, and no user's configuration may send a source elsewhere.
@@ -99,6 +100,8 @@ class Remote:
     def _failure(self, error: BaseException, *, doing: str) -> Transient | Permanent:
         """Word a failure by what it is; libgit2's own text is not shown, as it may quote addresses and headers."""
         text = str(error).lower()
+        if any(words in text for words in _FULL):
+            return Transient("The mirror of a Git source cannot be written: this worker's disk is full.")
         status = _STATUS.search(text)
         if isinstance(error, pygit2.AuthError) or "authentication" in text or (status and status["status"] == "401"):
             return Permanent(

@@ -5,17 +5,19 @@ One process at a time writes a mirror, by a lock beside it; readers need none.
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
+from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from uuid import uuid4
 
 import pygit2
 from pygit2.enums import RepositoryOpenFlag, SortMode
@@ -33,6 +35,7 @@ MIN_ABBREVIATION = 7
 LOCK_SECONDS = 15.0
 
 _HEX = set("0123456789abcdef")
+_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 Words = ParamSpec("Words")
 Result = TypeVar("Result")
@@ -45,10 +48,15 @@ def _mended(
 
     @wraps(method)
     def read(self: MirroredRepository, /, *args: Words.args, **words: Words.kwargs) -> Result:
+        seen = _identity(self._mirror)
         try:
             return method(self, *args, **words)
-        except (pygit2.GitError, KeyError, OSError):
-            self.discard_mirror()
+        except (pygit2.GitError, KeyError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _ROOM:
+                raise Transient("The mirror of a Git source cannot be written: this worker's disk is full.") from None
+            # One that another worker has built since is sound, and may be in use.
+            if _identity(self._mirror) == seen:
+                self.discard_mirror()
             raise Transient("The mirror of a Git source was damaged and is built anew.") from None
 
     return read
@@ -130,7 +138,7 @@ class MirroredRepository:
     def discard_mirror(self) -> None:
         """Throw the mirror away; the next call fetches it again."""
         with _locked(self._mirror.with_name(f"{self._mirror.name}.lock")):
-            shutil.rmtree(self._mirror, ignore_errors=True)
+            _sweep(self._mirror)
 
     def _ensure_ref(self, *, ref: str, sha: str, expected: str | None) -> RefMoved:
         with self._writing() as repository:
@@ -252,6 +260,10 @@ def _moved_elsewhere(ref: str, *, named: str | None, expected: str | None) -> Pe
     )
 
 
+def _identity(mirror: Path) -> Path | None:
+    return mirror.resolve() if mirror.exists() else None
+
+
 def _open(mirror: Path) -> pygit2.Repository | None:
     try:
         flags = RepositoryOpenFlag.BARE | RepositoryOpenFlag.NO_SEARCH | RepositoryOpenFlag.NO_DOTGIT
@@ -261,15 +273,23 @@ def _open(mirror: Path) -> pygit2.Repository | None:
 
 
 def _make(mirror: Path) -> pygit2.Repository:
-    if mirror.exists() and any(mirror.iterdir()) and not (mirror / "objects").is_dir():
+    if mirror.is_dir() and any(mirror.iterdir()) and not (mirror / "objects").is_dir():
         # Only half a mirror is ever swept away, never a folder that a wrong setting names.
         raise Permanent("The folder for the mirror of a Git source holds something else. Name another folder.")
-    shutil.rmtree(mirror, ignore_errors=True)
-    fresh = mirror.with_name(f"{mirror.name}.{os.getpid()}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
+    _sweep(mirror)
+    # libgit2 knows packs by their path for as long as a process lives: in the place of a damaged one, a sound one of
+    # the same name would count as damaged. So each copy has a place of its own.
+    fresh = mirror.with_name(f"{mirror.name}.copy-{uuid4().hex}")
     pygit2.init_repository(str(fresh), bare=True)
-    fresh.rename(mirror)
+    mirror.symlink_to(fresh.name)
     return pygit2.Repository(str(mirror))
+
+
+def _sweep(mirror: Path) -> None:
+    if mirror.is_symlink():
+        mirror.unlink()
+    for copy in [mirror, *mirror.parent.glob(f"{escape(mirror.name)}.copy-*")]:
+        shutil.rmtree(copy, ignore_errors=True)
 
 
 @contextmanager

@@ -213,7 +213,7 @@ def test_lost_or_damaged_mirror_is_built_anew(source: MirroredRepository, bare: 
     mirror = tmp_path / "mirrors" / "estate"
     source.ensure_fetched()
 
-    shutil.rmtree(mirror)
+    shutil.rmtree(mirror.resolve())
     lost = source.observe_commit("main").sha
     (mirror / "HEAD").write_text("nonsense")
     damaged = source.observe_commit("main").sha

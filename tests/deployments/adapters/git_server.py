@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -20,9 +21,9 @@ TOKEN = "token-of-the-source"
 class GitServer:
     """Serves the bare repositories in `root`. `cut_after_push` loses the answer of the next push."""
 
-    def __init__(self, root: Path, port: int) -> None:
+    def __init__(self, root: Path, url: str) -> None:
         self.root = root
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = url
         self.authorizations: list[str] = []
         self.is_token_wanted = True
         self.cut_after_push = False
@@ -31,10 +32,12 @@ class GitServer:
 
 
 @contextmanager
-def serve_git(root: Path) -> Iterator[GitServer]:
+def serve_git(root: Path, *, tls: ssl.SSLContext | None = None) -> Iterator[GitServer]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
-    handle = GitServer(root, server.server_address[1])
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    handle = GitServer(root, f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}")
     server.handle = handle  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

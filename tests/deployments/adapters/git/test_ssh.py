@@ -63,7 +63,7 @@ def test_host_that_is_not_known_is_never_believed(open_source: Open, server: Ssh
     lines = {"": "", "other key": other, "other host": server.host_line.replace("127.0.0.1", "git.example")}
     (home / ".ssh" / "known_hosts").write_text(lines[known])
 
-    with pytest.raises(Permanent, match="shows a host key that is not in ~/.ssh/known_hosts"):
+    with pytest.raises(Permanent, match=r"shows a host key that is not in ~/.ssh/known_hosts"):
         open_source().ensure_fetched()
 
     assert (home / ".ssh" / "known_hosts").read_text() == lines[known]

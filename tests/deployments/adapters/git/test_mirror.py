@@ -1,0 +1,176 @@
+"""The mirror as workers share it: together, damaged, on a full disk, before a server that says nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from changecontrol.errors import Permanent, Transient
+from deployments.adapters.fakes.git import BareRepository
+from deployments.adapters.git import open_repository, repository
+from deployments.adapters.git.repository import MirroredRepository
+
+READS = 15
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> BareRepository:
+    return BareRepository(tmp_path / "estate.git")
+
+
+@pytest.fixture
+def source(bare: BareRepository, tmp_path: Path) -> MirroredRepository:
+    return _open(bare.url, tmp_path)
+
+
+def _open(url: str, folder: Path) -> MirroredRepository:
+    return open_repository(url=url, mirror=folder / "mirror", is_local_allowed=True)
+
+
+def _read_often(url: str, folder: Path, sha: str, seen: multiprocessing.Queue[str]) -> None:
+    source = _open(url, folder)
+    for _ in range(READS):
+        try:
+            source.ensure_fetched()
+            seen.put(source.observe_tree(sha=sha, path="")["a"].decode())
+        except Transient:
+            seen.put("again")
+
+
+def test_workers_share_a_mirror_while_it_is_lost_again_and_again(
+    source: MirroredRepository, bare: BareRepository, tmp_path: Path
+) -> None:
+    sha = bare.commit({"a": "1"})
+    context = multiprocessing.get_context("fork")
+    seen: multiprocessing.Queue[str] = context.Queue()
+    workers = [context.Process(target=_read_often, args=(bare.url, tmp_path, sha, seen)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers) and seen.qsize() < 2 * READS:
+        source.discard_mirror()
+        time.sleep(0.01)
+
+    answers = [seen.get(timeout=10) for _ in range(2 * READS)]
+    for worker in workers:
+        worker.join(10)
+
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert set(answers) <= {"1", "again"}
+    assert "1" in answers
+    assert source.observe_tree(sha=sha, path="") == {"a": b"1"}
+    copy = (tmp_path / "mirror").resolve().name
+    assert {path.name for path in tmp_path.iterdir()} == {"estate.git", "mirror", "mirror.lock", copy}
+
+
+@pytest.mark.parametrize("where", ["pack", "packed-refs", "HEAD", "config"])
+def test_mirror_damaged_on_disk_is_built_anew(
+    source: MirroredRepository, bare: BareRepository, tmp_path: Path, where: str
+) -> None:
+    sha = bare.commit({"a": "1" * 500})
+    source.ensure_fetched()
+    mirror = tmp_path / "mirror"
+    damaged = (
+        [*mirror.glob("objects/pack/*.pack"), *mirror.glob("objects/??/*")] if where == "pack" else [mirror / where]
+    )
+    for path in damaged:
+        path.chmod(0o600) if path.exists() else None
+        path.write_bytes(b"\0garbage\0")
+
+    for _ in range(2):
+        try:
+            content = source.observe_tree(sha=sha, path="")
+            break
+        except Transient:
+            continue
+
+    assert content == {"a": b"1" * 500}
+
+
+def test_mirror_built_meanwhile_is_left_alone(
+    source: MirroredRepository, bare: BareRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha = bare.commit({"a": "1"})
+    source.ensure_fetched()
+
+    def lose_it_meanwhile(*args: object, **words: object) -> None:
+        source.discard_mirror()
+        _open(bare.url, tmp_path).ensure_fetched()
+        raise KeyError(sha)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(repository, "read_files", lose_it_meanwhile)
+        with pytest.raises(Transient, match="built anew"):
+            source.observe_tree(sha=sha, path="")
+
+    assert (tmp_path / "mirror" / "HEAD").exists()
+
+
+@contextmanager
+def _largest_file(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_full_disk_is_said_and_costs_no_mirror(
+    source: MirroredRepository, bare: BareRepository, tmp_path: Path
+) -> None:
+    first = bare.commit({"a": "1"})
+    source.ensure_fetched()
+    bare.commit({"b": os.urandom(200_000)})
+
+    with _largest_file(64_000), pytest.raises(Transient, match="this worker's disk is full"):
+        source.ensure_fetched()
+
+    shutil.rmtree(bare.path)
+    assert source.observe_tree(sha=first, path="") == {"a": b"1"}
+
+
+def test_branch_that_was_forced_keeps_no_old_name_and_a_commit_that_is_gone_is_said(
+    source: MirroredRepository, bare: BareRepository
+) -> None:
+    bare.move("refs/heads/other", bare.commit({"a": "1"}))
+    gone = bare.commit({"a": "2"})
+    source.ensure_fetched()
+    bare.move("refs/heads/main", bare.ref("refs/heads/other") or "")
+    source.ensure_fetched()
+    named = source.observe_commit("main").sha
+    shutil.rmtree(bare.path / "objects" / gone[:2])
+    source.discard_mirror()
+
+    with pytest.raises(Permanent, match=f"has no branch, tag or commit '{gone}'"):
+        source.observe_commit(gone)
+
+    assert named == bare.ref("refs/heads/other")
+
+
+def test_server_that_never_answers_is_left_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pygit2
+
+    before = pygit2.settings.server_timeout
+    assert before <= 10_000
+    pygit2.settings.server_timeout = 300
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        held: list[socket.socket] = []
+        thread = threading.Thread(target=lambda: held.append(listener.accept()[0]), daemon=True)
+        thread.start()
+        try:
+            with pytest.raises(Transient, match="could not be reached, or did not"):
+                _open(f"http://127.0.0.1:{listener.getsockname()[1]}/x.git", tmp_path).ensure_fetched()
+        finally:
+            pygit2.settings.server_timeout = before
+            for connection in held:
+                connection.close()
