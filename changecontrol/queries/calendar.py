@@ -20,7 +20,7 @@ from changecontrol.rules import windows as rules
 from changecontrol.rules.conflicts import Claim, find_conflicts
 from changecontrol.rules.intervals import FOREVER, Interval
 from changecontrol.rules.recurrence import occurrences
-from changecontrol.rules.windows import WindowTarget
+from changecontrol.rules.windows import Judgement, WindowTarget
 
 SHOWN_STATES = (
     ChangeState.AUTHORIZE,
@@ -32,6 +32,7 @@ SHOWN_STATES = (
 TO_START = frozenset({ChangeState.AUTHORIZE, ChangeState.SCHEDULED})
 SHORTEST = timedelta(minutes=30)
 MOST_CHANGES = 500
+MOST_WAITING = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,14 @@ class PlannedChange:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingChange:
+    """A change without a planned start. `judgement` says when its first target may start; None: nothing may."""
+
+    change: ChangeRequest
+    judgement: Judgement | None
+
+
+@dataclass(frozen=True, slots=True)
 class Clash:
     """Something that needs a decision: two changes at one place, or one where it may not start."""
 
@@ -93,6 +102,7 @@ class Calendar:
     openings: tuple[Opening, ...]
     freezes: tuple[Freeze, ...]
     changes: tuple[PlannedChange, ...]
+    waiting: tuple[WaitingChange, ...]
     clashes: tuple[Clash, ...]
     zones: tuple[str, ...]
 
@@ -119,6 +129,7 @@ def calendar_of(scope: Scope, *, start: datetime, end: datetime, at: datetime) -
         openings=tuple(_openings(windows, zones, frame)),
         freezes=freezes,
         changes=changes,
+        waiting=tuple(_waiting(scope, environments, counted, windows, freezes, at=at)) if start <= at < end else (),
         clashes=tuple(_clashes(changes, environments, counted, windows, freezes, at=at)),
         zones=zones,
     )
@@ -229,23 +240,58 @@ def _closed_starts(
     *,
     at: datetime,
 ) -> Iterable[Clash]:
-    """Find the changes that nothing lets start when they are planned: the rules' own judgement, asked in memory."""
-    places = {one.pk: one for one in environments}
-    allowing = [window_rule(one) for one in windows]
+    """Find the changes that nothing lets start when they are planned."""
+    for one in changes:
+        if one.change.state not in TO_START or one.interval.start < at:
+            continue
+        judged = _judged(one.environment_ids, environments, counted, windows, freezes, at=one.interval.start)
+        if judged and not any(judgement.is_open for judgement in judged):
+            first = judged[0]
+            what = "a freeze" if first.verdict is rules.WindowVerdict.FROZEN else "a closed time"
+            yield Clash(f"{one.change.number} falls into {what}", first.reason, one.change)
+
+
+def _waiting(
+    scope: Scope,
+    environments: Sequence[Environment],
+    counted: Sequence[StoreCount],
+    windows: Sequence[Window],
+    freezes: Sequence[Freeze],
+    *,
+    at: datetime,
+) -> Iterable[WaitingChange]:
+    """Find the changes that begin as soon as they may, and when that is: the target that opens first decides."""
+    rows = ChangeRequest.objects.filter(
+        state__in=[*TO_START, ChangeState.ON_HOLD], planned_start_at__isnull=True, started_at__isnull=True
+    ).select_related("tenant")
+    for change in access.visible(scope, rows).prefetch_related("environments").order_by("-pk")[:MOST_WAITING]:
+        ids = frozenset(one.pk for one in change.environments.all())
+        judged = _judged(ids, environments, counted, windows, freezes, at=at) if change.state in TO_START else []
+        yield WaitingChange(change, min(judged, key=lambda one: _opens_at(one, at), default=None))
+
+
+def _opens_at(judgement: Judgement, at: datetime) -> datetime:
+    return at if judgement.is_open else judgement.next_opening or FOREVER
+
+
+def _judged(
+    ids: frozenset[int],
+    environments: Sequence[Environment],
+    counted: Sequence[StoreCount],
+    windows: Sequence[Window],
+    freezes: Sequence[Freeze],
+    *,
+    at: datetime,
+) -> list[Judgement]:
+    """Judge every target of some environments at a moment: the rules' own judgement, asked in memory."""
+    targets = [target for one in environments if one.pk in ids for target in _targets(one, counted)]
     holding = [
         rules.Freeze(one.name, one.starts_at, one.ends_at, scope=window_scope(one))
         for one in freezes
         if not one.lifted_at
     ]
-    for one in changes:
-        if one.change.state not in TO_START or one.interval.start < at:
-            continue
-        targets = [target for pk in one.environment_ids if pk in places for target in _targets(places[pk], counted)]
-        judged = rules.judge_targets(allowing, freezes=holding, targets=targets, at=one.interval.start)
-        if judged and not any(judgement.is_open for judgement in judged.values()):
-            first = next(iter(judged.values()))
-            what = "a freeze" if first.verdict is rules.WindowVerdict.FROZEN else "a closed time"
-            yield Clash(f"{one.change.number} falls into {what}", first.reason, one.change)
+    allowing = [window_rule(one) for one in windows]
+    return list(rules.judge_targets(allowing, freezes=holding, targets=targets, at=at).values())
 
 
 def _targets(environment: Environment, counted: Sequence[StoreCount]) -> Iterable[WindowTarget]:

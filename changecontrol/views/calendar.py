@@ -15,11 +15,13 @@ from django.views.decorators.http import require_GET
 
 from changecontrol import access, clock
 from changecontrol.access import Scope
+from changecontrol.lifecycles.change import ChangeState
 from changecontrol.models import Freeze
 from changecontrol.queries.calendar import (
     Calendar,
     Lane,
     Opening,
+    WaitingChange,
     calendar_of,
     freeze_end,
     held,
@@ -61,6 +63,7 @@ def calendar(request: HttpRequest) -> HttpResponse:
         "zone_note": f"axis in {zone} ({at.astimezone(zone):%Z}); each row keeps its own local windows",
         "night": _night(found, zone, at=at),
         "entries": _entries(found, zone),
+        "waiting": [_waiting(one) for one in found.waiting],
         "zones": [_city(name) for name in _others(found.zones, str(zone))],
         "own_zone": _city(str(zone)),
         "freezes": _freezes(scope, found.freezes, at=at),
@@ -276,6 +279,25 @@ def _entries(found: Calendar, zone: Any) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: (row["start"], row["name"]))
+
+
+def _waiting(one: WaitingChange) -> dict[str, Any]:
+    change, judgement = one.change, one.judgement
+    facts = {
+        "change": change,
+        "where": ", ".join(place.slug for place in change.environments.all()) or change.tenant.name,
+        "opens_at": None,
+        "when": "not while it is on hold",
+        "why": "",
+    }
+    if judgement is None:
+        return facts
+    then = "once it is approved" if change.state == ChangeState.AUTHORIZE else ""
+    if judgement.is_open:
+        return facts | {"when": then or "now", "why": judgement.reason}
+    if judgement.next_opening is None:
+        return facts | {"when": "no opening is in sight", "why": judgement.reason}
+    return facts | {"opens_at": judgement.next_opening, "when": then, "why": judgement.reason}
 
 
 def _freezes(scope: Scope, freezes: Iterable[Freeze], *, at: datetime) -> list[dict[str, Any]]:

@@ -94,6 +94,8 @@ def test_strangers_see_nothing_of_it(estate, eve, signed_in) -> None:
     window(estate)
     freeze(estate)
 
+    advance_to(estate, ChangeState.SCHEDULED, title="Another secret of Northwind")
+
     text = signed_in(eve).get("/calendar/").text
 
     assert "Northwind" not in text
@@ -113,14 +115,44 @@ def test_any_day_may_be_asked_for(estate, signed_in, asked: str) -> None:
 def test_calendar_costs_the_same_with_one_of_each_and_three(estate, signed_in) -> None:
     client = signed_in(estate.ben)
     planned(estate, "One")
+    advance_to(estate, ChangeState.SCHEDULED)
     window(estate)
     freeze(estate)
     one = statements(client, "/calendar/")
 
     for number in range(2):
         planned(estate, f"More {number}", start=NOW + timedelta(days=5 + number))
+        advance_to(estate, ChangeState.SCHEDULED)
         window(estate, f"Night {number}")
         freeze(estate, name=f"Freeze {number}")
     three = statements(client, "/calendar/")
 
-    assert one == three <= 18
+    assert one == three <= 20
+
+
+def test_changes_without_a_planned_start_say_when_they_may_begin(estate, signed_in) -> None:
+    waiting = advance_to(estate, ChangeState.SCHEDULED, title="As soon as it may")
+    asked = advance_to(estate, ChangeState.AUTHORIZE, title="Not approved yet")
+    held = advance_to(estate, ChangeState.ON_HOLD, title="On hold")
+    draft = advance_to(estate, ChangeState.DRAFT, title="Nobody was asked")
+    window(estate)
+
+    now, later = (signed_in(estate.ben).get("/calendar/", asked) for asked in ({}, {"from": "2027-02-01"}))
+
+    rows = {row["change"].number: row for row in now.context["waiting"]}
+    # 02:00 on the stores' own clocks: Berlin is the first to open, an hour before UTC.
+    opening = (NOW + timedelta(days=1)).replace(hour=1, minute=0)
+    assert draft.number not in rows
+    assert (rows[waiting.number]["opens_at"], rows[waiting.number]["when"]) == (opening, "")
+    assert (rows[asked.number]["opens_at"], rows[asked.number]["when"]) == (opening, "once it is approved")
+    assert (rows[held.number]["opens_at"], rows[held.number]["when"]) == (None, "not while it is on hold")
+    assert later.context["waiting"] == []
+
+
+def test_a_change_that_may_begin_now_says_so(estate, signed_in) -> None:
+    change = advance_to(estate, ChangeState.SCHEDULED)
+    window(estate, starts_local=(NOW - timedelta(days=3)).replace(hour=0, minute=0), duration_seconds=24 * 3600)
+
+    row = signed_in(estate.ben).get("/calendar/").context["waiting"][0]
+
+    assert (row["change"], row["when"], row["opens_at"]) == (change, "now", None)
