@@ -17,6 +17,7 @@ from changecontrol.actions import approvals as actions
 from changecontrol.errors import Conflict, DomainError, Forbidden, Invalid, NotFound
 from changecontrol.forms.approvals import QueueForm, VoteForm, WithdrawForm
 from changecontrol.models import ChangeRequest, Requirement
+from changecontrol.models.approval import VoteVerdict
 from changecontrol.queries.changes import change_by_number
 from changecontrol.queries.queue import Awaiting, Place, changes_awaiting
 from changecontrol.rules.approvals import StageStatus
@@ -197,11 +198,22 @@ def _refused(request: HttpRequest, change: ChangeRequest, refusal: DomainError) 
             response["HX-Trigger"] = json.dumps({"cc:say": refusal.sentence})
         return response
     fresh = change_by_number(scope_for(request), change.number)
-    facts = page_facts(request, fresh) | {"vote_refusal": refusal.sentence}
+    facts = page_facts(request, fresh) | _kept(request, refusal.sentence)
     return render(request, "changecontrol/change.html", facts, status=status)
+
+
+def _kept(request: HttpRequest, refusal: str) -> dict[str, Any]:
+    """Return why a try was refused and what was typed for it: a fresh card must not cost anybody their words."""
+    if not refusal:
+        return {}
+    return {
+        "vote_refusal": refusal,
+        "typed": request.POST.get("comment", "").strip(),
+        "rejecting": request.POST.get("verdict") == VoteVerdict.REJECT,
+    }
 
 
 def _fragment(request: HttpRequest, change: ChangeRequest, *, refusal: str = "", status: int = 200) -> HttpResponse:
     fresh = change_by_number(scope_for(request), change.number)
-    facts = live_facts(request, fresh, at=clock.now()) | {"vote_refusal": refusal}
+    facts = live_facts(request, fresh, at=clock.now()) | _kept(request, refusal)
     return render(request, "changecontrol/change_voted.html", facts, status=status)

@@ -145,3 +145,29 @@ def test_requirement_of_another_tenant_is_missing(estate, eve, signed_in) -> Non
 
     assert answer.status_code == 404
     assert not Vote.objects.exists()
+
+
+@pytest.mark.parametrize("headers", [BY_SCRIPT, {}])
+@pytest.mark.parametrize(("verdict", "control"), [("approve", "decision-comment"), ("reject", "decision-why")])
+def test_words_typed_for_a_refused_vote_are_in_the_fresh_card(estate, signed_in, headers, verdict, control) -> None:
+    old = authorized_change(estate)
+    revised(estate, old)
+
+    answer = vote(signed_in(estate.cy), old, headers=headers, verdict=verdict, comment="Points <are> lost.")
+
+    field = answer.text.partition(f'id="{control}"')[2].partition("</textarea>")[0]
+    assert answer.status_code == 409
+    assert field.endswith(">Points &lt;are&gt; lost.")
+    assert answer.text.count("Points &lt;are&gt; lost.") == 1
+    assert ('id="decision-reject" open' in answer.text) is (verdict == "reject")
+
+
+def test_words_of_a_vote_that_is_no_longer_asked_for_stand_to_be_copied(estate, signed_in) -> None:
+    change = authorized_change(estate)
+    vote(signed_in(estate.cy), change)
+
+    answer = vote(signed_in(estate.cy), change, comment="Twice, to be sure.")
+
+    assert answer.status_code in {403, 409}
+    assert "What you wrote, to copy:" in answer.text
+    assert "Twice, to be sure." in answer.text
