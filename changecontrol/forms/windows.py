@@ -43,6 +43,12 @@ class LocalInput(forms.DateTimeInput):
     def __init__(self) -> None:
         super().__init__(format=LOCAL)
 
+    def format_value(self, value: Any) -> str | None:
+        """Show seconds where there are some: a form that is sent back must not move what it shows."""
+        if isinstance(value, datetime) and value.second:
+            return f"{value:{LOCAL}:%S}"
+        return super().format_value(value)
+
 
 class LocalMoment(forms.DateTimeField):
     """Wall-clock time without a zone: read and shown as written."""
@@ -132,7 +138,8 @@ class WindowForm(PlaceForm):
     def content(self) -> WindowContent:
         """Return what the action takes. Call it on a valid form."""
         given = self.cleaned_data
-        length = timedelta(hours=given["hours"], minutes=given["minutes"] or 0)
+        rest = self.initial.get("seconds", 0)
+        length = timedelta(hours=given["hours"], minutes=given["minutes"] or 0, seconds=rest)
         return WindowContent(
             name=given["name"],
             starts_local=given["starts_local"],
@@ -181,11 +188,12 @@ def initial_of(window: Window) -> dict[str, Any]:
         "starts_local": window.starts_local.replace(tzinfo=None),
         "hours": hours,
         "minutes": rest // 60,
+        "seconds": rest % 60,
         "zone": window.zone,
         "repeats": repeats,
         "days": weekly.group(1).split(",") if weekly else [],
         "rrule": window.rrule if repeats == "own" else "",
-        "excluded": "\n".join(one[:16].replace("T", " ") for one in window.excluded_local),
+        "excluded": "\n".join(one.removesuffix(":00").replace("T", " ") for one in window.excluded_local),
         "added": tuple(datetime.fromisoformat(one) for one in window.added_local),
         "stage": window.stage,
         "environment": window.environment_id or "",

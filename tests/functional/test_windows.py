@@ -128,6 +128,28 @@ def test_a_form_sent_back_unchanged_changes_nothing(estate, administrator, signe
     assert one.version == 1
 
 
+def test_a_form_sent_back_keeps_the_seconds_that_a_program_set(estate, administrator, signed_in) -> None:
+    made = window(
+        estate,
+        starts_local=NOW.replace(hour=2, minute=30, second=15),
+        duration_seconds=3 * 3600 + 61,
+        excluded_local=["2026-12-24T02:30:15", "2026-12-25T02:30:00"],
+    )
+    form = signed_in(administrator).get(f"/windows/{made.pk}/edit/").context["form"]
+    sent = {name: shown for name in form.fields if (shown := form[name].value()) not in (None, "")}
+    sent["starts_local"] = form["starts_local"].field.widget.format_value(form["starts_local"].value())
+
+    signed_in(administrator).post(f"/windows/{made.pk}/edit/", {**sent, "name": "Renamed", "reason": "A better name."})
+
+    again = Window.objects.get(pk=made.pk)
+    assert (again.name, again.starts_local, again.duration_seconds) == (
+        "Renamed",
+        made.starts_local,
+        made.duration_seconds,
+    )
+    assert again.excluded_local == made.excluded_local
+
+
 def test_who_may_not_write_windows_is_told_who_may(estate, signed_in) -> None:
     one = window(estate)
     client = signed_in(estate.ada)
