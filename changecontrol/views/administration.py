@@ -151,7 +151,7 @@ def role_revoke(request: HttpRequest, tenant: str) -> HttpResponseBase:
             environment_id=_number(request, "environment"),
             at=clock.now(),
         )
-    except (Forbidden, Invalid) as refusal:
+    except (Forbidden, Invalid, NotFound, Conflict) as refusal:
         messages.error(request, refusal.sentence)
         return _people(request, found, status=STATUS[type(refusal)])
     messages.success(request, "The role is revoked.")

@@ -205,3 +205,16 @@ def test_gallery_is_of_demos_and_development(estate, signed_in, settings, is_dem
     settings.DEMO = is_demo
 
     assert signed_in(estate.ada).get("/components/").status_code == status
+
+
+def test_revoking_from_nobody_or_at_a_place_that_is_gone_is_said_on_the_page(estate, administrator, signed_in) -> None:
+    client = signed_in(administrator)
+    url = "/administration/people/northwind/revoke/"
+
+    nobody = client.post(url, {"person": "999999", "role": "engineer"})
+    nowhere = client.post(url, {"person": estate.ada.pk, "role": "engineer", "environment": "999999"})
+
+    assert (nobody.status_code, nowhere.status_code) == (404, 404)
+    assert "There is no such person." in nobody.text
+    assert "There is no such environment." in nowhere.text
+    assert "<h1>People and roles</h1>" in nobody.text
