@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from django import forms
 
 from changecontrol.models import Environment, Tenant
-from changecontrol.rules.content import OFFERED_TYPES
-from changecontrol.rules.content_problems import MAX_TITLE
+from changecontrol.rules.content import OFFERED_TYPES, Content
+from changecontrol.rules.content_problems import MAX_TITLE, problems
 from changecontrol.rules.risk import QUESTIONS
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -59,8 +59,20 @@ class StepForm(forms.Form):
         return self.content_fields.get(name)
 
 
+def as_ruled(name: str, wrong: Any) -> dict[str, str]:
+    """Return the rules' own sentence about a wrong answer as a field's messages: pages and API say the same."""
+    sentence = problems(Content.from_json({name: wrong}))[name][0]
+    return dict.fromkeys(("required", "min_value", "max_value", "max_length"), sentence)
+
+
 def lines(rows: int) -> forms.Textarea:
     return forms.Textarea(attrs={"rows": rows})
+
+
+TITLE_SENTENCES = {
+    "required": as_ruled("title", "")["required"],
+    "max_length": as_ruled("title", "x" * (MAX_TITLE + 1))["max_length"],
+}
 
 
 class WhatForm(StepForm):
@@ -75,7 +87,7 @@ class WhatForm(StepForm):
         "links": "links",
     }
 
-    title = forms.CharField(label="Title", max_length=MAX_TITLE)
+    title = forms.CharField(label="Title", max_length=MAX_TITLE, error_messages=TITLE_SENTENCES)
     reason = forms.CharField(label="Why", required=False, widget=lines(2))
     description = forms.CharField(label="What it does", required=False, widget=lines(3))
     security_impact = forms.CharField(

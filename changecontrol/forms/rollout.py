@@ -11,7 +11,7 @@ from django import forms
 from django.forms import BoundField
 from django.utils import timezone
 
-from changecontrol.forms.changes import StepForm
+from changecontrol.forms.changes import StepForm, as_ruled
 from changecontrol.rules.content import DEFAULT_BAKE_SECONDS
 from changecontrol.rules.content_problems import MAX_WAVES
 
@@ -80,10 +80,26 @@ class HowForm(StepForm):
         help_text="In your own zone. Left empty: as soon as the window allows.",
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
     )
-    ready_within_minutes = forms.IntegerField(label="Ready within, minutes", min_value=1, max_value=120, initial=10)
-    max_unavailable = forms.IntegerField(label="Targets down at once", min_value=1, max_value=500, initial=1)
+    ready_within_minutes = forms.IntegerField(
+        label="Ready within, minutes",
+        min_value=1,
+        max_value=120,
+        initial=10,
+        error_messages=as_ruled("ready_within_seconds", 0),
+    )
+    max_unavailable = forms.IntegerField(
+        label="Targets down at once",
+        min_value=1,
+        max_value=500,
+        initial=1,
+        error_messages=as_ruled("max_unavailable", 0),
+    )
     failure_budget = forms.IntegerField(
-        label="Failure budget of a wave, targets", min_value=0, max_value=500, initial=0
+        label="Failure budget of a wave, targets",
+        min_value=0,
+        max_value=500,
+        initial=0,
+        error_messages=as_ruled("failure_budget", -1),
     )
     on_failure = forms.ChoiceField(
         label="When the budget is spent or an indicator is breached",

@@ -9,7 +9,6 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from changecontrol import access, clock, wiring
@@ -20,14 +19,12 @@ from changecontrol.errors import Conflict, DomainError, Invalid, NotFound, Perma
 from changecontrol.forms.lifecycle import CloseForm, HandOverForm, ReasonForm, ScheduleForm
 from changecontrol.models import Artefact, ChangeRequest
 from changecontrol.views.change_page import change_of, live_facts, page_facts
-from changecontrol.views.changes import refuse_submission
 from changecontrol.views.edge import STATUS, actor_of, scope_for
 from changecontrol.views.gate_facts import JUDGING
 from changecontrol.views.lifecycle import people_for
 from changecontrol.views.pages import page
 
 SAID = {
-    "submit": "Submitted. The gates judge it now.",
     "hold": "On hold. Nothing is asked or started.",
     "release": "The hold is over. It is judged again now.",
     "cancel": "Canceled. It is never carried out.",
@@ -70,18 +67,12 @@ def difference(request: HttpRequest, number: str) -> HttpResponseBase:
 @page
 @require_POST
 def act(request: HttpRequest, number: str, verb: str) -> HttpResponseBase:
-    """Take one step of the lifecycle, then show the change again."""
+    """Take one step of the lifecycle, then show the change again. Submitting is a part of writing: `changes.edit`."""
     found = change_of(request, number)
-    if verb == "revise":
-        return redirect(f"{reverse('change-edit', args=[found.number])}?step=all")
     if verb not in _ACTS:
         raise NotFound("There is no such step.")
     try:
         said = _ACTS[verb](request, found)
-    except Invalid as refusal:
-        if verb == "submit":
-            return refuse_submission(request, found, refusal)
-        return refused(request, found, refusal)
     except DomainError as refusal:
         return refused(request, found, refusal)
     messages.success(request, said)
@@ -104,13 +95,6 @@ def _reason(request: HttpRequest) -> str:
     if not form.is_valid():
         raise Invalid("Say it in at most 4,000 characters.")
     return str(form.cleaned_data["reason"])
-
-
-def _submit(request: HttpRequest, found: ChangeRequest) -> str:
-    submission = actions.submit_change(**_words(request, found))
-    for warning in submission.warnings:
-        messages.warning(request, warning)
-    return SAID["submit"]
 
 
 def _hold(request: HttpRequest, found: ChangeRequest) -> str:
@@ -154,7 +138,6 @@ def _hand_over(request: HttpRequest, found: ChangeRequest) -> str:
 
 
 _ACTS = {
-    "submit": _submit,
     "hold": _hold,
     "release": _release,
     "cancel": _cancel,

@@ -222,14 +222,6 @@ def _show(
     return render(request, "changecontrol/change_edit.html", context, status=status)
 
 
-def refuse_submission(request: HttpRequest, change: ChangeRequest, refusal: Invalid) -> HttpResponse:
-    """Show every step of a draft that could not be submitted, each answer that needs another look marked."""
-    surroundings = drafts.around(scope_for(request), change.tenant_id)
-    forms = drafts.forms_of(drafts.ALL, content=change.draft, surroundings=surroundings)
-    slips = [Slip(words(name).capitalize(), sentence, "") for name, all_ in refusal.fields.items() for sentence in all_]
-    return _show(request, change, drafts.ALL, forms, left=slips or [Slip("", refusal.sentence, "")], status=422)
-
-
 def _person(request: HttpRequest) -> User:
     assert isinstance(request.user, User)
     return request.user

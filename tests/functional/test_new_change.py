@@ -126,7 +126,7 @@ def test_draft_saved_elsewhere_meanwhile_is_not_overwritten(estate, signed_in) -
     ("step", "answers", "sentence"),
     [
         ("what", {**WHAT, "links": "javascript:alert(1)"}, "needs a name, then an address"),
-        ("what", {**WHAT, "title": ""}, "This field is required."),
+        ("what", {**WHAT, "title": ""}, "Give the change a title that says what it does."),
         ("where", {"environments": ["of-another-tenant"]}, "There is no environment called “of-another-tenant” here."),
         ("how", {**HOW, "ready_within_minutes": "soon"}, "Enter a whole number."),
         ("how", {**HOW, "place_production_pilot": "", "place_production_rest": ""}, "Put at least one place in a wave"),
@@ -147,3 +147,33 @@ def test_whoever_may_not_file_is_told_the_role(estate, signed_in) -> None:
 
     assert answer.status_code == 403
     assert "needs the role engineer" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "sent", "wrong"),
+    [
+        ("title", "title", "", ""),
+        ("title", "title", "x" * 201, "x" * 201),
+        ("reason", "reason", "", ""),
+        ("max_unavailable", "max_unavailable", "0", 0),
+        ("max_unavailable", "max_unavailable", "", 0),
+        ("failure_budget", "failure_budget", "501", 501),
+        ("ready_within_seconds", "ready_within_minutes", "0", 0),
+    ],
+)
+def test_page_says_what_the_rules_and_so_the_api_say(estate, signed_in, name, field, sent, wrong) -> None:
+    change = draft_change(estate)
+    everything = {**WHAT, "environments": ["production"], "revision_name": "main", **HOW, **RISK}
+
+    answer = send(signed_in(estate.ada), change, "all", "submit", **{**everything, field: sent})
+
+    ruled = problems(Content.from_json({**change.draft, name: wrong}))[name]
+    assert answer.status_code == 422
+    assert [slip.sentence for slip in answer.context["slips"] if slip.anchor == field] == ruled
+
+
+def test_submitting_has_one_address(estate, signed_in) -> None:
+    change = draft_change(estate)
+
+    assert signed_in(estate.ada).post(f"/changes/{change.number}/submit/").status_code == 404
+    assert ChangeRequest.objects.get(pk=change.pk).state == "draft"
