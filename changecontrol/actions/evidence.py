@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 
 from django.conf import settings
@@ -48,3 +49,9 @@ def store_artefact(
                 data={"name": name, "sha256": sha256, "size": len(data), "source": source},
             )
     return artefact
+
+
+@transaction.atomic
+def note_reading(*, actor: Actor, asked: Mapping[str, str], at: datetime) -> None:
+    """Record on the reader's own chain what they read (AUD-8)."""
+    audit.record(Tag.EVIDENCE_READ, subject=actor.person, actor=actor, at=at, data={"asked": dict(asked)})

@@ -6,7 +6,6 @@ import re
 from typing import Any
 from urllib.parse import urlencode
 
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -14,10 +13,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from changecontrol import access, clock
-from changecontrol import audit as trail
 from changecontrol.access import Scope
+from changecontrol.actions.evidence import note_reading
 from changecontrol.errors import Forbidden, NotFound
-from changecontrol.events import Tag
 from changecontrol.forms.audit import AuditForm
 from changecontrol.models import AuditEvent, ChangeRequest, Tenant
 from changecontrol.queries.administration import tenants_with
@@ -77,11 +75,8 @@ def _whose(tenants: list[Tenant]) -> str:
 
 def _record(request: HttpRequest, asked: dict[str, str]) -> None:
     """Record what was read, as the API does: an auditor's reading is part of the trail."""
-    actor = actor_of(request)
     keys = {key: request.GET[key] for key in ("before", "after") if request.GET.get(key)}
-    data = {"asked": {**asked, **keys}}
-    with transaction.atomic():
-        trail.record(Tag.EVIDENCE_READ, subject=actor.person, actor=actor, at=clock.now(), data=data)
+    note_reading(actor=actor_of(request), asked={**asked, **keys}, at=clock.now())
 
 
 def _change(scope: Scope, number: str) -> ChangeRequest | None:

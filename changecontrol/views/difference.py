@@ -17,6 +17,7 @@ from changecontrol.actions.evidence import key_of
 from changecontrol.errors import Permanent, Transient
 from changecontrol.models import ChangeRequest, Plan, Revision
 from changecontrol.rules.plan import Difference, differences
+from changecontrol.views.plan_facts import indicator_facts
 from changecontrol.views.wording import counted, words
 
 CONTEXT_LINES = 3
@@ -102,9 +103,13 @@ def _document(revision: Revision, plan: Plan | None) -> dict[str, Any]:
     """Return what is compared: the answers, and what they resolved to where both are known."""
     resolved = plan.content if plan else {}
     told = {key: value for key, value in resolved.items() if key not in UNTOLD}
+    answers = _answers(revision.content)
+    if watched := told.pop("thresholds", None) or answers.pop("indicators", None):
+        answers.pop("indicators", None)
+        told["indicators"] = {one.name: f"{one.limit}; {one.note}" for one in map(indicator_facts, watched)}
     if "images" in told:
         told["images"] = {str(one.get("workload", "")): str(one.get("image", "")) for one in told["images"]}
-    return {**_answers(revision.content), **told}
+    return {**answers, **told}
 
 
 def _answers(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,11 @@ from django.utils import timezone
 from django.utils.cache import patch_cache_control
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from changecontrol import clock
+from changecontrol.actions.evidence import note_reading
 from changecontrol.models import User
+from changecontrol.rules.roles import Role
+from changecontrol.views.edge import actor_of, scope_for
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
@@ -25,6 +29,7 @@ View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 def page(view: View[P]) -> View[P]:
     """Show a page to people who are signed in, with times in their own zone. Nothing of it is kept by a cache.
 
+    What an auditor opens (a change, a run, a piece of evidence: whatever has a name of its own) is recorded (AUD-8).
     A stranger goes to the sign-in page and comes back; a fragment asked by script answers 401 instead.
     """
 
@@ -38,9 +43,17 @@ def page(view: View[P]) -> View[P]:
         with timezone.override(ZoneInfo(request.user.zone)):
             response = view(request, *args, **kwargs)
         patch_cache_control(response, private=True, no_store=True)
+        if kwargs and response.status_code == 200 and request.method == "GET":
+            _note_reading(request)
         return response
 
     return wrapped  # type: ignore[return-value]  # functools.wraps loses that the request comes first
+
+
+def _note_reading(request: HttpRequest) -> None:
+    # Parts that a page asks for again by script are read with the page.
+    if Role.AUDITOR in scope_for(request).roles and not request.headers.get("HX-Request"):
+        note_reading(actor=actor_of(request), asked={"path": request.path[:400]}, at=clock.now())
 
 
 def next_url(request: HttpRequest, fallback: str) -> str:

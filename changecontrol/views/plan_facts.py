@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
+from django.utils.module_loading import import_string
+
 from changecontrol.models import ChangeRequest
 from changecontrol.rules.content import Content
 from changecontrol.rules.risk import QUESTIONS
@@ -37,6 +40,15 @@ class WaveFacts:
     goes_on: str
 
 
+@dataclass(frozen=True, slots=True)
+class IndicatorFacts:
+    """What is watched: its name, its threshold with the unit, and what a breach means for the rollout."""
+
+    name: str
+    limit: str
+    note: str
+
+
 def plan_words(change: ChangeRequest, content: Content) -> str:
     """Say in one sentence what the plan does."""
     waves = f" in {counted(len(content.waves), 'wave')}" if content.waves else ""
@@ -58,7 +70,11 @@ def plan_pairs(content: Content, document: Mapping[str, Any]) -> list[dict[str, 
         {"label": "On failure", "value": ON_FAILURE[content.on_failure]},
         {"label": "If the window closes", "value": ON_CLOSE[content.on_window_close]},
     ]
-    rows += [{"label": "Indicator", "value": _indicator_words(one)} for one in document.get("thresholds", ())]
+    watched = document.get("thresholds") or content.to_json()["indicators"]
+    rows += [
+        {"label": "Indicator", "value": f"{one.name}: {one.limit}", "note": one.note}
+        for one in map(indicator_facts, watched)
+    ]
     rows += [{"label": "Link", "value": one.label, "url": one.url} for one in content.links]
     return [row for row in rows if row["value"]]
 
@@ -94,12 +110,22 @@ def _strategy_words(content: Content) -> str:
     )
 
 
-def _indicator_words(one: Mapping[str, Any]) -> str:
-    comparison = words(one.get("comparison", "at most"))
-    return (
-        f"{words(one.get('name', one.get('indicator', '')))} {comparison} {one.get('threshold')}, "
-        f"{one.get('minimum_samples')} samples for a pass, {one.get('consecutive_breaches')} breaches in a row stop it"
-    )
+def indicator_facts(rule: Mapping[str, Any]) -> IndicatorFacts:
+    """Read a rule of a plan or of the answers, by the catalogue of what can be watched."""
+    key = str(rule.get("indicator") or rule.get("name") or "")
+    known = import_string(settings.INDICATORS).get(key)
+    if known is None:
+        name, limit, felt = (
+            words(key).capitalize(),
+            f"{words(rule.get('comparison', 'at most'))} {rule['threshold']}",
+            "",
+        )
+    else:
+        name, limit = known.title, known.rule_words(float(rule["threshold"]))
+        felt = "what the business feels" if known.health == "business" else "what the machines feel"
+    passes, stops = rule.get("minimum_samples", 1), rule.get("consecutive_breaches", 1)
+    note = f"{counted(passes, 'sample')} for a pass, {counted(stops, 'breach', 'breaches')} in a row stop the rollout"
+    return IndicatorFacts(name, limit.replace(" %", "\N{NO-BREAK SPACE}%"), f"{felt}; {note}" if felt else note)
 
 
 def waves_of(content: Content, document: Mapping[str, Any]) -> list[WaveFacts]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from changecontrol.events import Tag
 from changecontrol.models import AuditEvent, ChangeRequest
+from changecontrol.templatetags.states import LOOKS
 from changecontrol.views.wording import counted, words
 
 SHOWN = 100
@@ -31,6 +32,8 @@ def entry_of(event: AuditEvent) -> dict[str, Any]:
     data: Data = body["data"]
     who = str(event.actor) if event.actor else "Somebody not signed in"
     icon, tone, sentence, note = _SAYINGS.get(event.tag, _unknown(event.tag))
+    if found := LOOKS.get(str(data.get(_OUTCOMES.get(event.tag, "")))):
+        icon, tone = found.icon, found.tone
     entry = {"at": event.at, "icon": icon, "tone": tone, "text": sentence(who, data), "note": note(data)}
     digest = data.get("plan_digest") or data.get("digest")
     return {**entry, "digest": digest} if digest else entry
@@ -106,9 +109,25 @@ def _refused(who: str, data: Data) -> str:
     return f"{who} was refused: {words(data.get('action', 'an attempt'))}"
 
 
+def _read(data: Data) -> str:
+    """Say what was read: a page by its path, the trail by what it was narrowed to."""
+    asked = dict(data.get("asked") or {})
+    if path := asked.pop("path", ""):
+        return str(path)
+    return "the audit trail" + (f": {', '.join(f'{key} {value}' for key, value in asked.items())}" if asked else "")
+
+
 def _unknown(tag: str) -> tuple[str, str, Callable[[str, Data], str], Callable[[Data], str]]:
     return ("point", "", lambda who, data: f"{who}: {tag.replace(':', ' ').replace('_', ' ')}", _nothing)
 
+
+_OUTCOMES: Mapping[str, str] = {
+    Tag.VOTE_CAST: "verdict",
+    Tag.GATE_JUDGED: "verdict",
+    Tag.RUN_MOVED: "to",
+    Tag.CHANGE_CLOSED: "close_code",
+}
+"""Events that are good or bad by what they say: the key of that word, which looks as it does everywhere else."""
 
 _SAYINGS: Mapping[str, tuple[str, str, Callable[[str, Data], str], Callable[[Data], str]]] = {
     Tag.CHANGE_CREATED: ("plus", "", _said("{who} filed {number}"), _text("title")),
@@ -139,6 +158,7 @@ _SAYINGS: Mapping[str, tuple[str, str, Callable[[str, Data], str], Callable[[Dat
     Tag.PLAN_RESOLVED: ("fingerprint", "", _said("The plan of revision {revision} is resolved"), _nothing),
     Tag.GATE_JUDGED: ("traffic-lights", "", _judged, _text("tool")),
     Tag.ROUND_OPENED: ("users", "", _said("Approval round {round} opened"), _submission_note),
+    Tag.ROUND_REOPENED: ("users", "warn", _said("Approval round {round} is open again"), _nothing),
     Tag.ROUND_ENDED: ("users", "", _said("Approval round {round} ended: {state}"), _nothing),
     Tag.VOTE_CAST: ("writing-sign", "good", _voted, _quoted("comment")),
     Tag.VOTE_WITHDRAWN: ("arrow-back-up", "warn", _said("{who} withdrew a vote, round {round}"), _quoted("comment")),
@@ -158,5 +178,12 @@ _SAYINGS: Mapping[str, tuple[str, str, Callable[[str, Data], str], Callable[[Dat
     Tag.GIT_REF_MOVED: ("git-branch", "", _said("Git moved: {ref}"), _text("sha")),
     Tag.SAFETY_ACTION: ("lifebuoy", "warn", _said("{who} took a safety action: {verb}"), _quoted("reason")),
     Tag.EVIDENCE_STORED: ("archive", "", lambda _, data: f"Evidence stored: {data.get('name')}", _text("source")),
+    Tag.EVIDENCE_EXPORTED: (
+        "file-zip",
+        "",
+        _said("{who} took the evidence pack of {change}"),
+        _text("manifest_sha256"),
+    ),
+    Tag.EVIDENCE_READ: ("eye", "", lambda who, data: f"{who} read {_read(data)}", _nothing),
     Tag.REFUSED: ("ban", "bad", _refused, _text("sentence")),
 }

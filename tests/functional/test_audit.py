@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pytest
+from django.db import transaction
 
+from changecontrol import access, audit
+from changecontrol.actions.evidence import store_artefact
+from changecontrol.events import Tag
 from changecontrol.lifecycles.change import ChangeState
 from changecontrol.models import AuditEvent
 from changecontrol.views.audit import PAGE_SIZE
-from tests.factories import advance_to, scheduled_change
+from changecontrol.views.timeline import entry_of
+from tests.factories import NOW, actor, advance_to, scheduled_change, submitted_change
 from tests.functional.counting import statements
 
 pytestmark = pytest.mark.django_db
@@ -112,3 +117,53 @@ def test_trail_costs_the_same_with_one_change_and_three(estate, signed_in) -> No
     scheduled_change(estate)
 
     assert statements(client, "/audit/?tenant=northwind") == one <= 14
+
+
+@pytest.mark.parametrize(
+    ("path", "is_noted"),
+    [
+        ("/changes/{number}/", True),
+        ("/changes/{number}/difference/", True),
+        ("/changes/{number}/artefacts/{sha256}/", True),
+        ("/environments/northwind/production/", True),
+        ("/changes/{number}/?part=live", False),
+        ("/changes/CHG-999999/", False),
+        ("/changes/", False),
+    ],
+)
+def test_what_an_auditor_opens_is_recorded(estate, signed_in, path: str, is_noted: bool) -> None:  # AUD-8
+    change = submitted_change(estate)
+    system = access.system_actor("test")
+    kept = store_artefact(
+        change_id=change.pk, name="a.txt", media_type="text/plain", data=b"a", source="gate", actor=system, at=NOW
+    )
+    url = path.format(number=change.number, sha256=kept.sha256)
+    headers = {"HX-Request": "true"} if "part" in path else {}
+
+    signed_in(estate.dee).get(url, headers=headers)
+    signed_in(estate.ada).get(url, headers=headers)
+
+    read = [(one.actor, one.body) for one in AuditEvent.objects.filter(tag="evidence:read")]
+    assert [actor for actor, _ in read] == ([estate.dee] if is_noted else [])
+    assert all(f'"path":"{url}"' in body for _, body in read)
+
+
+def test_the_trail_says_what_was_read_and_taken(estate) -> None:
+    dee = actor(estate.dee)
+    with transaction.atomic():
+        events = [
+            audit.record(tag, subject=estate.dee, actor=dee, at=NOW, data=data)
+            for tag, data in (
+                (Tag.EVIDENCE_READ, {"asked": {"path": "/changes/CHG-000001/"}}),
+                (Tag.EVIDENCE_READ, {"asked": {"tag": "run", "actor": "cy"}}),
+                (Tag.EVIDENCE_READ, {"asked": {}}),
+                (Tag.EVIDENCE_EXPORTED, {"change": "CHG-000001", "manifest_sha256": "0" * 64, "size": 1}),
+            )
+        ]
+
+    assert [entry_of(one)["text"] for one in events] == [
+        "Dee read /changes/CHG-000001/",
+        "Dee read the audit trail: actor cy, tag run",
+        "Dee read the audit trail",
+        "Dee took the evidence pack of CHG-000001",
+    ]
