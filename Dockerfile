@@ -10,11 +10,13 @@ FROM python:3.11-slim-bookworm
 
 # Pango draws report.pdf; the fonts are what it draws with.
 RUN apt-get update -qq \
- && apt-get install -qq -y --no-install-recommends libpango-1.0-0 libpangoft2-1.0-0 fonts-dejavu-core \
+ && apt-get install -qq -y --no-install-recommends libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --system --gid 10001 changecontrol \
- && useradd --system --uid 10001 --gid 10001 --home-dir /tmp --shell /usr/sbin/nologin changecontrol \
- && install -d -o 10001 -g 10001 -m 0750 /var/lib/changecontrol
+ && useradd --system --uid 10001 --gid 10001 --home-dir /home/changecontrol --shell /usr/sbin/nologin changecontrol \
+ && install -d -o 10001 -g 10001 -m 0750 /var/lib/changecontrol \
+ && install -d /home/changecontrol/.ssh \
+ && ln -s /run/references/known_hosts /home/changecontrol/.ssh/known_hosts
 
 WORKDIR /opt/changecontrol
 COPY --from=build /opt/changecontrol/.venv .venv
@@ -33,6 +35,7 @@ ENV PATH=/opt/changecontrol/.venv/bin:$PATH \
     DJANGO_SETTINGS_MODULE=changecontrol.project.settings \
     GIT_MIRRORS=/var/lib/changecontrol/mirrors \
     OBJECT_STORE_URL=file:///var/lib/changecontrol/objects \
+    HOME=/home/changecontrol \
     XDG_CACHE_HOME=/tmp
 USER 10001:10001
 VOLUME /var/lib/changecontrol

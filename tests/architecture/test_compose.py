@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import yaml
 
+from changecontrol.project import env
 from changecontrol.project.local.postgres import Postgres
 
 CLONE = Path(__file__).resolve().parents[2]
@@ -131,9 +132,53 @@ def test_only_loopback_is_published() -> None:
 def test_volumes_and_files_that_services_mount_exist() -> None:
     for name, service in SERVICES.items():
         for mount in service.get("volumes", []):
-            source = re.sub(r"\$\{.*?\}", "given", mount).split(":")[0]
-            is_known = source in COMPOSE["volumes"] or source == "given" or (CLONE / source).is_file()
-            assert is_known, f"{name} mounts {source}"
+            if isinstance(mount, dict):
+                # A folder of the host: the compose program makes a missing one, empty, unless it is told not to.
+                assert mount["source"].startswith("${REFERENCES_FOLDER:?")
+                assert (mount["read_only"], mount["bind"]) == (True, {"create_host_path": False})
+                continue
+            source = mount.split(":")[0]
+            assert source in COMPOSE["volumes"] or (CLONE / source).is_file(), f"{name} mounts {source}"
+
+
+def test_credentials_reach_those_who_use_them_alone() -> None:
+    given = {name for name in OURS if any("kubeconfig" in str(mount) for mount in SERVICES[name]["volumes"])}
+    folders = {name for name in OURS if any("REFERENCES_FOLDER" in str(mount) for mount in SERVICES[name]["volumes"])}
+
+    assert given == folders == {"web", "worker"}
+
+
+def test_health_check_is_let_in_whatever_the_hosts_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = SERVICES["web"]["environment"]["ALLOWED_HOSTS"]
+    monkeypatch.setenv("ALLOWED_HOSTS", re.sub(r"\$\{.*?\}", "change.example", written))
+
+    assert env.words("ALLOWED_HOSTS") == ["127.0.0.1", "localhost", "change.example"]
+    assert all("http://127.0.0.1:8000/" in str(test) for test in (SERVICES["web"]["healthcheck"]["test"], DOCKERFILE))
+
+
+def test_cluster_s_credential_is_handed_over_again_and_again(tmp_path: Path) -> None:
+    """Run the very command, with folders of our own in the place of the volumes and nobody to give the file to."""
+    shell, option, program = SERVICES["k3s-credential"]["command"]
+    (tmp_path / "output").mkdir()
+    (tmp_path / "kubeconfig").mkdir()
+    ours = f"{os.getuid()}:{os.getgid()}"
+    for place in ("output", "kubeconfig"):
+        program = program.replace(f"/{place}/", f"{tmp_path}/{place}/")
+    handed = tmp_path / "kubeconfig" / "k3s.yaml"
+    for token in ("first", "second"):
+        written = f"server: https://127.0.0.1:6443\ntoken: {token}\n"
+        (tmp_path / "output" / "k3s.yaml").write_text(written)
+
+        subprocess.run([shell, option, program.replace("10001:10001", ours)], check=True)
+
+        assert handed.read_text() == written.replace("127.0.0.1", "k3s")
+        assert (handed.stat().st_mode & 0o777, os.listdir(handed.parent)) == (0o600, ["k3s.yaml"])
+
+
+def test_known_hosts_are_looked_for_in_the_folder_of_references() -> None:
+    assert "ln -s /run/references/known_hosts /home/changecontrol/.ssh/known_hosts" in DOCKERFILE
+    assert "--home-dir /home/changecontrol " in DOCKERFILE
+    assert "HOME=/home/changecontrol" in DOCKERFILE
 
 
 def test_services_wait_for_services_that_exist() -> None:
