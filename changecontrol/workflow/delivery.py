@@ -19,6 +19,7 @@ from django.utils.crypto import salted_hmac
 from changecontrol.errors import Permanent, Transient
 from changecontrol.models import IdempotencyKey, Message
 from changecontrol.workflow.engine import Settlement, confirm_lease
+from changecontrol.workflow.rows import lock_row
 
 KEEP_TRYING_FOR = timedelta(days=1)
 LOOK_AGAIN_IN = timedelta(minutes=15)
@@ -42,7 +43,7 @@ class Delivery:
         IdempotencyKey.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:ANSWERS_PER_SWEEP])).delete()
 
     def lock(self, pk: int) -> Message:
-        return Message.objects.select_for_update().get(pk=pk)
+        return lock_row(Message, pk)
 
     def advance(self, row: Message, at: datetime) -> Settlement[Message]:
         if not row.recipient.is_active or not row.recipient.email:

@@ -26,6 +26,7 @@ from django.db.models import Q
 from changecontrol import clock
 from changecontrol.errors import DomainError, Permanent, Transient
 from changecontrol.models.leased import Leased
+from changecontrol.workflow.rows import columns_of, row_of
 
 LEASE_SECONDS = 60
 """How long a worker may hold a row. Celery's hard limit (30 s) ends a worker well before; settings may shorten it."""
@@ -117,9 +118,13 @@ def claim(workflow: Workflow[Row], *, at: datetime) -> Claim[Row] | None:
     token = uuid.uuid4()
     sql, params = _claim_statement(workflow)
     now = [at if param == _AT else param for param in params]
-    for row in workflow.model._default_manager.raw(sql, [*now, token, at + lease_for()]):
-        return Claim(row=row, token=token, is_takeover=row.is_takeover)  # type: ignore[attr-defined]
-    return None
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [*now, token, at + lease_for()])
+        found = cursor.fetchone()
+    if found is None:
+        return None
+    *values, is_takeover = found
+    return Claim(row=row_of(workflow.model, values), token=token, is_takeover=is_takeover)
 
 
 def _claim_statement(workflow: Workflow[Any]) -> tuple[str, tuple[Any, ...]]:
@@ -138,14 +143,13 @@ def _claim_statement(workflow: Workflow[Any]) -> tuple[str, tuple[Any, ...]]:
         )
         sql, params = due.query.sql_with_params()
         table, key = f'"{model._meta.db_table}"', f'"{model._meta.pk.column}"'
-        columns = ", ".join(f'{table}."{field.column}"' for field in model._meta.concrete_fields)
         # Written out, since Django locks only inside a transaction, which would cost two more round trips. Only the row
         # itself is locked, and not its key: whoever holds its root, or adds a log line to it, does not hide it.
         sql = f"{sql} FOR NO KEY UPDATE OF {table} SKIP LOCKED"
         claiming = (
             f"WITH due (key, previous) AS ({sql}) UPDATE {table} SET lease_token = %s, lease_until = %s, "  # noqa: S608
             "attempts = attempts + (CASE WHEN due.previous IS NULL THEN 0 ELSE 1 END) "
-            f"FROM due WHERE {table}.{key} = due.key RETURNING {columns}, due.previous IS NOT NULL AS is_takeover"
+            f"FROM due WHERE {table}.{key} = due.key RETURNING {columns_of(model)}, due.previous IS NOT NULL"
         )
         _claim_statements[kind] = claiming, tuple(params)
     return _claim_statements[kind]
