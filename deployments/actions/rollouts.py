@@ -149,16 +149,13 @@ def resume(run: Run, sentence: str, *, actor: Actor, at: datetime) -> None:
     )
     for target in rows.select_related("environment").order_by("pk"):
         target.run = run
-        target.applied = [one for one in target.applied if "problem" not in one]
-        move_target(
-            target,
-            "retry",
-            sentence=f"{target}: tried again.",
-            actor=actor,
-            at=at,
-            applied=target.applied,
-            next_due_at=None,
-        )
+        retry_target(target, sentence=f"{target}: tried again.", actor=actor, at=at, next_due_at=None)
+
+
+def retry_target(target: RunTarget, *, sentence: str, actor: Actor, at: datetime, **fields: Any) -> None:
+    """Take a locked target up again from the start. What was there before the run is known already, and stays known."""
+    applied = [_without(one, "at") for one in target.applied if "problem" not in one]
+    move_target(target, "retry", sentence=sentence, actor=actor, at=at, applied=applied, **fields)
 
 
 def begin_rollback(run: Run, *, why: str, actor: Actor, at: datetime) -> None:
@@ -188,7 +185,7 @@ def begin_rollback(run: Run, *, why: str, actor: Actor, at: datetime) -> None:
         target.is_reverting = is_touched and not is_done
         target.next_due_at = at if target.is_reverting else None
         target.attempts = 0
-        target.applied = [_forget_reverting(one) for one in target.applied]
+        target.applied = [_without(one, "reverted_at", "revert_generation", "problem") for one in target.applied]
         target.save(update_fields=["is_reverting", "next_due_at", "attempts", "applied"])
     outbox.post(
         to=people_of(run.change, at=at),
@@ -334,8 +331,8 @@ def _end_measurements(run: Run, *, at: datetime, sentence: str) -> None:
     Measurement.objects.filter(run=run, ended_at__isnull=True).update(ended_at=at)
 
 
-def _forget_reverting(entry: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entry.items() if key not in ("reverted_at", "revert_generation", "problem")}
+def _without(entry: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key not in keys}
 
 
 def _cause(run: Run) -> str:

@@ -22,7 +22,8 @@ from deployments.approved import Approved
 from deployments.ports import GitRepository, RefMoved
 from deployments.rendering import manifests_at, previous_manifests
 from deployments.rules.health import Health, judge_workload
-from deployments.workflows.target import digests_of, problem_of
+from deployments.workflows.looking import digests_of
+from deployments.workflows.steps import problem_of
 
 NOW = timedelta()
 A_MOMENT = timedelta(seconds=1)

@@ -35,7 +35,7 @@ from deployments.rules.waves import WaveDecision, WaveMove
 from deployments.workflows import analysis, checks, ending, verifying, waves
 from deployments.workflows.assessment import error_of, judge
 from deployments.workflows.checks import Calendar, Hindrance
-from deployments.workflows.target import problem_of
+from deployments.workflows.steps import problem_of
 
 log = structlog.get_logger(__name__)
 NOW = timedelta()

@@ -11,7 +11,7 @@ from deployments import doors
 from deployments.approved import Approved
 from deployments.rendering import Manifests, manifests_at
 from deployments.rules.health import Health, judge_workload
-from deployments.workflows.target import digests_of
+from deployments.workflows.looking import digests_of
 
 
 def sick_targets(row: Run, approved: Approved, targets: Sequence[RunTarget], *, at: datetime) -> dict[int, str]:
