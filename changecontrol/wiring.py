@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,15 @@ from celery import current_app
 from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
-from kombu.exceptions import OperationalError
+from kombu import pools
+from kombu.exceptions import LimitExceeded, OperationalError
+
+ANSWER_SECONDS = 0.5
+"""How long a nudge waits for the broker at most: a person's request waits with it."""
+QUIET_SECONDS = 5.0
+"""How long no nudge is tried after one was lost; a sweep comes every ten seconds anyway."""
+
+_quiet_until = 0.0
 
 log = structlog.get_logger(__name__)
 
@@ -37,12 +46,21 @@ def nudge(workflow: str) -> None:
 
 
 def send(workflow: str) -> None:
-    """Send a nudge now; a broker that does not answer is logged and costs one sweep."""
+    """Send a nudge now; a broker that does not answer is logged, left alone for a while, and costs one sweep."""
+    global _quiet_until
+    if time.monotonic() < _quiet_until:
+        return
     try:
-        # A connection of its own, opened without retries: the shared pool would hold up a person's request for seconds.
-        with current_app.connection_for_write(transport_options={"max_retries": 0}) as broker:
+        with _producers().acquire(block=True, timeout=ANSWER_SECONDS) as producer:
             current_app.send_task(
-                "changecontrol.tasks.drain", args=[workflow], expires=60, retry=False, connection=broker
+                "changecontrol.tasks.drain", args=[workflow], expires=60, retry=False, producer=producer
             )
-    except (OperationalError, OSError) as problem:
-        log.warning("nudge.lost", workflow=workflow, problem=type(problem).__name__)
+    except (OperationalError, OSError, LimitExceeded) as problem:
+        _quiet_until = time.monotonic() + QUIET_SECONDS
+        log.warning("nudge.lost", workflow=workflow, problem=type(problem).__name__, quiet_seconds=QUIET_SECONDS)
+
+
+def _producers() -> Any:
+    """Return the pool of connections for nudges: apart from Celery's own, which try again and wait for seconds."""
+    options = {"max_retries": 0, "socket_connect_timeout": ANSWER_SECONDS, "socket_timeout": ANSWER_SECONDS}
+    return pools.producers[current_app.connection_for_write(transport_options=options)]
