@@ -11,7 +11,7 @@ from django.urls import reverse
 from changecontrol import access
 from changecontrol.access import Scope
 from changecontrol.actions.runs import ABILITY_OF, ASKED, REASON_REQUIRED
-from changecontrol.lifecycles.run import ENDED, HUMAN_VERBS, RUN, SAFETY_VERBS, RunState, TargetState
+from changecontrol.lifecycles.run import ENDED, HUMAN_VERBS, RUN, SAFETY_VERBS, PauseReason, RunState, TargetState
 from changecontrol.models import Run, RunTarget
 from changecontrol.templatetags.times import second_time
 from changecontrol.views.wording import counted, words
@@ -38,6 +38,9 @@ PRIMARY = {
     RunState.PAUSED: "resume",
     RunState.AWAITING_PROMOTION: "promote",
 }
+
+REVISE_FIRST = frozenset({PauseReason.PLAN_DRIFT})
+"""Pauses that resuming as it is does not end: what was approved is no longer what would be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def _control(
         "icon": icon,
         "url": reverse("run-verb", args=[run.pk, verb.replace("_", "-")]),
         "refusal": f"{words(verb).capitalize()}: {refusal[0].lower()}{refusal[1:]}" if refusal else "",
-        "is_primary": not refusal and PRIMARY.get(state, "pause") == verb,
+        "is_primary": not refusal and PRIMARY.get(state, "pause") == verb and run.pause_reason not in REVISE_FIRST,
         "is_undo": verb == "roll_back",
         "reason_label": f"Why you {words(verb)}" if needs_reason else "",
         "confirm": {"abort": f"Abort run {run.pk}", "roll_back": "Roll back", "skip": "Skip the bake"}.get(verb, label),

@@ -380,16 +380,27 @@ def silences(measurements: Sequence[Measurement]) -> list[dict[str, str]]:
 
 
 def log_entries(log: Sequence[RunLog]) -> list[dict[str, Any]]:
+    """Return the lines of the log; a detail of several lines (what an apply changed) is folded away."""
     return [
         {
             "at": one.at,
             "text": one.sentence,
-            "note": one.detail,
             "icon": SHIPPED_ICONS.get(one.icon, one.icon),
             "tone": TONES.get(one.icon, ""),
+            **_detail(one),
         }
         for one in log
     ]
+
+
+def _detail(one: RunLog) -> dict[str, str]:
+    lines = one.detail.splitlines()
+    if len(lines) < 2:
+        return {"note": one.detail}
+    added = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
+    removed = sum(line.startswith("-") and not line.startswith("---") for line in lines)
+    label = f"What it changed: {counted(added, 'line')} added, {removed} removed"
+    return {"fold": one.detail, "fold_id": f"log-{one.pk}", "fold_label": label}
 
 
 def announcement(run: Run, *, plan: PlanView) -> str:

@@ -107,17 +107,31 @@ def run_verb(request: HttpRequest, run_id: int, verb: str) -> HttpResponseBase:
 @page
 @require_http_methods(["GET", "HEAD", "POST"])
 def change_run(request: HttpRequest, number: str) -> HttpResponseBase:
-    """The run of a change, as a part of the change's page. A POST starts a scheduled change before its time."""
+    """The run of a change, as a part of the change's page, and by itself for browsers without script.
+
+    A POST starts a scheduled change before its time; where that is refused, the sentence comes back on this page.
+    """
     scope = scope_for(request)
     change = change_by_number(scope, number)
+    refusal: Forbidden | IllegalTransition | Conflict | None = None
     if request.method == "POST":
-        started = start_now(actor=actor_of(request), change_id=change.pk, at=clock.now())
-        messages.success(request, f"{change.number} begins.")
-        return redirect("run", run_id=started.pk)
+        try:
+            started = start_now(actor=actor_of(request), change_id=change.pk, at=clock.now())
+        except (Forbidden, IllegalTransition, Conflict) as refused:
+            refusal = refused
+        else:
+            messages.success(request, f"{change.number} begins.")
+            return redirect("run", run_id=started.pk)
     found = watching.run_of_change(scope, change)
-    if not request.headers.get("HX-Request"):
-        return redirect("run", run_id=found.pk) if found else redirect(change)
-    return render(request, "deployments/change_run.html", _change_run(change, found, scope=scope))
+    context = _change_run(change, found, scope=scope)
+    if refusal is not None:
+        context["refusal"] = refusal.sentence
+        return render(request, "deployments/change_run_page.html", context, status=STATUS[type(refusal)])
+    if request.headers.get("HX-Request"):
+        return render(request, "deployments/change_run.html", context)
+    if found is not None:
+        return redirect("run", run_id=found.pk)
+    return render(request, "deployments/change_run_page.html", context)
 
 
 def _change_run(change: ChangeRequest, found: Run | None, *, scope: access.Scope) -> dict[str, Any]:

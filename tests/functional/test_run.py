@@ -8,7 +8,7 @@ import pytest
 
 from changecontrol.lifecycles.change import ChangeState
 from changecontrol.models import AuditEvent, ChangeRequest, Run, RunLog, RunTarget
-from tests.factories import NOW, advance_to, scheduled_change
+from tests.factories import NOW, advance_to, authorized_change, scheduled_change
 from tests.factories.rollout import LiveRun, live_run
 from tests.functional.counting import statements
 
@@ -206,6 +206,42 @@ def test_scheduled_change_says_when_it_begins_and_offers_to_start(estate, signed
     assert "as soon as its window is open" in dee.text
     assert signed_in(estate.dee).post(f"/changes/{change.number}/run/").status_code == 403
     assert ChangeRequest.objects.get(pk=change.pk).state == ChangeState.SCHEDULED
+
+
+def test_without_script_a_scheduled_change_can_be_started_on_a_page_of_its_own(estate, signed_in) -> None:
+    change = scheduled_change(estate)
+
+    shown = signed_in(estate.cy).get(f"/changes/{change.number}/run/")
+
+    assert shown.status_code == 200
+    assert "<html" in shown.text
+    assert f'<form class="mt-3" method="post" action="/changes/{change.number}/run/">' in shown.text
+
+
+def test_a_start_that_is_refused_comes_back_with_its_sentence(estate, signed_in) -> None:
+    change = authorized_change(estate)
+
+    early = signed_in(estate.cy).post(f"/changes/{change.number}/run/")
+    forbidden = signed_in(estate.dee).post(f"/changes/{change.number}/run/")
+
+    assert (early.status_code, forbidden.status_code) == (409, 403)
+    assert "Not started." in early.text
+    assert "Only a scheduled change can be started." in early.text
+    assert "This needs one of these roles here" in forbidden.text
+    assert "Back to the change" in early.text
+
+
+def test_what_an_apply_changed_is_folded_away_and_reached_by_keyboard(estate, live, signed_in) -> None:
+    changed = "--- before\n+++ after\n-  image: odoo:<old>\n+  image: odoo:<new>\n"
+    line = RunLog.objects.create(run=live.run, at=NOW, icon="upload", sentence="nw: 1 object applied.", detail=changed)
+    RunLog.objects.create(run=live.run, at=NOW, icon="point", sentence="Another.", detail="One line only.")
+
+    text = signed_in(estate.cy).get(f"/runs/{live.run.pk}/").text
+
+    assert f'<details id="log-{line.pk}"><summary>What it changed: 1 line added, 1 removed<' in text
+    assert '<pre class="cc-code" tabindex="0"' in text
+    assert "+  image: odoo:&lt;new&gt;" in text
+    assert "<small>One line only.</small>" in text
 
 
 def test_draft_has_no_run_yet(estate, signed_in) -> None:
