@@ -43,9 +43,6 @@ SUPPORTED_KINDS: Mapping[tuple[str, str], str] = {
 
 Secret is not among them: deployment definitions hold references to the secret store, never values."""
 
-WRITE_VERBS = ("create", "delete", "get", "list", "patch")
-"""What one kind needs: an apply is `patch`, and `create` where it makes the object; pruning lists, gets and deletes."""
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectRef:
@@ -172,18 +169,24 @@ READ_RIGHTS = (
 """What watching the health of workloads needs, whatever is written."""
 
 
-def rights_for(kinds: Iterable[tuple[str, str]]) -> tuple[Right, ...]:
-    """Return the rights an executor needs to write, prune and watch these (apiVersion, kind) pairs, sorted.
+def rights_for(
+    *,
+    written: Iterable[tuple[str, str]] = (),
+    deleted: Iterable[tuple[str, str]] = (),
+    listed: Iterable[tuple[str, str]] = (),
+) -> tuple[Right, ...]:
+    """Return the rights an executor needs to do this with (apiVersion, kind) pairs, and to watch health; sorted.
 
-    A kind outside `SUPPORTED_KINDS` needs none that could be named; the API server decides about it.
+    An apply is `patch`, and `create` where it makes the object; it looks first, as a deletion does. A kind outside
+    `SUPPORTED_KINDS` needs none that could be named; the API server decides about it.
     """
     needed = set(READ_RIGHTS)
-    for api_version, kind in kinds:
-        resource = SUPPORTED_KINDS.get((api_version, kind))
-        if resource is None:
-            continue
-        group = api_version.rpartition("/")[0]
-        needed |= {Right(verb=verb, group=group, resource=resource) for verb in WRITE_VERBS}
+    for kinds, verbs in ((written, ("create", "get", "patch")), (deleted, ("delete", "get")), (listed, ("list",))):
+        for api_version, kind in kinds:
+            resource = SUPPORTED_KINDS.get((api_version, kind))
+            if resource is not None:
+                group = api_version.rpartition("/")[0]
+                needed |= {Right(verb=verb, group=group, resource=resource) for verb in verbs}
     return tuple(sorted(needed))
 
 
@@ -215,6 +218,9 @@ class Kubernetes(Protocol):
 
     def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
         """Delete one object if it still carries the inventory label; True where something was deleted."""
+
+    def observe_served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Return those of the (apiVersion, kind) pairs that this cluster knows."""
 
     def observe_rights(self, *, namespace: str, rights: Iterable[Right]) -> tuple[Right, ...]:
         """Return those of the rights that the credential lacks."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from changecontrol.lifecycles.change import ChangeKind
 from changecontrol.models import ChangeRequest
@@ -15,12 +14,7 @@ from changecontrol.rules.plan import digest_of
 from deployments.resolution import Resolved
 
 KINDS = frozenset({str(ChangeKind.DEPLOY)})
-THREADS = 8
-"""Calls to one cluster at a time: an API server answers many at once, and a gate has seconds."""
 MAX_SAID = 3
-
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +43,6 @@ def digest_of_text(text: str) -> str:
 
 def digest_of_value(value: Any) -> str:
     return digest_of(value)
-
-
-def in_parallel(work: Callable[[Item], Answer], items: Iterable[Item]) -> list[Answer]:
-    """Do the same for many items at once; the first error is raised when it is met."""
-    with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        return list(pool.map(work, items))
 
 
 def said(sentences: Sequence[str]) -> str:

@@ -1,102 +1,133 @@
-"""Asks each target's own API server whether it would accept every object, and keeps the difference it would make."""
+"""Asks each target's own API server whether it would accept every object, and keeps the difference it would make.
+
+What the server accepts and would still go wrong is a finding too: an object of somebody else, a fight with an
+autoscaler, a Deployment that stands still. What belongs to nobody yet is taken over, and said to be.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from changecontrol.errors import Permanent, Transient
 from changecontrol.gates import GateVerdict
 from changecontrol.models.gate import Verdict
-from changecontrol.ports import Kubernetes, ObjectRef
+from changecontrol.ports import Kubernetes
 from deployments import doors
-from deployments.gates.context import KINDS, DeployContext, digest_of_manifests, in_parallel, said
+from deployments.gates.context import KINDS, DeployContext, digest_of_manifests, said
+from deployments.gates.parts import EnvironmentGate, IsTimeUp, Part, fill
 from deployments.rendering import redaction_key, safe
 from deployments.resolution import ResolvedEnvironment
+from deployments.rules import dry_run, takeover
 from deployments.rules.manifest_diff import diff_rendered
 from deployments.rules.manifests import RenderedObject
 
 _VOLATILE = ("creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid")
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One object: what is there now, what would be, or why not."""
-
-    ref: ObjectRef
-    before: Mapping[str, Any] | None
-    after: Mapping[str, Any] | None
-    refusal: str = ""
-
-
-class DryRunGate:
+class DryRunGate(EnvironmentGate):
     key = "dry_run"
     name = "Schema and server-side dry run"
     tool = "Kubernetes API server"
     kinds = KINDS
     time_to_live = timedelta(hours=12)
 
-    def judge(self, context: DeployContext) -> GateVerdict:
+    def ask(self, one: ResolvedEnvironment, part: Part, *, is_time_up: IsTimeUp) -> bool:
+        cluster = doors.open_cluster(one.environment.cluster)
+        if "version" not in part:
+            part["version"] = cluster.observe_version()
+        work: list[tuple[str, Callable[[], Any]]] = [
+            (_name(each), partial(_ask, cluster, each)) for each in one.manifests.objects
+        ]
+        work += [
+            (f"pruned {_name(each)}", partial(_ask_pruned, cluster, each))
+            for each in one.previous.objects
+            if not one.manifests.holds(each.ref)
+        ]
+        return fill(part.setdefault("objects", {}), work, is_time_up=is_time_up)
+
+    def attachments(self, one: ResolvedEnvironment, part: Part) -> dict[str, bytes]:
+        texts = [part["objects"][name].pop("difference") for name in sorted(part["objects"])]
+        return {f"difference-{one.environment.slug}.diff": "".join(texts).encode()}
+
+    def conclude(self, context: DeployContext, parts: Mapping[str, Part]) -> GateVerdict:
         findings: list[str] = []
-        raw: list[dict[str, str]] = []
-        attachments: dict[str, bytes] = {}
-        versions: set[str] = set()
-        count = 0
-        for environment in context.resolved.environments:
-            cluster = doors.open_cluster(environment.environment.cluster)
-            versions.add(cluster.observe_version())
-            asked = in_parallel(lambda one, cluster=cluster: _ask(cluster, one), environment.manifests.objects)  # type: ignore[misc]
-            count += len(asked)
-            findings.extend(f"{environment.environment.slug}: {one.refusal}" for one in asked if one.refusal)
-            raw.extend(
-                {
-                    "environment": environment.environment.slug,
-                    "object": str(one.ref),
-                    "answer": one.refusal or ("accepted" if one.before else "accepted, new"),
-                }
-                for one in asked
-            )
-            attachments[f"difference-{environment.environment.slug}.diff"] = _difference(environment, cluster, asked)
+        taken: list[str] = []
+        raw: list[dict[str, Any]] = []
+        for slug, part in parts.items():
+            manifests = [one.manifest for one in context.resolved.of(slug).manifests.objects]
+            findings += [f"{slug}: {sentence}" for sentence in dry_run.fights_of(manifests)]
+            for answer in part["objects"].values():
+                findings += [f"{slug}: {sentence}" for sentence in answer["findings"]]
+                taken += [f"{slug}: {answer['object']}"] if answer["taken_over"] else []
+                raw.append({"environment": slug, **answer})
+        count = sum(one["answer"] != "pruned" for one in raw)
+        sentence = f"The clusters accept all {count} objects."
+        if taken:
+            sentence += f" {len(taken)} of them are there already, belong to no environment and will be taken over: "
+            sentence += f"{said([f'{one},' for one in taken]).rstrip(',')}."
         return GateVerdict(
             verdict=Verdict.FAIL if findings else Verdict.PASS,
-            sentence=said(findings) if findings else f"The clusters accept all {count} objects.",
+            sentence=said(findings) if findings else sentence,
             judged=digest_of_manifests(context),
             judged_what="rendered manifests",
             raw=raw,
-            tool_version=", ".join(sorted(versions)),
-            attachments=attachments,
+            tool_version=", ".join(sorted({part["version"] for part in parts.values()})),
         )
 
 
-def _ask(cluster: Kubernetes, one: RenderedObject) -> _Asked:
+def _name(one: RenderedObject) -> str:
+    # By kind first, as people read a difference; two groups may have a kind of one name.
+    return f"{one.ref} {one.ref.api_version}"
+
+
+def _ask(cluster: Kubernetes, one: RenderedObject) -> Part:
     before = cluster.observe_object(one.ref)
+    foreign = takeover.refusal_of(one.manifest, before) if before is not None else ""
     try:
-        applied = cluster.ensure_applied(one.manifest, dry_run=True)
+        after = cluster.ensure_applied(one.manifest, dry_run=True).live
     except Transient:
         raise
     except Permanent as refusal:
-        return _Asked(one.ref, before, None, refusal.reason)
-    return _Asked(one.ref, before, applied.live)
-
-
-def _difference(environment: ResolvedEnvironment, cluster: Kubernetes, asked: list[_Asked]) -> bytes:
-    """Return the unified difference, object by object: what is applied, and what would be pruned."""
-    gone = [
-        live
-        for one in environment.previous.objects
-        if not environment.manifests.holds(one.ref) and (live := cluster.observe_object(one.ref)) is not None
-    ]
-    before = [*(one.before for one in asked if one.before is not None), *gone]
-    after = [one.after for one in asked if one.after is not None]
-    kept = {one.ref for one in asked if one.after is None}
-    pairs = diff_rendered(
-        [bare(one) for one in before if ObjectRef.of(one) not in kept],
-        [bare(one) for one in after],
-        key=redaction_key(),
+        findings = [foreign or dry_run.way_out(one.ref, refusal.reason)]
+        return _answer(one, findings=findings, answer=findings[0])
+    findings = [foreign] if foreign else dry_run.findings_of(one.manifest, before=before, after=after)
+    return _answer(
+        one,
+        findings=findings,
+        answer=" ".join(findings) or ("accepted, new" if before is None else "accepted"),
+        taken_over=before is not None and not foreign and takeover.is_unclaimed(before),
+        difference=_difference(before, after),
     )
-    return "".join(pair.text for pair in pairs).encode()
+
+
+def _ask_pruned(cluster: Kubernetes, one: RenderedObject) -> Part:
+    return _answer(one, answer="pruned", difference=_difference(cluster.observe_object(one.ref), None))
+
+
+def _answer(
+    one: RenderedObject,
+    *,
+    answer: str,
+    findings: list[str] | None = None,
+    taken_over: bool = False,
+    difference: str = "",
+) -> Part:
+    return {
+        "object": str(one.ref),
+        "answer": answer,
+        "findings": findings or [],
+        "taken_over": taken_over,
+        "difference": difference,
+    }
+
+
+def _difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
+    """Return the unified difference of one object between what is there and what would be."""
+    left, right = ([bare(one)] if one is not None else [] for one in (before, after))
+    return "".join(pair.text for pair in diff_rendered(left, right, key=redaction_key()))
 
 
 def bare(live: Mapping[str, Any]) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def render(files: Mapping[str, bytes], *, place: Place) -> Rendered:
                 for manifest in _expand(document):
                     placed = _place(manifest, place)
                     found = RenderedObject(ObjectRef.of(placed), placed, file, number)
-                    first = seen.setdefault(_identity(found.ref), found)
+                    first = seen.setdefault(identity_of(found.ref), found)
                     if first is not found:
                         raise _Refused(f"{found.ref} is in {first.file}, document {first.document}, already.")
                     objects.append(found)
@@ -249,6 +249,11 @@ def images_of(manifest: Mapping[str, Any]) -> tuple[ImageUse, ...]:
         for container in spec.get(group) or ()
         if isinstance(container, Mapping) and container.get("image")
     )
+
+
+def identity_of(ref: ObjectRef) -> tuple[str, str, str, str]:
+    """Return what tells an object from another: two versions of one group are the same object to the API server."""
+    return ref.api_version.rpartition("/")[0], ref.kind, ref.namespace, ref.name
 
 
 def _measure(data: bytes) -> None:
@@ -322,9 +327,3 @@ def _place(manifest: dict[str, Any], place: Place) -> dict[str, Any]:
     else:
         placed["namespace"] = place.namespace
     return {**manifest, "metadata": placed}
-
-
-def _identity(ref: ObjectRef) -> tuple[str, str, str, str]:
-    # Two versions of one group are the same object to the API server.
-    group = ref.api_version.rpartition("/")[0]
-    return group, ref.kind, ref.namespace, ref.name

@@ -5,7 +5,6 @@ One short step a tick, kept in `Run.step`; each resolves afresh from the pinned 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from changecontrol import clock
 from changecontrol.access import system_actor
 from changecontrol.actions.evidence import store_artefact
 from changecontrol.actions.gates import Judged, record_gate_result
@@ -27,7 +25,7 @@ from changecontrol.actions.plans import (
     record_plan,
 )
 from changecontrol.actions.runs import lock_run, move_run, write_log
-from changecontrol.errors import Invalid, Permanent, Transient
+from changecontrol.errors import Invalid
 from changecontrol.gates import Gate, GateVerdict, gates_for
 from changecontrol.lifecycles.change import ChangeKind, ChangeState
 from changecontrol.lifecycles.run import ACTIVE
@@ -43,10 +41,9 @@ from deployments import doors
 from deployments.gates.context import DeployContext, digest_of_value
 from deployments.rendering import stored_form
 from deployments.resolution import Resolved, document_of, environments_of, resolve, source_of
+from deployments.workflows.asking import Unfinished, as_json, could_not, go_on, without_asking
 
 NOW = timedelta()
-GATE_ATTEMPTS = 4
-"""A gate that cannot judge is asked so often; then it is an error, which fails closed."""
 FIND_LIMIT = 50
 GATE_STEP = "gate:"
 
@@ -127,7 +124,7 @@ class Assessment:
             change_id=change.pk,
             name=f"manifests-{resolved.commit.sha[:12]}.json",
             media_type="application/json",
-            data=_json(manifests),
+            data=as_json(manifests),
             source="assessment",
             actor=system_actor(),
             at=at,
@@ -156,12 +153,11 @@ class Assessment:
         if gate is None:  # taken out of the settings while this waited
             return _settled(lambda run, actor: _go_to(run, "finish"), due_in=NOW)
         context = DeployContext(change=change, resolved=resolved, at=at)
-        try:
-            judged = judge(gate, context)
-        except Transient as trouble:
-            if row.attempts + 1 < GATE_ATTEMPTS:
-                raise
-            judged = error_of(gate, resolved, trouble.reason)
+        asked = go_on(gate, context, kept=row.data.get("asking"), attempts=row.attempts)
+        if isinstance(asked, Unfinished):
+            kept, sentence = asked.kept, f"{gate.name}: {asked.sentence}"
+            return _settled(lambda run, actor: _keep_asking(run, kept, sentence), due_in=asked.due_in)
+        judged = asked
         return _settled(lambda run, actor: _record(run, judged, actor=actor, at=at), due_in=NOW)
 
     def _finish(self, row: Run, change: ChangeRequest, resolved: Resolved, at: datetime) -> Settlement[Run]:
@@ -217,7 +213,7 @@ class Assessment:
                 gate.name,
                 gate.tool,
                 gate.time_to_live,
-                GateVerdict(Verdict.ERROR, _could_not(reason), digest_of_value(run.data.get("commit", "")), "commit"),
+                GateVerdict(Verdict.ERROR, could_not(reason), digest_of_value(run.data.get("commit", "")), "commit"),
             )
             _record(run, judged, actor=actor, at=at)
 
@@ -229,48 +225,10 @@ class Assessment:
         )
 
 
-def judge(gate: Gate[DeployContext], context: DeployContext) -> Judged:
-    """Ask one gate and keep what it wrote. Raises `Transient`; a refusal of the far side is an error verdict."""
-    started = clock.now()
-    try:
-        verdict = gate.judge(context)
-    except Permanent as refusal:
-        return error_of(gate, context.resolved, refusal.reason)
-    sha256 = ""
-    if verdict.raw is not None:
-        record = {
-            "gate": gate.key,
-            "tool": gate.tool,
-            "tool_version": verdict.tool_version,
-            "verdict": str(verdict.verdict),
-            "judged": {"what": verdict.judged_what, "digest": verdict.judged},
-            "sentence": verdict.sentence,
-            "raw": verdict.raw,
-        }
-        sha256 = _keep(context, f"gate-{gate.key}.json", "application/json", _json(record)).sha256
-    for name, data in verdict.attachments.items():
-        _keep(context, name, "text/x-diff; charset=utf-8", data)
-    seconds = (clock.now() - started).total_seconds()
-    return Judged(gate.key, gate.name, gate.tool, gate.time_to_live, verdict, sha256, seconds)
-
-
-def error_of(gate: Gate[DeployContext], resolved: Resolved, reason: str) -> Judged:
-    """A gate that cannot judge has not passed."""
-    judged = digest_of_value(resolved.manifests_hash)
-    verdict = GateVerdict(Verdict.ERROR, _could_not(reason), judged, "rendered manifests")
-    return Judged(gate.key, gate.name, gate.tool, gate.time_to_live, verdict)
-
-
-def _keep(context: DeployContext, name: str, media_type: str, data: bytes) -> Any:
-    return store_artefact(
-        change_id=context.change.pk,
-        name=name,
-        media_type=media_type,
-        data=data,
-        source="gate",
-        actor=system_actor(),
-        at=context.at,
-    )
+def _keep_asking(run: Run, kept: dict[str, Any], sentence: str) -> None:
+    run.sentence = sentence
+    run.data = {**run.data, "asking": kept}
+    run.save(update_fields=["sentence", "data"])
 
 
 def _record(run: Run, judged: Judged, *, actor: Any, at: datetime) -> None:
@@ -284,7 +242,7 @@ def _record(run: Run, judged: Judged, *, actor: Any, at: datetime) -> None:
     )
     keys = [gate.key for gate in gates_for(run.change.kind)]
     following = keys[keys.index(judged.gate) + 1 :]
-    _go_to(run, f"{GATE_STEP}{following[0]}" if following else "finish")
+    _go_to(run, f"{GATE_STEP}{following[0]}" if following else "finish", data=without_asking(run.data))
 
 
 def _gate_of(row: Run) -> Gate[Any] | None:
@@ -311,11 +269,3 @@ def _settled(write: Callable[[Run, Any], None], *, due_in: timedelta | None) -> 
 
 def _content(row: Run) -> Content:
     return Content.from_json(row.revision.content)
-
-
-def _could_not(reason: str) -> str:
-    return f"It could not be judged, so it does not pass. {reason}"
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, sort_keys=True, indent=1, default=str) + "\n").encode()

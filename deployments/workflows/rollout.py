@@ -33,7 +33,7 @@ from deployments.gates.context import DeployContext
 from deployments.rules.analysis import AnalysisMove
 from deployments.rules.waves import WaveDecision, WaveMove
 from deployments.workflows import analysis, checks, ending, verifying, waves
-from deployments.workflows.assessment import error_of, judge
+from deployments.workflows.asking import Unfinished, go_on, without_asking
 from deployments.workflows.checks import Calendar, Hindrance
 from deployments.workflows.steps import problem_of
 
@@ -41,7 +41,6 @@ log = structlog.get_logger(__name__)
 NOW = timedelta()
 LOOK_AGAIN = timedelta(seconds=30)
 FIND_LIMIT = 50
-GATE_ATTEMPTS = 4
 UNDER_WAY = frozenset({RunState.RUNNING, RunState.BAKING, RunState.AWAITING_PROMOTION})
 SELF_RESUMING = frozenset({PauseReason.WINDOW_CLOSED, PauseReason.FREEZE})
 """What passes by itself: the run goes on in the next opening, after its checks have passed again (WIN-7)."""
@@ -327,16 +326,23 @@ class RolloutRun:
         self, row: Run, change: ChangeRequest, approved: Approved, gate: Gate[DeployContext], at: datetime
     ) -> Settlement[Run]:
         resolved = checks.resolved_again(change, row, approved)
-        try:
-            judged = judge(gate, DeployContext(change=change, resolved=resolved, at=at, run_id=row.pk))
-        except Transient as trouble:
-            if row.attempts + 1 < GATE_ATTEMPTS:
-                raise
-            judged = error_of(gate, resolved, trouble.reason)
+        context = DeployContext(change=change, resolved=resolved, at=at, run_id=row.pk)
+        asked = go_on(gate, context, kept=row.data.get("asking"), attempts=row.attempts)
+        if isinstance(asked, Unfinished):
+            kept, sentence = asked.kept, f"{gate.name}: {asked.sentence}"
+
+            def go_on_later(run: Run, actor: Actor) -> None:
+                run.data, run.sentence = {**run.data, "asking": kept}, sentence
+                run.save(update_fields=["data", "sentence"])
+
+            return _settled(go_on_later, due_in=asked.due_in)
+        judged = asked
 
         def write(run: Run, actor: Actor) -> None:
             record_gate_result(run.change, revision=run.revision, judged=judged, actor=actor, at=at)
             write_log(run, icon="refresh", sentence=f"{judged.name}, asked again: {judged.verdict.sentence}", at=at)
+            run.data = without_asking(run.data)
+            run.save(update_fields=["data"])
 
         return _settled(write, due_in=NOW)
 

@@ -174,6 +174,13 @@ class FakeKubernetes:
             )
             return refs
 
+    def observe_served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        wanted = frozenset(kinds)
+        served: frozenset[tuple[str, str]] = self.script.run(
+            Call("observe_served", (), {"kinds": wanted}), lambda: wanted & self.kinds
+        )
+        return served
+
     def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
         def act() -> bool:
             known = next((one for one in self._objects if _same(one, ref)), ref)

@@ -153,6 +153,9 @@ class Cluster:
         with ThreadPoolExecutor(max_workers=REVIEW_THREADS) as pool:
             return tuple(sorted(set().union(*pool.map(refs_of, sorted(set(kinds))))))
 
+    def observe_served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        return frozenset((api_version, kind) for api_version, kind in kinds if self._find(api_version, kind) is not None)
+
     def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
         doing = f"delete {ref}"
         for _ in range(DELETE_ATTEMPTS):

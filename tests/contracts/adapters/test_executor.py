@@ -98,6 +98,10 @@ def manifest(name: str = "settings", *, kind: str = "ConfigMap", **data: str) ->
     return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "data": data or {"workers": "NA=="}}
 
 
+def everything() -> tuple[Right, ...]:
+    return rights_for(written=SUPPORTED_KINDS, deleted=SUPPORTED_KINDS, listed=SUPPORTED_KINDS)
+
+
 def break_next(server: PracticeServer, kind: str, *, method: str = "PATCH", **words: Any) -> None:
     server.call(lambda estate: estate.faults.add({"kind": kind, "method": method, **words}))
 
@@ -105,7 +109,7 @@ def break_next(server: PracticeServer, kind: str, *, method: str = "PATCH", **wo
 def test_executor_has_every_right_it_needs_and_no_other(cluster: Cluster) -> None:
     others = [Right("get", "", "secrets"), Right("create", "", "pods"), Right("update", "apps", "deployments")]
 
-    lacked = cluster.observe_rights(namespace=NAMESPACE, rights=[*rights_for(SUPPORTED_KINDS), *others])
+    lacked = cluster.observe_rights(namespace=NAMESPACE, rights=[*everything(), *others])
     elsewhere = cluster.observe_rights(namespace="default", rights=[Right("get", "", "configmaps")])
 
     assert set(lacked) == set(others)

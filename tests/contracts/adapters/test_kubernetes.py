@@ -328,4 +328,9 @@ def test_deleted_workload_is_gone_in_the_end(world: World, cluster: Kubernetes) 
 
 
 def test_owner_of_the_cluster_lacks_no_right(world: World, cluster: Kubernetes) -> None:
-    assert cluster.observe_rights(namespace=world.namespace, rights=rights_for(SUPPORTED_KINDS)) == ()
+    assert (
+        cluster.observe_rights(
+            namespace=world.namespace, rights=rights_for(written=SUPPORTED_KINDS, listed=SUPPORTED_KINDS)
+        )
+        == ()
+    )

@@ -163,7 +163,8 @@ def test_a_gate_that_cannot_judge_does_not_pass(scene: Scene) -> None:  # GATE-1
     change = scene.assess(submit(scene))
 
     assert change.state == "draft"
-    assert "It could not be judged, so it does not pass. The cluster did not answer." in change.problem
+    said = f"{scene.estate.cluster.name}: The cluster did not answer. (production)"
+    assert f"It could not be judged, so it does not pass. {said}" in change.problem
     assert GateResult.objects.get(change=change, gate="dry_run").verdict == "error"
 
 

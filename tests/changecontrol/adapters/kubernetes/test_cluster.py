@@ -429,7 +429,7 @@ def test_apply_on_an_object_being_deleted_is_asked_again(cluster: Cluster, api: 
 def test_rights_are_found_in_the_rules(cluster: Cluster, api: ApiServer, server: HttpsServer) -> None:
     api.rights = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
 
-    assert cluster.observe_rights(namespace="shop", rights=rights_for([("v1", "ConfigMap")])) == ()
+    assert cluster.observe_rights(namespace="shop", rights=rights_for(written=[("v1", "ConfigMap")])) == ()
     assert len(server.requests) == 1
 
 

@@ -47,6 +47,10 @@ def called(requests: Iterable[Request], *, created: set[str]) -> Iterator[Right]
             yield Right("create", group, resource)
 
 
+def everything() -> tuple[Right, ...]:
+    return rights_for(written=SUPPORTED_KINDS, deleted=SUPPORTED_KINDS, listed=SUPPORTED_KINDS)
+
+
 def drive(cluster: Cluster) -> None:
     """Call every operation of the port with every supported kind."""
     cluster.observe_version()
@@ -62,7 +66,8 @@ def drive(cluster: Cluster) -> None:
         cluster.observe_workload(ObjectRef("apps/v1", kind, "shop", "one"))
     for ref in cluster.observe_inventory(namespace="shop", inventory=INVENTORY, kinds=SUPPORTED_KINDS):
         cluster.ensure_deleted(ref, inventory=INVENTORY)
-    cluster.observe_rights(namespace="shop", rights=rights_for(SUPPORTED_KINDS))
+    cluster.observe_served(SUPPORTED_KINDS)
+    cluster.observe_rights(namespace="shop", rights=everything())
 
 
 def test_grants_are_exactly_the_calls_made(cluster: Cluster, api: ApiServer, server: HttpsServer) -> None:
@@ -82,7 +87,19 @@ def test_grants_are_exactly_the_calls_made(cluster: Cluster, api: ApiServer, ser
 
 
 def test_preflight_asks_for_exactly_the_grants() -> None:
-    assert set(rights_for(SUPPORTED_KINDS)) == granted()
+    assert set(everything()) == granted()
+
+
+def test_what_is_only_listed_is_not_asked_to_be_written() -> None:
+    jobs = [("batch/v1", "Job")]
+    watching = set(rights_for())
+
+    def asked(**kinds: Any) -> set[str]:
+        return {right.verb for right in set(rights_for(**kinds)) - watching}
+
+    assert asked(listed=jobs) == {"list"}
+    assert asked(written=jobs) == {"create", "get", "patch"}
+    assert asked(deleted=jobs) == {"delete", "get"}
 
 
 def test_secrets_and_cluster_scoped_kinds_are_not_granted() -> None:
@@ -93,7 +110,7 @@ def test_secrets_and_cluster_scoped_kinds_are_not_granted() -> None:
 
 
 def test_a_kind_outside_the_table_needs_only_what_watching_needs() -> None:
-    assert rights_for([("v1", "Secret")]) == rights_for([])
+    assert rights_for(written=[("v1", "Secret")]) == rights_for()
 
 
 def test_500_deployments_are_looked_at_with_few_requests(cluster: Cluster, api: ApiServer, server: HttpsServer) -> None:
