@@ -31,7 +31,7 @@ system: ## Install Chromium and Pango (as root), or say what is missing
 
 demo: environment ## Start the demo: everything, with a retailer to try things on
 	@$(PYTHON) $(LOCAL)/system.py demo
-	@$(BIN)/python -m changecontrol.project.local.demo run --port $(PORT)
+	@exec $(BIN)/python -m changecontrol.project.local.demo run --port $(PORT)
 
 demo-reset: environment ## Forget the demo's data, so that the next one starts over
 	@$(BIN)/python -m changecontrol.project.local.demo reset
