@@ -11,6 +11,7 @@ from changecontrol.lifecycles.approval import RoundState
 from changecontrol.lifecycles.change import CloseCode
 from changecontrol.models import Artefact, ChangeRequest, GateResult, Plan, Requirement, Revision, Vote
 from changecontrol.models.approval import VoteVerdict
+from changecontrol.queries.changes import environment_slugs
 from changecontrol.rules.content import OFFERED_KINDS, OFFERED_TYPES, OnFailure, OnWindowClose, Promotion, Strategy
 from changecontrol.rules.content_problems import BAKE_SECONDS, MAX_ENVIRONMENTS, MAX_LINKS, MAX_WAVES, READY_SECONDS
 
@@ -129,7 +130,7 @@ class ChangeSerializer(serializers.ModelSerializer[ChangeRequest]):
     tenant = serializers.CharField(source="tenant.slug", read_only=True)
     requester = serializers.CharField(source="requester.username", read_only=True)
     assignee = serializers.CharField(source="assignee.username", read_only=True, allow_null=True, default=None)
-    environments: Any = serializers.SlugRelatedField("slug", many=True, read_only=True)
+    environments = serializers.SerializerMethodField()
 
     class Meta:
         model = ChangeRequest
@@ -164,6 +165,9 @@ class ChangeSerializer(serializers.ModelSerializer[ChangeRequest]):
             "closed_at",
         ]
         read_only_fields = fields
+
+    def get_environments(self, change: ChangeRequest) -> list[str]:
+        return environment_slugs(change)
 
 
 class RevisionSerializer(serializers.ModelSerializer[Revision]):

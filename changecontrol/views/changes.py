@@ -19,7 +19,7 @@ from changecontrol.forms.listing import ChangeFilterForm
 from changecontrol.lifecycles.change import CHANGE
 from changecontrol.models import ChangeRequest, User
 from changecontrol.queries import estate
-from changecontrol.queries.changes import change_by_number, changes_page
+from changecontrol.queries.changes import change_by_number, changes_page, environment_slugs
 from changecontrol.rules.content import Content
 from changecontrol.rules.roles import Ability
 from changecontrol.views import drafts
@@ -59,6 +59,7 @@ def changes(request: HttpRequest) -> HttpResponseBase:
 
 
 def _row(change: ChangeRequest) -> dict[str, Any]:
+    places = environment_slugs(change)
     return {
         "title": change.title,
         "url": change.get_absolute_url(),
@@ -71,8 +72,7 @@ def _row(change: ChangeRequest) -> dict[str, Any]:
         "risk": words(change.risk_level),
         "store_count": change.store_count,
         "share": share_of(change),
-        "environments": ", ".join(one.slug for one in change.environments.all()[:3])
-        + (f" and {len(change.environments.all()) - 3} more" if len(change.environments.all()) > 3 else ""),
+        "environments": ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else ""),
         "planned_start_at": change.planned_start_at,
         "updated_at": change.updated_at,
     }

@@ -71,7 +71,7 @@ def test_stranger_finds_nothing_of_another_tenant(estate, signed_in) -> None:
 def test_list_costs_the_same_however_many_rows(estate, signed_in, django_assert_num_queries) -> None:
     ada = signed_in(estate.ada)
     authorized_change(estate)
-    with django_assert_num_queries(7) as one:
+    with django_assert_num_queries(6) as one:
         ada.get(reverse("changes"))
     authorized_change(estate)
     authorized_change(estate)

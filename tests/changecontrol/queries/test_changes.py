@@ -15,6 +15,7 @@ from changecontrol.queries.changes import (
     change_by_number,
     change_detail,
     changes_page,
+    environment_slugs,
     timeline_of,
 )
 from changecontrol.rules.roles import Role
@@ -73,13 +74,26 @@ def test_a_page_takes_the_same_statements_however_many_rows(estate: SmallEstate,
                 str(row.requester),
                 str(row.assignee),
                 row.revision.number,
-                [one.slug for one in row.environments.all()],
+                environment_slugs(row),
             )
             for row in page.rows
         ]
 
     assert len(seen) == count
-    assert len(queries) == 2
+    assert len(queries) == 1
+
+
+def test_a_page_tells_the_environments_of_each_of_its_changes(estate: SmallEstate) -> None:
+    one = submitted_change(estate, environments=["staging"])
+    several = submitted_change(estate, environments=["staging", "production"])
+    none = draft_change(estate)
+    none.environments.clear()
+
+    page = changes_page(scope_of(actor(estate.ada)))
+
+    found = {row.pk: environment_slugs(row) for row in page.rows}
+    assert found == {one.pk: ["staging"], several.pk: ["production", "staging"], none.pk: []}
+    assert environment_slugs(several) == ["production", "staging"]
 
 
 @pytest.mark.parametrize(
