@@ -33,6 +33,7 @@ def open_source(source: GitSource) -> GitRepository:
         credential=source.credential,
         secrets=open_secrets(),
         is_local_allowed=settings.GIT_LOCAL_PATHS_ALLOWED,
+        hosts=settings.GIT_HOSTS,
     )
     return opened
 

@@ -18,6 +18,8 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 2}
 CELERY_TIMEZONE = "UTC"
+WORKERS_PER_CLUSTER = env.whole_number("WORKERS_PER_CLUSTER", 2)
+"""The most workers busy with targets of one cluster. Have more workers than this: then a slow one holds up no other."""
 SWEEP_SECONDS = env.whole_number("SWEEP_SECONDS", 10)
 CELERY_BEAT_SCHEDULE = {
     "sweep": {
@@ -49,6 +51,8 @@ ADAPTERS = {
 OBJECT_STORE_URL = env.text("OBJECT_STORE_URL", f"file://{BASE_DIR}/.local/objects")
 GIT_MIRRORS = env.text("GIT_MIRRORS", str(BASE_DIR / ".local" / "mirrors"))
 GIT_LOCAL_PATHS_ALLOWED = env.flag("GIT_LOCAL_PATHS_ALLOWED", default=DEMO)
+GIT_HOSTS = env.words("GIT_HOSTS")
+"""Git servers allowed at internal addresses: names, patterns such as `*.corp.example`, networks such as `10.20.0.0/16`."""
 EVIDENCE_SIGNING_KEY = env.text("EVIDENCE_SIGNING_KEY", "")
 """A reference to an Ed25519 private key in PEM, such as `file:/run/secrets/evidence.pem`."""
 KUSTOMIZE_COMMAND = env.words("KUSTOMIZE_COMMAND")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from changecontrol.ports import Secrets
+from deployments.adapters.git.hosts import check_host
 from deployments.adapters.git.remote import Remote
 from deployments.adapters.git.repository import MirroredRepository
 from deployments.adapters.git.urls import judge_url
@@ -19,13 +22,16 @@ def open_repository(
     credential: str = "",
     secrets: Secrets | None = None,
     is_local_allowed: bool = False,
+    hosts: Sequence[str] = (),
     author_email: str = DEFAULT_EMAIL,
 ) -> MirroredRepository:
     """Return the repository at an https, ssh or (where allowed) local address, mirrored in the folder `mirror`.
 
-    `credential` is a reference to a token, `user:token`, or a private ssh key. Nothing is fetched yet.
+    `credential` is a reference to a token, `user:token`, or a private ssh key; `hosts` are those allowed at internal
+    addresses. Nothing is fetched yet.
     Raises `Permanent` for an address that is not accepted.
     """
     reach = judge_url(url, is_local_allowed=is_local_allowed)
-    remote = Remote(url, reach=reach, credential=credential, secrets=secrets)
+    guard = partial(check_host, allowed=hosts, is_loopback_allowed=is_local_allowed)
+    remote = Remote(url, reach=reach, credential=credential, secrets=secrets, guard=guard)
     return MirroredRepository(remote, mirror=mirror, author_email=author_email)

@@ -6,6 +6,7 @@ Credentials are read anew for each connection and offered once, to the host of t
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pygit2
@@ -39,17 +40,20 @@ class RefChanged(Exception):
 class Remote:
     """One address with one credential reference."""
 
-    def __init__(self, url: str, *, reach: Reach, credential: str, secrets: Secrets | None) -> None:
+    def __init__(
+        self, url: str, *, reach: Reach, credential: str, secrets: Secrets | None, guard: Callable[[str], None]
+    ) -> None:
         self.url = url
         self.host = host_of(url)
         self._reach = reach
         self._credential = credential
         self._secrets = secrets
+        self._guard = guard
 
     def heads(self, repository: pygit2.Repository) -> dict[str, str]:
         """Return what each ref of the remote names."""
         try:
-            heads = repository.remotes.create_anonymous(self.url).list_heads(callbacks=self._callbacks())
+            heads = self._open(repository).list_heads(callbacks=self._callbacks())
         except (pygit2.GitError, KeyError, ValueError, OSError) as error:
             raise self._failure(error, doing="list its refs") from None
         return {str(head.name): str(head.oid) for head in heads}
@@ -58,9 +62,7 @@ class Remote:
         """Bring every mirrored ref up to date and drop those the remote dropped."""
         specs = [f"+{prefix}*:{prefix}*" for prefix in MIRRORED]
         try:
-            repository.remotes.create_anonymous(self.url).fetch(
-                refspecs=specs, callbacks=self._callbacks(), prune=FetchPrune.PRUNE
-            )
+            self._open(repository).fetch(refspecs=specs, callbacks=self._callbacks(), prune=FetchPrune.PRUNE)
         except (pygit2.GitError, KeyError, ValueError, OSError) as error:
             raise self._failure(error, doing="send its commits") from None
 
@@ -72,13 +74,21 @@ class Remote:
         callbacks = self._callbacks()
         callbacks.swap = (expected or ZERO, sha)
         try:
-            repository.remotes.create_anonymous(self.url).push([f"+{handle}:{ref}"], callbacks=callbacks)
+            self._open(repository).push([f"+{handle}:{ref}"], callbacks=callbacks)
         except (pygit2.GitError, KeyError, ValueError, OSError) as error:
             raise self._failure(error, doing=f"move {ref}") from None
         finally:
             repository.references.delete(handle)
         if callbacks.refusal is not None:
             raise Permanent(f"The Git server at {self.host} refused to move {ref}: {callbacks.refusal[:300]}")
+
+    def _open(self, repository: pygit2.Repository) -> pygit2.Remote:
+        """Return the remote, having looked where its name leads now; the server may not lead on from there."""
+        if self._reach is not Reach.LOCAL:
+            self._guard(self.host)
+        if "http.followRedirects" not in repository.config:
+            repository.config["http.followRedirects"] = False
+        return repository.remotes.create_anonymous(self.url)
 
     def _callbacks(self) -> _Callbacks:
         return _Callbacks(self._read_credential() if self._credential else None, host=self.host)
@@ -113,6 +123,8 @@ class Remote:
                 if self._reach is Reach.SSH
                 else f"The Git server at {self.host} shows a certificate that is not trusted here."
             )
+        if "redirect" in text:
+            return Permanent(f"The Git server at {self.host} leads elsewhere. Name the source by where it really is.")
         if status and status["status"] == "403":
             return Permanent(f"The Git server at {self.host} does not let this credential {doing}.")
         if (status and status["status"] == "404") or any(words in text for words in _GONE):

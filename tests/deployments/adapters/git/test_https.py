@@ -97,7 +97,11 @@ def server(tmp_path: Path, authority: Authority) -> Iterator[GitServer]:
 def _open(url: str, folder: Path, *, token: str = TOKEN) -> MirroredRepository:
     secrets = FakeSecrets({"env:GIT_TOKEN": token})
     return open_repository(
-        url=f"{url}/estate.git", mirror=folder / "mirror", credential="env:GIT_TOKEN", secrets=secrets
+        url=f"{url}/estate.git",
+        mirror=folder / "mirror",
+        credential="env:GIT_TOKEN",
+        secrets=secrets,
+        hosts=["127.0.0.1", "localhost"],
     )
 
 
@@ -119,7 +123,7 @@ def test_authority_of_one_s_own_is_named_to_the_process(
     server.is_token_wanted = False
     program = (
         "import sys; from pathlib import Path; from deployments.adapters.git import open_repository\n"
-        "print(open_repository(url=sys.argv[1], mirror=Path(sys.argv[2])).observe_commit('main').sha)"
+        "print(open_repository(url=sys.argv[1], mirror=Path(sys.argv[2]), hosts=['*']).observe_commit('main').sha)"
     )
     environment = os.environ | ({"SSL_CERT_FILE": str(authority.file)} if is_named else {})
 

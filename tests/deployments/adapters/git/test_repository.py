@@ -106,7 +106,7 @@ def test_server_that_is_down_is_transient(tmp_path: Path) -> None:
 
 def test_untrusted_certificate_is_permanent(tmp_path: Path) -> None:
     with serve(lambda request: Reply(200, ""), folder=tmp_path) as server:
-        source = open_repository(url=f"{server.url}/estate.git", mirror=tmp_path / "mirror")
+        source = open_repository(url=f"{server.url}/estate.git", mirror=tmp_path / "mirror", hosts=["127.0.0.1"])
 
         with pytest.raises(Permanent, match="shows a certificate that is not trusted here"):
             source.ensure_fetched()
@@ -114,16 +114,16 @@ def test_untrusted_certificate_is_permanent(tmp_path: Path) -> None:
     assert server.requests == []
 
 
-def test_redirect_does_not_carry_the_token_to_another_host(
+def test_redirect_is_not_followed(
     open_remote: Callable[[str], MirroredRepository], server: GitServer, bare: BareRepository, tmp_path: Path
 ) -> None:
     with serve_git(tmp_path / "served") as stranger:
         server.redirect = stranger.url.replace("127.0.0.1", "localhost")
 
-        with pytest.raises(Permanent):
+        with pytest.raises(Permanent, match="leads elsewhere"):
             open_remote(TOKEN).ensure_fetched()
 
-    assert [header for header in stranger.authorizations if header] == []
+    assert stranger.authorizations == []  # not asked at all: where it leads may be inside the network
 
 
 def test_cut_connection_after_the_push_is_found_done(
