@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NoReturn
 
-from django.conf import settings
 from django.db import transaction
 
 from changecontrol import access, audit
@@ -142,19 +141,6 @@ def _check(ballot: Ballot, *, actor: Actor, docket: Docket, change: ChangeReques
         _refuse(refusal.kind, refusal.sentence, field=refusal.code)
     if not docket.hearing.is_execution_started and not _is_asked(change, ballot.verdict):
         raise Conflict("This change is being judged again; vote when it asks for your decision.")
-    _check_fresh(actor, tier=change.tier, at=ballot.at)
-
-
-def _check_fresh(actor: Actor, *, tier: int, at: datetime) -> None:
-    """Require that whoever votes on tier 0 or 1 has just proved who they are (APR-7)."""
-    if tier not in approvals.STRICT_TIERS:
-        return
-    limit = timedelta(seconds=settings.ACCOUNT_REAUTHENTICATION_TIMEOUT)
-    if actor.authenticated_at is None or at - actor.authenticated_at >= limit:
-        raise Forbidden(
-            f"This change touches tier {tier}: confirm your password or second factor, then vote within "
-            f"{settings.ACCOUNT_REAUTHENTICATION_TIMEOUT // 60} minutes."
-        )
 
 
 def _is_asked(change: ChangeRequest, verdict: Verdict) -> bool:

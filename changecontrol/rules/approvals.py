@@ -14,8 +14,8 @@ from enum import StrEnum
 from changecontrol.rules.matching import match_places
 from changecontrol.rules.policies import UNKNOWN_TIER, Policy, Requirement
 
-FRESH_AUTHENTICATION = timedelta(minutes=10)
-"""How long ago a voter on a tier 0 or 1 change may have proved who they are."""
+FRESH_AUTHENTICATION = timedelta(minutes=5)
+"""How long ago a voter on a tier 0 or 1 change may have proved who they are (APR-7). The settings take it from here."""
 STRICT_TIERS = frozenset({0, 1})
 
 
@@ -292,7 +292,11 @@ def _check_authentication(ballot: Ballot, *, voter: Voter, hearing: Hearing) -> 
     proved_at = voter.authenticated_at
     if proved_at is not None and proved_at <= ballot.at < proved_at + FRESH_AUTHENTICATION:
         return None
-    return _forbidden("reauthenticate", f"This change touches tier {tier}: sign in again before you vote.")
+    minutes = FRESH_AUTHENTICATION // timedelta(minutes=1)
+    return _forbidden(
+        "reauthenticate",
+        f"This change touches tier {tier}: confirm your password or second factor, then vote within {minutes} minutes.",
+    )
 
 
 def _fill(policy: Policy, approving: Mapping[str, Set[str]]) -> dict[str, tuple[str, ...]]:

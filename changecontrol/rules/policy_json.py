@@ -12,6 +12,8 @@ from changecontrol.rules.roles import Ability, Role, roles_with
 ENVIRONMENT_STAGES = ("development", "staging", "production")
 TYPES = ("standard", "normal", "emergency")
 MAX_STAGES = 8
+MAX_REQUIREMENTS = 8
+"""Of one stage."""
 MAX_QUORUM = 20
 
 _MATCHES: Mapping[str, tuple[Any, ...]] = {
@@ -99,8 +101,8 @@ def _stage_problems(stages: Any) -> list[str]:
         requirements = stage.get("requirements") if isinstance(stage, Mapping) else None
         if not isinstance(stage, Mapping) or not _is_text(stage.get("name")):
             sentences.append(f"Stage {position} needs a name.")
-        if not isinstance(requirements, list) or not requirements:
-            sentences.append(f"Stage {position} needs at least one requirement.")
+        if not isinstance(requirements, list) or not 1 <= len(requirements) <= MAX_REQUIREMENTS:
+            sentences.append(f"Stage {position} needs 1 to {MAX_REQUIREMENTS} requirements.")
             continue
         for one in requirements:
             sentences.extend(_requirement_problems(one, position))

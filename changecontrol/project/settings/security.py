@@ -8,6 +8,7 @@ from csp.constants import NONE, SELF
 
 from changecontrol.project import env
 from changecontrol.project.settings.base import BASE_URL, DEBUG, DEMO
+from changecontrol.rules.approvals import FRESH_AUTHENTICATION
 
 SECRET_KEY = env.text("SECRET_KEY")
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
@@ -66,7 +67,7 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = False
-ACCOUNT_REAUTHENTICATION_TIMEOUT = 300
+ACCOUNT_REAUTHENTICATION_TIMEOUT = int(FRESH_AUTHENTICATION.total_seconds())
 ACCOUNT_RATE_LIMITS = False  # axes counts failures, in the database: see decision 5
 ACCOUNT_PREVENT_ENUMERATION = True
 MFA_TOTP_ISSUER = "ChangeControl"

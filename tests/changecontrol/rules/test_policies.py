@@ -17,6 +17,7 @@ from changecontrol.rules.policies import (
     needs_new_schedule,
     select_policy,
 )
+from changecontrol.rules.policy_json import policy_problems
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -177,3 +178,12 @@ def test_approval_after_the_planned_start_forces_a_new_schedule() -> None:  # AP
     assert needs_new_schedule(granted_at=NOON, planned_start=NOON - timedelta(seconds=1))
     assert not needs_new_schedule(granted_at=NOON, planned_start=NOON)
     assert not needs_new_schedule(granted_at=NOON, planned_start=None)
+
+
+@pytest.mark.parametrize("count, is_said", [(0, True), (1, False), (8, False), (9, True), (5_000, True)])
+def test_a_stage_has_a_bounded_number_of_requirements(count: int, is_said: bool) -> None:
+    asked = [{"key": str(one), "name": f"Review {one}", "quorum": 1, "role": "change_manager"} for one in range(count)]
+
+    problems = policy_problems({"stages": [{"name": "Review", "requirements": asked}]})
+
+    assert problems == ({"stages": ["Stage 1 needs 1 to 8 requirements."]} if is_said else {})
