@@ -19,6 +19,7 @@ import json
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,6 +31,8 @@ EVENTS = "events.ndjson"
 UNLISTED = {MANIFEST, SIGNATURE}
 """Not in the manifest: the manifest itself and its signature."""
 FILE_BYTES_LIMIT = 512 * 1024 * 1024
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+"""What reading a damaged archive raises; RuntimeError is also a password, an unknown method and too deep a nesting."""
 
 
 class Broken(Exception):
@@ -74,10 +77,10 @@ class Pack:
     """The files of a pack, from a zip file or a folder."""
 
     def __init__(self, path: str) -> None:
-        self.read: Callable[[str], bytes]
+        self._open: Callable[[str], bytes]
         if os.path.isdir(path):
             self.names = self._names_below(path)
-            self.read = lambda name: self._file(os.path.join(path, *name.split("/")))
+            self._open = lambda name: self._file(os.path.join(path, *name.split("/")))
         elif zipfile.is_zipfile(path):
             archive = zipfile.ZipFile(path)
             listed = [info for info in archive.infolist() if not info.is_dir()]
@@ -87,9 +90,16 @@ class Pack:
             large = [info.filename for info in listed if info.file_size > FILE_BYTES_LIMIT]
             if large:
                 raise CannotTell(f"{large[0]} is larger than {FILE_BYTES_LIMIT} bytes")
-            self.read = archive.read
+            self._open = archive.read
         else:
             raise CannotTell(f"{path} is neither a zip file nor a folder")
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes. Raises `Broken`, naming it, where it cannot be read."""
+        try:
+            return self._open(name)
+        except UNREADABLE as problem:
+            raise Broken(f"{name} cannot be read: {problem}") from None
 
     @staticmethod
     def _names_below(root: str) -> set[str]:
@@ -143,7 +153,8 @@ def check_votes(pack: Pack, digests: set[str]) -> int:
 
 def check_events(pack: Pack, manifest: dict[str, Any]) -> int:
     """Follow the chains of the pack; each ends where the manifest says. Return how many events there are."""
-    lines = pack.read(EVENTS).decode("utf-8").splitlines()
+    # By bytes: as text, a line would also end at characters that may stand inside of one, such as U+2028.
+    lines = pack.read(EVENTS).splitlines()
     counts = check_chains(json.loads(line) for line in lines)
     if counts != manifest["chains"]:
         raise Broken("the audit events do not end where the manifest says")
@@ -187,7 +198,7 @@ def check(path: str, key_file: str | None = None, say: Callable[[str], None] = p
         say(f"plans: {len(digests)}, each with its digest")
         say(f"votes: {check_votes(pack, digests)}, each on a plan of this pack")
         say(f"audit events: {check_events(pack, manifest)}, in unbroken chains")
-    except (KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as problem:
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise Broken(f"a file is not readable as what it should be: {problem}") from None
     say(f"signature: good, key {check_signature(pack, key_file)}")
     if not key_file:
@@ -204,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
         check(options.pack, options.key, lines.append)
     except Broken as problem:
         return _end(f"NOT VERIFIED: {problem}", lines, 1)
-    except (CannotTell, OSError, zipfile.BadZipFile) as problem:
+    except (CannotTell, *UNREADABLE) as problem:
         return _end(f"CANNOT TELL: {problem}", lines, 2)
     return _end("VERIFIED", lines, 0)
 

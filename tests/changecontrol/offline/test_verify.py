@@ -202,6 +202,59 @@ def test_each_tampering_with_a_chain_is_named(tamper: Any, sentence: str) -> Non
         verify.check_chains(events)
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_damaged_archive_is_told_in_a_sentence_wherever_it_is_damaged(tmp_path: Path, method: int) -> None:  # AUD-3
+    files = zipfile.ZipFile(io.BytesIO(signed(files_of_a_pack())))
+    pack = tmp_path / "pack.zip"
+    with zipfile.ZipFile(pack, "w", method) as archive:
+        for name in files.namelist():
+            archive.writestr(name, files.read(name), compress_type=method)
+    whole = pack.read_bytes()
+    dice = random.Random(11)
+    for position in (dice.randrange(len(whole)) for _ in range(300)):
+        changed = bytearray(whole)
+        changed[position] = dice.randrange(256)
+        pack.write_bytes(changed)
+        verify.main([str(pack)])  # a verdict and no traceback
+
+
+def test_a_file_that_cannot_be_unpacked_is_named(tmp_path: Path) -> None:
+    pack = tmp_path / "pack.zip"
+    with zipfile.ZipFile(pack, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in {**files_of_a_pack(), verify.MANIFEST: b"{}", verify.SIGNATURE: b""}.items():
+            archive.writestr(name, data)
+    [info] = [one for one in zipfile.ZipFile(pack).infolist() if one.filename == verify.MANIFEST]
+    whole = bytearray(pack.read_bytes())
+    at = info.header_offset + 30 + len(verify.MANIFEST)
+    whole[at : at + 2] = b"\xff\xff"
+    pack.write_bytes(whole)
+
+    code, said = run(pack)
+
+    assert (code, said.startswith(f"NOT VERIFIED: {verify.MANIFEST} cannot be read")) == (1, True)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "null", "3", "\x00", "[{}]", '[{"plan_digest": []}]'])
+def test_nonsense_in_a_signed_file_is_told_in_a_sentence(tmp_path: Path, text: str) -> None:
+    pack = tmp_path / "pack.zip"
+    pack.write_bytes(signed({**files_of_a_pack(), "votes.json": text.encode()}))
+
+    code, said = run(pack)
+
+    assert (code, said.startswith("NOT VERIFIED: ")) == (1, True)
+
+
+def test_an_event_may_hold_any_character(tmp_path: Path) -> None:
+    events = [{**one, "body": one["body"]} for one in chain("changerequest:1\u2028\x85\u2029", 2)]
+    lines = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
+    pack = tmp_path / "pack.zip"
+    pack.write_bytes(
+        signed({**files_of_a_pack(), verify.EVENTS: lines.encode()}, chains={events[0]["subject"]: len(events)})
+    )
+
+    assert run(pack)[0] == 0
+
+
 def test_what_is_no_pack_cannot_be_told(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no zip")
 
