@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,12 +25,12 @@ from django.utils.module_loading import import_string
 
 from changecontrol import access, audit, wiring
 from changecontrol.access import Actor
-from changecontrol.actions.evidence import key_of
+from changecontrol.actions.evidence import observe_artefacts
 from changecontrol.actions.locking import locked_change
 from changecontrol.actions.refusals import audited
-from changecontrol.errors import Conflict, Permanent, Transient
+from changecontrol.errors import Conflict, Permanent
 from changecontrol.events import Tag
-from changecontrol.models import Artefact, ChangeRequest
+from changecontrol.models import ChangeRequest
 from changecontrol.offline import verify
 from changecontrol.queries import evidence
 from changecontrol.rules.evidence import manifest_bytes, manifest_of
@@ -81,13 +82,14 @@ def export_evidence_pack(*, actor: Actor, change_id: int, at: datetime) -> Pack:
         contributed = {
             path: data for name in settings.EVIDENCE_CONTRIBUTORS for path, data in import_string(name)(change)
         }
-    files = {**_documents(facts), **_fetched(kept), **contributed}
+    artefacts = {f"artefacts/{one.sha256[:12]}-{one.name}": data for one, data in observe_artefacts(kept)}
+    files = {**_documents(facts), **artefacts, **contributed}
     try:
         signer = wiring.adapter("signer")(settings.EVIDENCE_SIGNING_KEY, secrets=wiring.adapter("secrets")())
     except Permanent as refusal:
         raise Conflict(refusal.reason) from refusal
     files["public_key.pem"] = signer.public_key()
-    chains = _chains(files[verify.EVENTS].decode().splitlines())
+    chains = _chains(facts.events)
     manifest = manifest_bytes(manifest_of(files, change=change.number, chains=chains))
     signature = base64.b64encode(signer.sign(manifest))
     data = _zip({**files, verify.MANIFEST: manifest, verify.SIGNATURE: signature})
@@ -164,28 +166,9 @@ def _documents(facts: _Facts) -> dict[str, bytes]:
     }
 
 
-def _fetched(kept: list[Artefact]) -> dict[str, bytes]:
-    """Fetch the artefacts, each compared with its hash."""
-    files = {}
-    try:
-        store = wiring.adapter("object_store")(settings.OBJECT_STORE_URL)
-        for artefact in kept:
-            data = store.observe_object(key_of(artefact.sha256))
-            if data is None or _sha256(data) != artefact.sha256:
-                raise Conflict(f"The stored artefact “{artefact.name}” is missing or was changed: no pack can be made.")
-            files[f"artefacts/{artefact.sha256[:12]}-{artefact.name}"] = data
-    except (Transient, Permanent) as trouble:
-        raise Conflict("The store of evidence does not answer. Try again in a minute.") from trouble
-    return files
-
-
-def _chains(lines: list[str]) -> dict[str, int]:
+def _chains(events: list[dict[str, Any]]) -> dict[str, int]:
     """Return how many events each subject's chain has."""
-    counts: dict[str, int] = {}
-    for line in lines:
-        subject = json.loads(line)["subject"]
-        counts[subject] = counts.get(subject, 0) + 1
-    return counts
+    return dict(Counter(str(event["subject"]) for event in events))
 
 
 def _json(value: Any, *, indent: int | None = 2) -> bytes:

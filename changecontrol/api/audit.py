@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from changecontrol import access, audit, clock
 from changecontrol.api.base import ApiViewSet, acting, reading, scope_for, wanted
 from changecontrol.api.paging import Cursor, page, size_of
+from changecontrol.api.times import MomentFilter
 from changecontrol.errors import Forbidden
 from changecontrol.events import Tag
 from changecontrol.models import AuditEvent
@@ -44,8 +45,8 @@ class EventFilters(django_filters.FilterSet):  # type: ignore[misc]  # the libra
     actor = django_filters.CharFilter(max_length=150, help_text="A username.")
     tenant = django_filters.CharFilter(max_length=63, help_text="A slug.")
     change = django_filters.CharFilter(max_length=24, help_text="A number such as CHG-000123.")
-    since = django_filters.IsoDateTimeFilter(help_text="ISO 8601; events at or after it.")
-    until = django_filters.IsoDateTimeFilter(help_text="ISO 8601; events before it.")
+    since = MomentFilter(help_text="ISO 8601; events at or after it.")
+    until = MomentFilter(help_text="ISO 8601; events before it.")
 
     class Meta:
         model = AuditEvent

@@ -31,6 +31,7 @@ from changecontrol.api.base import (
     yes_or_no,
 )
 from changecontrol.api.idempotency import idempotent
+from changecontrol.api.times import LocalTime, MomentFilter
 from changecontrol.errors import Invalid
 from changecontrol.models import Cluster, Cohort, Environment, Freeze, Tenant, Window
 from changecontrol.models.estate import Stage
@@ -40,21 +41,6 @@ from changecontrol.rules.roles import Ability
 
 DURATION_LIMIT = 14 * 86_400
 PLACES: dict[str, Any] = {"environment": Environment, "cluster": Cluster, "cohort": Cohort}
-
-
-class LocalTime(serializers.DateTimeField):
-    """Wall-clock time, without an offset: the zone stands beside it. Stored times come as if in UTC."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(default_timezone=None, format="%Y-%m-%dT%H:%M:%S", **options)
-
-    def enforce_timezone(self, value: Any) -> Any:
-        if value.tzinfo is not None:
-            raise serializers.ValidationError("Write local time, without an offset.")
-        return value
-
-    def to_representation(self, value: Any) -> Any:
-        return value if isinstance(value, str) else value.replace(tzinfo=None).isoformat()
 
 
 class PlaceWords(Words):
@@ -103,6 +89,7 @@ class LiftWords(Words):
 
 
 class PlacedSerializer(serializers.ModelSerializer[Any]):
+    stage = serializers.ChoiceField(Stage.choices(), allow_blank=True, read_only=True)
     tenant = serializers.CharField(source="tenant.slug", read_only=True, allow_null=True, default=None)
     environment = serializers.CharField(source="environment.slug", read_only=True, allow_null=True, default=None)
     cluster = serializers.CharField(source="cluster.slug", read_only=True, allow_null=True, default=None)
@@ -172,7 +159,7 @@ class WindowFilters(django_filters.FilterSet):  # type: ignore[misc]  # the libr
 
 class FreezeFilters(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
     tenant = django_filters.CharFilter("tenant__slug", max_length=63, help_text="A slug.")
-    holds_at = django_filters.IsoDateTimeFilter(method="holding", help_text="Freezes that hold at this moment.")
+    holds_at = MomentFilter(method="holding", help_text="Freezes that hold at this moment.")
 
     def holding(self, rows: QuerySet[Freeze], name: str, value: Any) -> QuerySet[Freeze]:
         unlifted = Q(lifted_at__isnull=True) | Q(lifted_at__gt=value)

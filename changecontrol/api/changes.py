@@ -9,22 +9,18 @@ from typing import Any
 
 import django_filters
 from django.db import transaction
-from django.db.models import QuerySet
-from django.http import HttpResponse
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from changecontrol import access, clock
+from changecontrol import clock
 from changecontrol.access import Actor
-from changecontrol.actions import approvals, changes, exports
+from changecontrol.actions import changes
 from changecontrol.actions.refusals import audited
-from changecontrol.api.audit import EventSerializer
+from changecontrol.api.approvals import ApprovalParts
 from changecontrol.api.base import (
     READ_REFUSALS,
-    ApiViewSet,
     NoWords,
     acting,
     command,
@@ -35,36 +31,29 @@ from changecontrol.api.base import (
     sight_for,
     wanted,
 )
+from changecontrol.api.change import OfChange
+from changecontrol.api.evidence import EvidenceParts
 from changecontrol.api.idempotency import idempotent
 from changecontrol.api.paging import Cursor, page, size_of
 from changecontrol.api.runs import RunDetailSerializer
 from changecontrol.api.serializers import (
-    ApprovalsSerializer,
-    ArtefactSerializer,
     ChangeDetailSerializer,
     ChangeSerializer,
     CloseSerializer,
     ContentSerializer,
     DraftSerializer,
-    GateResultSerializer,
     HandOverSerializer,
     NewChangeSerializer,
-    NewVoteSerializer,
-    PlanSerializer,
     ReasonSerializer,
-    RequirementSerializer,
     RevisionSerializer,
     ScheduleSerializer,
     SubmissionSerializer,
-    VoteSerializer,
-    WithdrawSerializer,
 )
 from changecontrol.errors import Invalid, NotFound
 from changecontrol.lifecycles.change import ChangeKind, ChangeState, ChangeType
-from changecontrol.models import ChangeRequest, Requirement, Tenant, User, Vote
+from changecontrol.models import ChangeRequest, Tenant, User
 from changecontrol.models.estate import Stage
-from changecontrol.queries import evidence
-from changecontrol.queries.changes import ChangeFilter, change_by_number, changes_page, timeline_of
+from changecontrol.queries.changes import ChangeFilter, change_by_number, changes_page
 from changecontrol.queries.runs import latest_run
 from changecontrol.rules.content import Content
 from changecontrol.rules.roles import Ability
@@ -103,17 +92,18 @@ class ChangeFilters(django_filters.FilterSet):  # type: ignore[misc]  # the libr
         )
 
 
-class ChangeViewSet(ApiViewSet[ChangeRequest]):
+class ChangeViewSet(ApprovalParts, EvidenceParts, OfChange):
     """Changes you may see."""
 
-    queryset = ChangeRequest.objects.none()
     serializer_class = ChangeSerializer
     filterset_class = ChangeFilters
-    lookup_field = "number"
-    lookup_value_regex = "CHG-[0-9]{6,18}"
     is_oldest_first = True
     seen_with = Ability.CHANGE_VIEW
-    parts_seen_with = {"run": Ability.RUN_VIEW, "evidence": Ability.EVIDENCE_VIEW}
+    parts_seen_with = {
+        "run": Ability.RUN_VIEW,
+        "evidence": Ability.EVIDENCE_VIEW,
+        "artefact": Ability.EVIDENCE_VIEW,
+    }
 
     @reading(ChangeSerializer(many=True))
     def list(self, request: Request) -> Response:
@@ -270,68 +260,6 @@ class ChangeViewSet(ApiViewSet[ChangeRequest]):
             )
         )
 
-    @command(request=NewVoteSerializer, responses={201: VoteSerializer})
-    @action(detail=True, methods=["post"])
-    @idempotent
-    def vote(self, request: Request, number: str) -> Response:
-        """Cast a vote on the plan you read. A repeated vote is one vote; a superseded plan is refused with 409."""
-        words = read(NewVoteSerializer, request)
-        vote = approvals.cast_vote(
-            actor=acting(request),
-            requirement_id=self._requirement(number, words["requirement"]),
-            verdict=words["verdict"],
-            seen_digest=words["seen_digest"],
-            comment=words["comment"],
-            at=clock.now(),
-        )
-        return Response(VoteSerializer(vote).data, status=201)
-
-    @command(request=WithdrawSerializer, responses={201: VoteSerializer})
-    @action(detail=True, methods=["post"], url_path="withdraw-vote")
-    @idempotent
-    def withdraw_vote(self, request: Request, number: str) -> Response:
-        """Take your vote back, with a comment, until execution starts."""
-        words = read(WithdrawSerializer, request)
-        vote = approvals.withdraw_vote(
-            actor=acting(request),
-            requirement_id=self._requirement(number, words["requirement"]),
-            comment=words["comment"],
-            at=clock.now(),
-        )
-        return Response(VoteSerializer(vote).data, status=201)
-
-    @reading(PlanSerializer)
-    @action(detail=True, pagination_class=None, filterset_class=None)
-    def plan(self, request: Request, number: str) -> Response:
-        """The current plan, as the document its digest is taken of (RFC 8785)."""
-        change = change_by_number(scope_for(request), number)
-        if change.plan is None:
-            raise NotFound("This change has no plan yet.")
-        return Response(PlanSerializer(change.plan).data)
-
-    @reading(GateResultSerializer(many=True))
-    @action(detail=True, filterset_class=None)
-    def gates(self, request: Request, number: str) -> Response:
-        """Every verdict ever given, oldest first; the newest of each gate counts."""
-        return self.rows(change_by_number(scope_for(request), number).gate_results.all(), GateResultSerializer)
-
-    @reading(ApprovalsSerializer)
-    @action(detail=True, pagination_class=None, filterset_class=None)
-    def approvals(self, request: Request, number: str) -> Response:
-        """Every round with its policy as copied, its requirements, and the votes cast."""
-        change = change_by_number(scope_for(request), number)
-        requirements = Requirement.objects.filter(round__change=change).select_related("round")
-        votes = Vote.objects.filter(requirement__round__change=change).select_related("voter", "acting_for")
-        return Response(
-            {
-                "rounds": evidence.round_facts(change),
-                "requirements": RequirementSerializer(
-                    requirements.order_by("round__number", "stage", "position"), many=True
-                ).data,
-                "votes": VoteSerializer(votes.order_by("pk"), many=True).data,
-            }
-        )
-
     @reading(RunDetailSerializer)
     @action(detail=True, pagination_class=None, filterset_class=None)
     def run(self, request: Request, number: str) -> Response:
@@ -340,54 +268,6 @@ class ChangeViewSet(ApiViewSet[ChangeRequest]):
         if run is None:
             raise NotFound("This change has no run yet.")
         return Response(RunDetailSerializer(run).data)
-
-    @reading(EventSerializer(many=True))
-    @action(detail=True, filterset_class=None)
-    def timeline(self, request: Request, number: str) -> Response:
-        """The audit events of the change, oldest first, with their chain."""
-        return self.rows(timeline_of(change_by_number(scope_for(request), number)), EventSerializer)
-
-    @reading(ArtefactSerializer(many=True))
-    @action(detail=True, filterset_class=None)
-    def evidence(self, request: Request, number: str) -> Response:
-        """What is kept as evidence, by SHA-256, oldest first."""
-        kept = access.visible(scope_for(request), self._change(number).artefacts.all())
-        return self.rows(kept, ArtefactSerializer)
-
-    @extend_schema(
-        responses={
-            (200, "application/zip"): OpenApiResponse(OpenApiTypes.BINARY, "The pack, a zip file."),
-            **READ_REFUSALS,
-        }
-    )
-    @action(detail=True, url_path="evidence-pack", pagination_class=None, filterset_class=None)
-    def evidence_pack(self, request: Request, number: str) -> HttpResponse:
-        """The evidence pack: signed, and verified offline by the `verify.py` in it."""
-        pack = exports.export_evidence_pack(actor=acting(request), change_id=self._change(number).pk, at=clock.now())
-        return HttpResponse(
-            pack.data,
-            content_type="application/zip",
-            headers={"Content-Disposition": f'attachment; filename="{pack.name}"'},
-        )
-
-    def get_queryset(self) -> QuerySet[ChangeRequest]:
-        """Nothing of its own: every read goes by a named query."""
-        return ChangeRequest.objects.none()
-
-    def _change(self, number: str) -> ChangeRequest:
-        """Return a change in the person's sight; whether the token allows what is asked is checked elsewhere."""
-        return change_by_number(sight_for(self.request), number)
-
-    def _requirement(self, number: str, requirement_id: int) -> int:
-        """Return the requirement's id where it is one of this change."""
-        rows = Requirement.objects.filter(round__change=self._change(number))
-        return one_of(sight_for(self.request), rows, pk=requirement_id).pk
-
-    def _detail(self, change: ChangeRequest) -> Any:
-        return ChangeDetailSerializer(change).data
-
-    def _done(self, change: ChangeRequest, *, status: int = 200) -> Response:
-        return Response(self._detail(change), status=status)
 
 
 @audited

@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from changecontrol.api.base import Words
+from changecontrol.api.times import TimeOfDay
 from changecontrol.models import (
     BusinessProcess,
     Cluster,
@@ -83,8 +84,8 @@ class StoreChanges(Words):
     region = key(help_text="A region's slug.")
     cohort = key(help_text="A cohort's slug.")
     zone = serializers.CharField(max_length=64, help_text="An IANA time zone, such as Europe/Lisbon.")
-    opens_at = serializers.TimeField(help_text="Local time.")
-    closes_at = serializers.TimeField(help_text="Local time.")
+    opens_at = TimeOfDay(help_text="Local time.")
+    closes_at = TimeOfDay(help_text="Local time.")
     sales_share = serializers.DecimalField(
         max_digits=7, decimal_places=4, min_value=0, max_value=100, help_text="Percent of the tenant's sales."
     )
@@ -146,6 +147,10 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
 class ClusterSerializer(serializers.ModelSerializer[Cluster]):
     """A cluster. The references are null for whoever may not edit it."""
 
+    credential = serializers.CharField(read_only=True, allow_null=True)
+    metrics_credential = serializers.CharField(read_only=True, allow_null=True)
+    metrics_authority = serializers.CharField(read_only=True, allow_null=True)
+
     class Meta:
         model = Cluster
         fields = ["id", "slug", "name", "metrics_url", "credential", "metrics_credential", "metrics_authority"]
@@ -176,6 +181,8 @@ class CohortSerializer(OfTenantSerializer):
 class StoreSerializer(OfTenantSerializer):
     region = serializers.CharField(source="region.slug", read_only=True)
     cohort = serializers.CharField(source="cohort.slug", read_only=True)
+    opens_at = TimeOfDay(read_only=True)
+    closes_at = TimeOfDay(read_only=True)
 
     class Meta:
         model = Store
@@ -196,6 +203,8 @@ class StoreSerializer(OfTenantSerializer):
 
 class SourceSerializer(OfTenantSerializer):
     """A Git source. The reference is null for whoever may not edit it."""
+
+    credential = serializers.CharField(read_only=True, allow_null=True)
 
     class Meta:
         model = GitSource

@@ -6,6 +6,7 @@ from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
+from drf_spectacular.helpers import forced_singular_serializer
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -135,7 +136,7 @@ class MeViewSet(ApiViewSet[User]):
     pagination_class = None
     filter_backends = []
 
-    @reading(MeSerializer)
+    @reading(forced_singular_serializer(MeSerializer))
     def list(self, request: Request) -> Response:
         """Who you are, what your token is limited to, and the roles you hold."""
         actor, scope = acting(request), scope_for(request)

@@ -18,7 +18,7 @@ from changecontrol.api.base import ApiViewSet, acting, command, listing, read, r
 from changecontrol.api.idempotency import idempotent
 from changecontrol.api.serializers import ReasonSerializer
 from changecontrol.errors import NotFound
-from changecontrol.lifecycles.run import HUMAN_VERBS, RunState
+from changecontrol.lifecycles.run import HUMAN_VERBS, PauseReason, RunState
 from changecontrol.models import Run, RunLog, RunTarget
 from changecontrol.queries.runs import run_named, runs_of, targets_of
 from changecontrol.rules.roles import Ability
@@ -28,6 +28,7 @@ VERBS = tuple(verb.replace("_", "-") for verb in HUMAN_VERBS)
 
 class RunSerializer(serializers.ModelSerializer[Run]):
     change = serializers.CharField(source="change.number", read_only=True)
+    pause_reason = serializers.ChoiceField(PauseReason.choices(), allow_blank=True, read_only=True)
 
     class Meta:
         model = Run

@@ -11,6 +11,7 @@ from changecontrol.lifecycles.approval import RoundState
 from changecontrol.lifecycles.change import CloseCode
 from changecontrol.models import Artefact, ChangeRequest, GateResult, Plan, Requirement, Revision, Vote
 from changecontrol.models.approval import VoteVerdict
+from changecontrol.models.estate import Stage
 from changecontrol.queries.changes import environment_slugs
 from changecontrol.rules.content import OFFERED_KINDS, OFFERED_TYPES, OnFailure, OnWindowClose, Promotion, Strategy
 from changecontrol.rules.content_problems import BAKE_SECONDS, MAX_ENVIRONMENTS, MAX_LINKS, MAX_WAVES, READY_SECONDS
@@ -131,6 +132,8 @@ class ChangeSerializer(serializers.ModelSerializer[ChangeRequest]):
     requester = serializers.CharField(source="requester.username", read_only=True)
     assignee = serializers.CharField(source="assignee.username", read_only=True, allow_null=True, default=None)
     environments = serializers.SerializerMethodField()
+    stage = serializers.ChoiceField(Stage.choices(), allow_blank=True, read_only=True)
+    close_code = serializers.ChoiceField(CloseCode.choices(), allow_blank=True, read_only=True)
 
     class Meta:
         model = ChangeRequest

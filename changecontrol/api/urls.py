@@ -55,5 +55,5 @@ urlpatterns = [
         ),
         name="api-docs",
     ),
-    re_path(r"^v1/.*$", Nowhere.as_view()),
+    re_path(r"^v1/", Nowhere.as_view()),
 ]

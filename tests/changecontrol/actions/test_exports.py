@@ -125,6 +125,25 @@ def test_a_pack_holds_what_was_asked_decided_and_done(estate: SmallEstate, chang
     assert "Rehearsed: 41 s." in files["report.html"].decode()
 
 
+def test_whatever_people_write_the_pack_verifies(
+    estate: SmallEstate, change: ChangeRequest, signing: Path, tmp_path: Path
+) -> None:  # AUD-3
+    words = "Line\u2028paragraph\u2029next\x85\x0b\x0c\x1c\x1etab\t\u202eright to left, 𝒻 and <b>&amp;</b>"
+    cast_vote(
+        actor=actor(estate.ben),
+        requirement_id=Requirement.objects.get(round__change=change, role=Role.CHANGE_MANAGER).pk,
+        verdict="reject",
+        seen_digest=change.plan.digest,
+        comment=words,
+        at=NOW,
+    )
+
+    pack = export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)
+
+    assert verify(pack.data, tmp_path, signing)[0] == 0
+    assert json.loads(unzip(pack.data)["votes.json"])[-1]["comment"] == words.strip()
+
+
 def test_the_same_pack_asked_twice_is_the_same_bytes(estate: SmallEstate, change: ChangeRequest) -> None:
     one = export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)
     other = export_evidence_pack(actor=actor(estate.ben), change_id=change.pk, at=LATER + timedelta(days=1))

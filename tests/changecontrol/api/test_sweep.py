@@ -38,7 +38,7 @@ def operations() -> Iterator[tuple[str, str]]:
 
 
 def address(path: str, *, number: str, key: str = "1") -> str:
-    return path.format(number=number, id=key, verb="pause")
+    return path.format(number=number, id=key, verb="pause", artefact=key)
 
 
 def call(client: APIClient, method: str, url: str, body: Any = None, media_type: str = "application/json") -> Any:
@@ -156,6 +156,8 @@ def test_an_answer_in_another_format_is_not_offered(estate: SmallEstate) -> None
         "runs/x/",
         "tenants/999999999999999999/",
         "windows/٣/",
+        "regions/%0A/",
+        "runs/1%0A/log/",
         "waivers/",
         "",
         "nowhere/at/all/",
