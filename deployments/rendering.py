@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import subprocess
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from django.conf import settings
@@ -21,14 +18,12 @@ from django.conf import settings
 from changecontrol.errors import Permanent
 from changecontrol.models import Environment
 from changecontrol.ports import ObjectRef
-from deployments import doors
+from deployments import doors, kustomize
 from deployments.ports import GitRepository
 from deployments.rules import redaction
-from deployments.rules.manifests import KUSTOMIZATIONS, Place, Rendered, RenderedObject, has_kustomization, render
+from deployments.rules.manifests import Place, Rendered, RenderedObject, has_kustomization, render
 from deployments.rules.policy import WORKLOADS, is_secret_variable, pod_spec_of
 
-KUSTOMIZE_SECONDS = 15
-MAX_OUTPUT_BYTES = 8 * 1024 * 1024
 MAX_REMEMBERED = 128
 MAX_REFUSALS_SHOWN = 5
 REDACTED = "redacted:"
@@ -161,49 +156,17 @@ def _rendered(environment: Environment, commit: str, repository: GitRepository |
 
 
 def _kustomize(repository: GitRepository, commit: str, path: str) -> bytes:
-    """Run the configured program on a copy of the tree, bounded in time and output, with an environment of its own."""
     if not settings.KUSTOMIZE_COMMAND:
         raise Unresolvable(
             f"{path} holds a kustomization, and no program renders one here. Set KUSTOMIZE_COMMAND, such as "
             "kubectl,kustomize, or commit the rendered manifests."
         )
-    files = repository.observe_tree(sha=commit, path="")
-    for name, data in files.items():
-        if PurePosixPath(name).name in KUSTOMIZATIONS and (b"://" in data or b"?ref=" in data):
-            raise Unresolvable(f"{name} refers to another address; everything a commit needs must be in the commit.")
-    with tempfile.TemporaryDirectory(prefix="changecontrol-kustomize-") as folder:
-        root = Path(folder)
-        _write(files, root / "tree")
-        try:
-            done = subprocess.run(  # noqa: S603 - the program is named by the settings, its argument is our own folder
-                [*settings.KUSTOMIZE_COMMAND, str(root / "tree" / path)],
-                capture_output=True,
-                cwd=root,
-                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": folder, "TMPDIR": folder},
-                timeout=KUSTOMIZE_SECONDS,
-                check=False,
-            )
-        except FileNotFoundError:
-            raise Unresolvable(
-                f"The program {settings.KUSTOMIZE_COMMAND[0]} is not installed on this worker."
-            ) from None
-        except subprocess.TimeoutExpired:
-            raise Unresolvable(f"Rendering {path} took longer than {KUSTOMIZE_SECONDS} s.") from None
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().replace(folder, "").splitlines()
-        raise Unresolvable(f"Rendering {path} failed: {said[-1][:300] if said else 'no reason given'}")
-    if len(done.stdout) > MAX_OUTPUT_BYTES:
-        raise Unresolvable(f"Rendering {path} gave more than {MAX_OUTPUT_BYTES >> 20} MiB.")
-    return done.stdout
-
-
-def _write(files: Mapping[str, bytes], root: Path) -> None:
-    for name, data in files.items():
-        target = (root / name).resolve()
-        if not target.is_relative_to(root.resolve()):
-            raise Unresolvable(f"The path {name} leaves the tree.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+    try:
+        return kustomize.build(
+            repository.observe_tree(sha=commit, path=""), path=path, command=settings.KUSTOMIZE_COMMAND
+        )
+    except Permanent as refusal:
+        raise Unresolvable(str(refusal)) from None
 
 
 def stored_form(objects: Iterable[RenderedObject]) -> list[dict[str, Any]]:
