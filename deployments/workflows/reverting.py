@@ -23,6 +23,7 @@ from deployments.actions.rollouts import can
 from deployments.rendering import Manifests, name_of
 from deployments.rules.health import Health
 from deployments.rules.manifests import RenderedObject
+from deployments.rules.rollback_class import RUNS_ONCE
 from deployments.workflows.looking import health_of
 from deployments.workflows.steps import (
     NOW,
@@ -41,7 +42,9 @@ from deployments.workflows.steps import (
 def revert(row: RunTarget, at: datetime) -> Settlement[RunTarget]:
     # Where nothing is shared nothing was applied, and yet what was pruned has to come back.
     may_be_pruned = not row.workload and bool(row.run.data.get("finishing"))
-    if not row.applied and not may_be_pruned:
+    # What is there is settled before anything is applied: a target that failed before that has touched nothing.
+    is_touched = any("existed" in entry for entry in row.applied)
+    if not is_touched and not may_be_pruned:
         return _done("nothing was applied", at)
     new, previous = new_manifests(row), manifests_before(row)
     wanted = _wanted(row, new, previous)
@@ -62,8 +65,10 @@ def revert(row: RunTarget, at: datetime) -> Settlement[RunTarget]:
 def _wanted(row: RunTarget, new: Manifests, previous: Manifests) -> list[RenderedObject]:
     if row.workload:
         return list(previous.of(row.workload))
-    # Workloads that the new version no longer has were pruned, and no other target brings them back.
-    return [*previous.shared, *(one for one in previous.workloads if not new.of(name_of(one.ref)))]
+    # A Job of the version before has done its work: bringing it back would run it again. Workloads that the new version
+    # no longer has were pruned, and no other target brings them back.
+    shared = [one for one in previous.shared if one.ref.kind not in RUNS_ONCE]
+    return [*shared, *(one for one in previous.workloads if not new.of(name_of(one.ref)))]
 
 
 def _bring_back(row: RunTarget, left: Sequence[RenderedObject], *, total: int, at: datetime) -> Settlement[RunTarget]:

@@ -27,9 +27,11 @@ from deployments import doors
 from deployments.actions.rollouts import RETRY_DEFERRED, can, retry_target
 from deployments.gates.dry_run import bare
 from deployments.rendering import redaction_key, safe
-from deployments.rules.health import Health
+from deployments.rules import takeover
+from deployments.rules.health import Health, WorkloadHealth, judge_job, judge_lasting, judge_target, since_when
 from deployments.rules.manifest_diff import diff_rendered
 from deployments.rules.manifests import RenderedObject
+from deployments.rules.rollback_class import RUNS_ONCE
 from deployments.workflows.looking import health_of, workloads_of
 from deployments.workflows.reverting import revert
 from deployments.workflows.steps import (
@@ -149,6 +151,8 @@ class TargetUpdate:
         detail = "".join(one.text for one in diff_rendered(before, after, key=redaction_key()))[:DETAIL_LIMIT]
         count = len(objects) - len(left) + len(done)
         is_all = count == len(objects)
+        # Configuration has no health of its own: the workloads that read it are watched. A Job has to end well.
+        is_watched = bool(row.workload) or any(one.ref.kind in RUNS_ONCE for one in objects)
 
         def write(target: RunTarget, actor: Actor) -> None:
             remember(target, done)
@@ -158,7 +162,7 @@ class TargetUpdate:
                     Tag.OBJECT_APPLIED, subject=target, change=target.run.change, actor=actor, at=at, data=data
                 )
             if is_all and can(target, "finish_update"):
-                _finish(target, count, actor=actor, at=at, detail=detail)
+                _finish(target, count, is_watched=is_watched, actor=actor, at=at, detail=detail)
                 return
             target.sentence = f"{target}: {count} of {len(objects)} objects applied."
             target.save(update_fields=["applied", "sentence"])
@@ -167,26 +171,33 @@ class TargetUpdate:
         if not is_all:
             return settled(write, due_in=NOW)
         # Nothing is healthy in the moment it was applied.
-        return settled(write, due_in=SOON if row.workload else None, tells_run=not row.workload)
+        return settled(write, due_in=SOON if is_watched else None, tells_run=not is_watched)
 
     def _watch(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
         since = time_of(row, "at", at)
-        found, ready, desired = health_of(
-            row, new_manifests(row), key="generation", since=since, deadline=ready_within(row), at=at
-        )
+        if row.workload:
+            found, ready, desired = health_of(
+                row, new_manifests(row), key="generation", since=since, deadline=ready_within(row), at=at
+            )
+        else:
+            found, ready, desired = _health_of_jobs(row, since=since, at=at)
+        known = _brief_of(row)
+        found = judge_lasting(found, known=known, at=at)
         if found.health is Health.STUCK:
             return fail(f"{row}: {found.sentence}", at, problem=PauseReason.HEALTH)
 
         def write(target: RunTarget, actor: Actor) -> None:
             target.ready_count, target.desired_count = ready, desired
             if found.health is Health.HEALTHY and can(target, "confirm"):
-                sentence = f"{target}: healthy, {ready} of {desired} pods run the new version."
+                words = "pods run the new version" if target.workload else "Jobs are done"
+                sentence = f"{target}: healthy, {ready} of {desired} {words}."
                 move_target(
                     target, "confirm", sentence=sentence, actor=actor, at=at, ready_count=ready, desired_count=desired
                 )
                 return
             target.sentence = found.sentence
-            target.save(update_fields=["sentence", "ready_count", "desired_count"])
+            _remember_brief(target, since_when(found, known=known, at=at))
+            target.save(update_fields=["sentence", "ready_count", "desired_count", "applied"])
 
         if found.health is Health.HEALTHY:
             return settled(write, due_in=None, tells_run=True)
@@ -223,6 +234,9 @@ def _look(cluster: Kubernetes, unseen: Sequence[RenderedObject], at: datetime) -
             if not seen:
                 raise
             break
+        if live is not None and (why := takeover.refusal_of(one.manifest, live)):
+            # The gate looked hours ago; what has become somebody else's since is not adopted either.
+            raise Permanent(why)
         seen[str(one.ref)] = {
             "existed": live is not None,
             "uid": str(((live or {}).get("metadata") or {}).get("uid", "")),
@@ -231,11 +245,39 @@ def _look(cluster: Kubernetes, unseen: Sequence[RenderedObject], at: datetime) -
     return seen
 
 
-def _finish(target: RunTarget, count: int, *, actor: Actor, at: datetime, detail: str) -> None:
+def _health_of_jobs(row: RunTarget, *, since: datetime, at: datetime) -> tuple[WorkloadHealth, int, int]:
+    """Judge the Jobs among what an environment's workloads share; nothing else of it has a health of its own."""
+    cluster = doors.open_cluster(row.environment.cluster)
+    judged = [
+        judge_job(
+            one.ref,
+            cluster.observe_object(one.ref),
+            is_short_lived="ttlSecondsAfterFinished" in (one.manifest.get("spec") or {}),
+        )
+        for one in new_manifests(row).shared
+        if one.ref.kind in RUNS_ONCE
+    ]
+    found = judge_target(judged, updated_at=since, deadline=ready_within(row), at=at)
+    return found, sum(one.health is Health.HEALTHY for one in judged), len(judged)
+
+
+def _brief_of(row: RunTarget) -> tuple[str, datetime] | None:
+    """Return the problem that the last look hoped would pass, and since when it is there."""
+    found = next((entry for entry in row.applied if entry.get("brief")), None)
+    return (str(found["brief"]), datetime.fromisoformat(str(found["brief_since"]))) if found else None
+
+
+def _remember_brief(target: RunTarget, brief: tuple[str, datetime] | None) -> None:
+    ref = next((str(entry["ref"]) for entry in target.applied if "ref" in entry), None)
+    if ref is not None:
+        reason, since = (brief[0], brief[1].isoformat()) if brief else ("", "")
+        remember(target, {ref: {"brief": reason, "brief_since": since}})
+
+
+def _finish(target: RunTarget, count: int, *, is_watched: bool, actor: Actor, at: datetime, detail: str) -> None:
     sentence = f"{target}: {count} objects applied."
     move_target(target, "finish_update", sentence=sentence, actor=actor, at=at, detail=detail, applied=target.applied)
-    if not target.workload:
-        # Configuration has no health of its own: the workloads that read it are watched.
+    if not is_watched:
         move_target(target, "confirm", sentence=f"{target}: in place.", actor=actor, at=at, log=False)
 
 

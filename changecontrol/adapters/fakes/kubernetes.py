@@ -71,6 +71,8 @@ class FakeKubernetes:
         self.script = Script()
         self.effects: list[Effect] = []
         self.lacking: set[Right] = set()
+        self.job_ends = "Complete"
+        """The condition of every Job; empty while they run."""
         self._spoiled: dict[str, str] = {}
         self._now = START
         self._clock = clock
@@ -272,6 +274,8 @@ class FakeKubernetes:
             metadata["namespace"] = ref.namespace
         if "spec" in live:
             metadata["generation"] = stored.generation
+        if ref.kind == "Job" and self.job_ends:
+            live["status"] = {"conditions": [{"type": self.job_ends, "status": "True", "message": "It ended."}]}
         return {"apiVersion": ref.api_version, "kind": ref.kind, **live}
 
     def _next(self, prefix: str) -> str:
