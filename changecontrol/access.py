@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from django.contrib.auth.models import Group, Permission
 from django.db import connection
 from django.db.models import Model, Q, QuerySet
-from guardian.shortcuts import assign_perm
 
 from changecontrol import clock
 from changecontrol.errors import Forbidden
@@ -358,8 +357,15 @@ def grant_role(
     holder: User | Group, role: Role, thing: Tenant | Environment, *, expires_at: datetime | None = None
 ) -> None:
     """Grant a role; granting it again sets the new expiry."""
-    row: Any = assign_perm(role_codename(role), holder, thing)
-    type(row).objects.filter(pk=row.pk).update(expires_at=expires_at)
+    model, who = _grant_model(holder, thing)
+    permission = Permission.objects.get(codename=role_codename(role), content_type__model=thing._meta.model_name)
+    grant = model(**{who: holder}, permission=permission, content_object=thing, expires_at=expires_at)
+    model.objects.bulk_create(
+        [grant],
+        update_conflicts=True,
+        unique_fields=[who, "permission", "content_object"],
+        update_fields=["expires_at"],
+    )
 
 
 def revoke_role(holder: User | Group, role: Role, thing: Tenant | Environment) -> bool:
@@ -374,14 +380,17 @@ def grant_of(holder: User | Group, role: Role, thing: Tenant | Environment) -> A
 
 
 def _grants(holder: User | Group, role: Role, thing: Tenant | Environment) -> Any:
-    of_tenant = isinstance(thing, Tenant)
-    models: Any
-    if isinstance(holder, User):
-        models, who = (TenantUserObjectPermission, EnvironmentUserObjectPermission), Q(user=holder)
+    model, who = _grant_model(holder, thing)
+    return model.objects.filter(**{who: holder}, content_object=thing, permission__codename=role_codename(role))
+
+
+def _grant_model(holder: User | Group, thing: Tenant | Environment) -> tuple[Any, str]:
+    """Return the model that holds such grants, and its field for the holder."""
+    if isinstance(thing, Tenant):
+        models = (TenantUserObjectPermission, TenantGroupObjectPermission)
     else:
-        models, who = (TenantGroupObjectPermission, EnvironmentGroupObjectPermission), Q(group=holder)
-    model = models[0] if of_tenant else models[1]
-    return model.objects.filter(who, content_object=thing, permission__codename=role_codename(role))
+        models = (EnvironmentUserObjectPermission, EnvironmentGroupObjectPermission)
+    return (models[0], "user") if isinstance(holder, User) else (models[1], "group")
 
 
 def role_permissions() -> QuerySet[Permission]:

@@ -54,8 +54,8 @@ def small_estate(*, slug: str = "northwind", tier: int = 2) -> SmallEstate:
     region = Region.objects.create(tenant=tenant, slug="iberia", name="Iberia")
     pilot = Cohort.objects.create(tenant=tenant, slug="pilot", name="Pilot", is_pilot=True)
     rest = Cohort.objects.create(tenant=tenant, slug="rest", name="Everybody else")
-    for number, cohort in enumerate([pilot, pilot, rest, rest], start=1):
-        Store.objects.create(
+    Store.objects.bulk_create(
+        Store(
             tenant=tenant,
             region=region,
             cohort=cohort,
@@ -66,6 +66,8 @@ def small_estate(*, slug: str = "northwind", tier: int = 2) -> SmallEstate:
             closes_at=time(20),
             sales_share=Decimal(number),
         )
+        for number, cohort in enumerate([pilot, pilot, rest, rest], start=1)
+    )
     cluster, _ = Cluster.objects.get_or_create(
         slug="pt-1", defaults={"name": "Lisbon 1", "credential": "env:KUBECONFIG_PT_1"}
     )
@@ -124,8 +126,10 @@ def add_environment(
         source=source,
         path=f"environments/{name}",
     )
-    environment.cohorts.set(cohorts)
-    environment.processes.set(processes)
+    # Written at once: `set` and `add` look first for what is there already.
+    cohort_rows, process_rows = Environment.cohorts.through, Environment.processes.through
+    cohort_rows.objects.bulk_create(cohort_rows(environment=environment, cohort=one) for one in cohorts)
+    process_rows.objects.bulk_create(process_rows(environment=environment, businessprocess=one) for one in processes)
     return environment
 
 
