@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from changecontrol.adapters.kubernetes.redaction import redact_object
 from changecontrol.adapters.kubernetes.refusals import refusal_of
-from changecontrol.adapters.kubernetes.transport import APPLY_PATCH, JSON, Answer, Transport, path_of
+from changecontrol.adapters.kubernetes.transport import APPLY_PATCH, JSON, Answer, Transport, path_of, within
 from changecontrol.adapters.kubernetes.workloads import WORKLOAD_KINDS, read_workloads, selector_of
 from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import (
@@ -31,7 +32,9 @@ from changecontrol.ports import (
 PAGE_SIZE = 500
 MAX_PAGES = 100
 DISCOVERY_REFRESH_SECONDS = 10.0
-REVIEW_THREADS = 4
+THREADS = 8
+CALL_SECONDS = 10.0
+"""How long one call may take, of however many requests it is made: a tick has seconds."""
 RETRY_DELETING_SECONDS = 2.0
 DELETE_ATTEMPTS = 3
 
@@ -40,6 +43,10 @@ PARTIAL_LIST = f"application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 
 # Their pods are theirs alone: wait for the pods before the object counts as gone.
 FOREGROUND_KINDS = {"CronJob", "DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet"}
+
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class Cluster:
             raise Permanent(f"{self._server} does not answer as a Kubernetes API server.")
         return version
 
+    @within(CALL_SECONDS)
     def ensure_applied(self, manifest: Manifest, *, dry_run: bool = False) -> Applied:
         ref = ObjectRef.of(manifest)
         if not (ref.api_version and ref.kind and ref.name):
@@ -98,16 +106,19 @@ class Cluster:
             live=redact_object(live),
         )
 
+    @within(CALL_SECONDS)
     def observe_object(self, ref: ObjectRef) -> dict[str, Any] | None:
         live = self._read(ref, accept=JSON)
         return redact_object(live) if live is not None else None
 
+    @within(CALL_SECONDS)
     def observe_workloads(self, *, namespace: str, inventory: str) -> dict[ObjectRef, WorkloadStatus]:
         selector = f"{INVENTORY_LABEL}={inventory}"
-        workloads = {
-            kind: list(self._list("apps/v1", kind, namespace=namespace, selector=selector)) for kind in WORKLOAD_KINDS
-        }
-        if not any(workloads.values()):
+        listed = _at_once(
+            lambda kind: list(self._list("apps/v1", kind, namespace=namespace, selector=selector)), WORKLOAD_KINDS
+        )
+        workloads = dict(zip(WORKLOAD_KINDS, listed, strict=True))
+        if not any(listed):
             return {}
         # Pods and ReplicaSets carry the labels of the pod template, not the inventory label: they are found by owner.
         return read_workloads(
@@ -119,6 +130,7 @@ class Cluster:
             ),
         )
 
+    @within(CALL_SECONDS)
     def observe_workload(self, ref: ObjectRef) -> WorkloadStatus | None:
         if ref.api_version != "apps/v1" or ref.kind not in WORKLOAD_KINDS:
             raise Permanent(f"{ref} is not a workload whose health can be read.")
@@ -136,6 +148,7 @@ class Cluster:
         )
         return statuses[ref]
 
+    @within(CALL_SECONDS)
     def observe_inventory(
         self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]]
     ) -> tuple[ObjectRef, ...]:
@@ -149,13 +162,14 @@ class Cluster:
             )
             return {ObjectRef.of(item) for item in items}
 
-        # One after another, the kinds of a slow cluster would take longer than a tick may.
-        with ThreadPoolExecutor(max_workers=REVIEW_THREADS) as pool:
-            return tuple(sorted(set().union(*pool.map(refs_of, sorted(set(kinds))))))
+        return tuple(sorted(set().union(*_at_once(refs_of, sorted(set(kinds))))))
 
     def observe_served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-        return frozenset((api_version, kind) for api_version, kind in kinds if self._find(api_version, kind) is not None)
+        return frozenset(
+            (api_version, kind) for api_version, kind in kinds if self._find(api_version, kind) is not None
+        )
 
+    @within(CALL_SECONDS)
     def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
         doing = f"delete {ref}"
         for _ in range(DELETE_ATTEMPTS):
@@ -180,8 +194,7 @@ class Cluster:
         rules = self._observe_rules(namespace)
         doubtful = [right for right in asked if not any(_grants(rule, right) for rule in rules)]
         # The list of rules may be incomplete (a webhook authorises too), so each gap is asked about by itself.
-        with ThreadPoolExecutor(max_workers=REVIEW_THREADS) as pool:
-            verdicts = list(pool.map(lambda right: self._is_allowed(right, namespace=namespace), doubtful))
+        verdicts = _at_once(lambda right: self._is_allowed(right, namespace=namespace), doubtful)
         return tuple(right for right, is_allowed in zip(doubtful, verdicts, strict=True) if not is_allowed)
 
     def _observe_rules(self, namespace: str) -> list[Mapping[str, Any]]:
@@ -316,6 +329,12 @@ class Cluster:
         if not isinstance(answer.body, dict) or not isinstance(answer.body.get("metadata"), dict):
             raise Transient(f"{self._server} gave no readable answer when asked to {doing}.")
         return answer.body
+
+
+def _at_once(work: Callable[[Item], Found], items: Iterable[Item]) -> list[Found]:
+    """Ask for all of these at the same time, within what is left of the call: one after another they take too long."""
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        return [one.result() for one in [pool.submit(copy_context().run, work, item) for item in items]]
 
 
 def _delete_options(ref: ObjectRef, metadata: Mapping[str, Any]) -> dict[str, Any]:

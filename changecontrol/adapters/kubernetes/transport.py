@@ -10,7 +10,10 @@ import os
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -29,6 +32,19 @@ POOL_SIZE = 8
 
 APPLY_PATCH = "application/apply-patch+yaml"
 JSON = "application/json"
+
+
+_until: ContextVar[float] = ContextVar("until", default=float("inf"))
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Bound all requests made here together: none begins, or is waited for, once the time is up."""
+    token = _until.set(min(_until.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _until.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +127,9 @@ class Transport:
     ) -> Answer:
         access = self._access
         rest: Any = self._rest
+        left = _until.get() - time.monotonic()
+        if left <= 0:
+            raise Transient(f"The cluster at {self.server} answers too slowly to {doing}.")
         url = access.server + path + (f"?{urlencode(params)}" if params else "")
         headers = {"Accept": accept, "User-Agent": "changecontrol"}
         if access.token:
@@ -118,7 +137,8 @@ class Transport:
         if body is not None:
             headers["Content-Type"] = content_type
         try:
-            response = rest.request(method, url, headers=headers, body=body, _request_timeout=self._timeout)
+            timeout = tuple(min(seconds, left) for seconds in self._timeout)
+            response = rest.request(method, url, headers=headers, body=body, _request_timeout=timeout)
             raw = response.response.read(MAX_ANSWER_BYTES + 1, decode_content=True)
             if len(raw) > MAX_ANSWER_BYTES:
                 response.response.close()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from changecontrol.adapters.fakes.objects import FakeSecrets
 from changecontrol.adapters.kubernetes import cluster as cluster_module
 from changecontrol.adapters.kubernetes import open_cluster
 from changecontrol.adapters.kubernetes.cluster import Cluster
+from changecontrol.adapters.kubernetes.transport import within
 from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import (
     INVENTORY_LABEL,
@@ -146,6 +148,19 @@ def test_timeout_is_transient(cluster: Cluster, api: ApiServer) -> None:  # RUN-
 
     with pytest.raises(Transient, match=f"did not answer in time when asked to {DOING}"):
         cluster.ensure_applied(MANIFEST)
+
+
+def test_a_call_of_many_requests_ends_in_time_however_slow_each_of_them_is(cluster: Cluster, api: ApiServer) -> None:
+    def answer_slowly(request: Request) -> None:
+        time.sleep(0.4)
+
+    api.fault = answer_slowly
+    began = time.monotonic()
+
+    with within(0.6), pytest.raises(Transient, match=r"too slowly|in time"):
+        cluster.observe_workloads(namespace="shop", inventory="acme.production")
+
+    assert time.monotonic() - began < 2
 
 
 def test_unreachable_cluster_is_transient(server: HttpsServer) -> None:  # RUN-8
