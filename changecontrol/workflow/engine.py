@@ -68,7 +68,10 @@ class Workflow(Protocol[Row]):
     model: type[Row]
 
     def due(self) -> Q:
-        """Narrow the model to the rows this workflow looks after: the same for all workflows of the class, always."""
+        """Narrow the model to the rows this workflow looks after: the same for all workflows of the class, always.
+
+        A workflow may also have `crowded(at) -> Q`: due rows that nobody claims now, since enough workers are there.
+        """
 
     def find(self, at: datetime) -> None:
         """Look for approved work nobody has begun, and create its rows. Must be safe to run many times at once."""
@@ -135,12 +138,11 @@ def _claim_statement(workflow: Workflow[Any]) -> tuple[str, tuple[Any, ...]]:
     kind = type(workflow)
     if kind not in _claim_statements:
         model = workflow.model
-        due = (
-            model._default_manager.filter(workflow.due(), free(_AT), next_due_at__lte=_AT)
-            # Rows due at one moment come in any order: to put a whole wave in order for each claim costs more than it.
-            .order_by("next_due_at")
-            .values_list("pk", "lease_token")[:1]
-        )
+        rows = model._default_manager.filter(workflow.due(), free(_AT), next_due_at__lte=_AT)
+        if crowded := getattr(workflow, "crowded", None):
+            rows = rows.exclude(crowded(_AT))
+        # Rows due at one moment come in any order: to put a whole wave in order for each claim costs more than it.
+        due = rows.order_by("next_due_at").values_list("pk", "lease_token")[:1]
         sql, params = due.query.sql_with_params()
         table, key = f'"{model._meta.db_table}"', f'"{model._meta.pk.column}"'
         # Written out, since Django locks only inside a transaction, which would cost two more round trips. Only the row

@@ -32,10 +32,12 @@ from deployments.rules.health import Health, WorkloadHealth, judge_job, judge_la
 from deployments.rules.manifest_diff import diff_rendered
 from deployments.rules.manifests import RenderedObject
 from deployments.rules.rollback_class import RUNS_ONCE
+from deployments.workflows import crowding
 from deployments.workflows.looking import health_of, workloads_of
 from deployments.workflows.reverting import revert
 from deployments.workflows.steps import (
     NOW,
+    SOON,
     entry_of,
     fail,
     give_up,
@@ -49,7 +51,6 @@ from deployments.workflows.steps import (
 )
 
 HELD = timedelta(seconds=15)
-SOON = timedelta(seconds=1)
 DETAIL_LIMIT = 20_000
 WORKING = frozenset({RunState.RUNNING, RunState.BAKING, RunState.AWAITING_PROMOTION})
 MAY_GO_ON = frozenset({RunState.PAUSED, RunState.PREFLIGHT, RunState.WAITING_FOR_WINDOW})
@@ -64,6 +65,9 @@ class TargetUpdate:
     def due(self) -> Q:
         return Q(is_reverting=True) | Q(state__in=[TargetState.UPDATING, TargetState.UPDATED, TargetState.DEFERRED])
 
+    def crowded(self, at: datetime) -> Q:
+        return crowding.crowded(at)
+
     def find(self, at: datetime) -> None:
         """Nothing to find: the run makes its targets due."""
 
@@ -75,6 +79,8 @@ class TargetUpdate:
         )
 
     def advance(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
+        if crowding.is_crowded(row):
+            return crowding.turned_away()
         try:
             return self._advance(row, at)
         except NotAllowed as refusal:
