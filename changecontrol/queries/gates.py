@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from changecontrol.gates import PASSING, gates_for
-from changecontrol.models import ChangeRequest, GateResult
+from changecontrol.models import ChangeRequest, GateResult, Run
 from changecontrol.models.gate import Verdict
 
 
@@ -59,6 +59,12 @@ def gate_views(change: ChangeRequest, *, at: datetime) -> tuple[GateView, ...]:
             )
         )
     return tuple(views)
+
+
+def gate_under_way(change: ChangeRequest) -> tuple[str, str] | None:
+    """Return the gate that is being asked now, by its key, and how far it is; None where no tick has told yet."""
+    runs = Run.objects.active().filter(change=change, data__has_key="asking")
+    return runs.values_list("data__asking__gate", "data__asking__sentence").first()
 
 
 def gates_not_passing(change: ChangeRequest, *, at: datetime) -> tuple[GateView, ...]:

@@ -13,7 +13,7 @@ from changecontrol.gates import PASSING
 from changecontrol.lifecycles.change import ChangeState
 from changecontrol.models import ChangeRequest, GateResult
 from changecontrol.models.gate import Verdict
-from changecontrol.queries.gates import GateView, gate_views
+from changecontrol.queries.gates import GateView, gate_under_way, gate_views
 from changecontrol.views.wording import counted, duration
 
 JUDGING = frozenset({ChangeState.SUBMITTED, ChangeState.ASSESS})
@@ -39,8 +39,9 @@ def gates_of(change: ChangeRequest, *, at: datetime) -> Gates:
     passing = sum(one.is_passing for one in views)
     judged = [one for one in views if not one.is_pending]
     is_judging = change.state in JUDGING
+    under_way = gate_under_way(change) if is_judging else None
     return Gates(
-        rows=tuple(_row(change, one, at=at) for one in views),
+        rows=tuple(_row(change, one, under_way=under_way, at=at) for one in views),
         passing=passing,
         total=len(views),
         summary=_summary(views, judged_count=len(judged), is_judging=is_judging, at=at),
@@ -49,10 +50,11 @@ def gates_of(change: ChangeRequest, *, at: datetime) -> Gates:
     )
 
 
-def _row(change: ChangeRequest, one: GateView, *, at: datetime) -> dict[str, Any]:
+def _row(change: ChangeRequest, one: GateView, *, under_way: tuple[str, str] | None, at: datetime) -> dict[str, Any]:
     result = one.result
     if result is None:
-        return {"title": one.name, "note": one.sentence, "verdict": "pending", "tool": one.tool}
+        note = under_way[1] if under_way is not None and under_way[0] == one.key else one.sentence
+        return {"title": one.name, "note": note, "verdict": "pending", "tool": one.tool}
     sha256 = result.artefact_sha256
     return {
         "title": one.name,

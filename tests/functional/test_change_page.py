@@ -8,7 +8,7 @@ from django.db import transaction
 from changecontrol import access, audit
 from changecontrol.events import Tag
 from changecontrol.lifecycles.change import ChangeState
-from changecontrol.models import AuditEvent
+from changecontrol.models import AuditEvent, Run
 from changecontrol.views.timeline import entry_of
 from tests.factories import advance_to, submitted_change
 from tests.factories.estate import NOW
@@ -25,6 +25,24 @@ def test_page_shows_every_state_to_everybody_of_the_tenant(estate, signed_in, st
 
     assert [answer.status_code for answer in answers] == [200] * 4
     assert all(f"<h1>{change.title}</h1>" in answer.text for answer in answers)
+
+
+def test_a_gate_that_asks_many_places_says_how_far_it_is(estate, signed_in) -> None:  # GATE-1
+    change = advance_to(estate, ChangeState.ASSESS)
+    said = "14 of 20 environments asked."
+    Run.objects.create(
+        change=change,
+        revision=change.revision,
+        kind="assessment",
+        state="running",
+        created_at=NOW,
+        data={"asking": {"gate": "dry_run", "sentence": said}},
+    )
+    client = signed_in(estate.ada)
+
+    page, part = (client.get(f"{change.get_absolute_url()}{query}").text for query in ("", "?part=live"))
+
+    assert page.count(said) == part.count(said) == 1
 
 
 def test_the_timeline_tells_the_story_and_leaves_each_object_to_the_run(estate, signed_in) -> None:
