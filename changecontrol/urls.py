@@ -22,6 +22,7 @@ from changecontrol.views import (
 
 CHANGES: list[URLPattern] = [
     path("", home.home, name="home"),
+    path("waiting/", home.waiting, name="waiting"),
     path("changes/", changes.changes, name="changes"),
     path("changes/new/", changes.new, name="change-new"),
     path("changes/<str:number>/", change.change, name="change"),

@@ -290,7 +290,7 @@ def _next(docket: Docket, one: RequirementStanding) -> str:
         f"{row.requirement.name} ({counted(missing, 'place')})"
         for stage in docket.standing.stages
         for row in stage.requirements
-        if (missing := row.missing_count - (1 if row is one else 0)) > 0
+        if (missing := row.missing_count - (1 if row == one else 0)) > 0
     ]
     if left:
         return f"After your approval these stay open: {and_list(left)}."

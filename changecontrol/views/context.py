@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.http import HttpRequest
@@ -11,8 +12,12 @@ from django.utils.functional import SimpleLazyObject
 from changecontrol import clock
 from changecontrol.access import Scope
 from changecontrol.models import Message, User
+from changecontrol.queries.windows import freezes_of
 from changecontrol.rules.roles import Ability
+from changecontrol.templatetags.times import duration
 from changecontrol.views.edge import scope_for
+
+FREEZE_AHEAD = timedelta(days=2)
 
 SECTIONS: tuple[tuple[str, str, str, str, Ability], ...] = (
     # group that begins here, label, URL name, icon, who sees it
@@ -23,7 +28,7 @@ SECTIONS: tuple[tuple[str, str, str, str, Ability], ...] = (
     ("", "Rollouts", "rollouts", "rocket", Ability.RUN_VIEW),
     ("Estate", "Estate", "estate", "building-store", Ability.ESTATE_VIEW),
     ("Proof", "Audit and evidence", "audit", "history", Ability.AUDIT_VIEW),
-    ("", "Administration", "administration", "settings", Ability.POLICY_EDIT),
+    ("", "Administration", "administration", "settings", Ability.ACCESS_VIEW),
 )
 
 
@@ -40,6 +45,8 @@ def shell(request: HttpRequest) -> dict[str, Any]:
             inbox_count=SimpleLazyObject(
                 lambda: Message.objects.filter(recipient=user, read_at__isnull=True)[:99].count()
             ),
+            freeze_note=SimpleLazyObject(lambda: _freeze_note(scope_for(request))),
+            waiting_url=reverse("waiting"),
             search_url=reverse("changes"),
             calendar_url=reverse("calendar"),
             inbox_url=reverse("inbox"),
@@ -59,7 +66,10 @@ def _sections(request: HttpRequest) -> list[dict[str, Any]]:
             continue
         url = reverse(name)
         is_current = request.path == url or (url != "/" and request.path.startswith(url))
-        found.append({"label": label, "url": url, "icon": icon, "is_current": is_current, "heading": heading})
+        count = {"approvals": "votes", "rollouts": "runs"}.get(name, "")
+        found.append(
+            {"label": label, "url": url, "icon": icon, "is_current": is_current, "heading": heading, "count": count}
+        )
         heading = ""
     return found
 
@@ -72,6 +82,21 @@ def _person(user: User, scope: Scope) -> dict[str, str]:
         "roles": ", ".join(words[:2]) + (f" and {len(words) - 2} more" if len(words) > 2 else "") or "No role yet",
         "initials": "".join(part[0] for part in name.split()[:2]).upper(),
     }
+
+
+def _freeze_note(scope: Scope) -> str:
+    """Name the freeze that holds now, else the next one within two days; empty where there is none."""
+    at = clock.now()
+    freezes = freezes_of(scope).filter(lifted_at__isnull=True, ends_at__gt=at, starts_at__lt=at + FREEZE_AHEAD)
+    one = freezes.order_by("starts_at").first()
+    if one is None:
+        return ""
+    name = one.name if "freeze" in one.name.lower() else f"{one.name} freeze"
+    return (
+        f"{name}, {duration(one.ends_at - at)} left"
+        if one.starts_at <= at
+        else f"{name} in {duration(one.starts_at - at)}"
+    )
 
 
 def _clocks(user: User) -> list[dict[str, Any]]:

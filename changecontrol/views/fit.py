@@ -98,7 +98,10 @@ def _rows(content: Content, verdicts: Iterable[TargetVerdict], *, start: datetim
 
 
 def _window_words(start: datetime, end: datetime | None) -> str:
-    return f"{short_moment(start)} to {clock_time(end)}" if end else f"from {short_moment(start)}"
+    if end is None:
+        return f"from {short_moment(start)}"
+    is_one_day = timezone.localtime(start).date() == timezone.localtime(end).date()
+    return f"{short_moment(start)} to {clock_time(end) if is_one_day else short_moment(end)}"
 
 
 def _axis(rows: Iterable[dict[str, Any]], start: datetime) -> dict[str, Any]:
@@ -106,8 +109,9 @@ def _axis(rows: Iterable[dict[str, Any]], start: datetime) -> dict[str, Any]:
     last = max(row["back_end"] for row in found)
     bounded = [row["window_end"] for row in found if row["spare"] is not None]
     end = max([last, *(one for one in bounded if one - start <= (last - start) * 3)])
-    step = (end - start) / 5
-    return {"start": start, "end": end, "ticks": [start + step * index for index in range(6)]}
+    # Ticks are written as minutes: more of them than minutes would say the same twice.
+    count = min(5, max(1, int((end - start) / timedelta(minutes=1))))
+    return {"start": start, "end": end, "ticks": [start + (end - start) / count * index for index in range(count + 1)]}
 
 
 def _summary(rows: tuple[dict[str, Any], ...], spare: timedelta | None) -> str:

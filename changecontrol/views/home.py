@@ -16,9 +16,10 @@ from django.views.decorators.http import require_safe
 from changecontrol import access, clock
 from changecontrol.access import Scope
 from changecontrol.lifecycles.run import TargetState
-from changecontrol.models import ChangeRequest, Freeze, RunTarget, User
+from changecontrol.models import ChangeRequest, Freeze, Run, RunTarget, User
 from changecontrol.models.run import RunKind
 from changecontrol.queries.inbox import Alarm, Home, home_of
+from changecontrol.queries.queue import changes_awaiting
 from changecontrol.queries.windows import Span, scope_words
 from changecontrol.views import drafts
 from changecontrol.views.approvals import queue_item
@@ -57,6 +58,20 @@ def home(request: HttpRequest) -> HttpResponseBase:
         "may_create": may_create,
     }
     return render(request, "changecontrol/home.html", context)
+
+
+@page
+@require_safe
+def waiting(request: HttpRequest) -> HttpResponseBase:
+    """Count what waits behind the navigation's entries. Pages ask for it once they are shown: it costs none of them."""
+    scope = scope_for(request)
+    votes = sum(one.is_mine for one in changes_awaiting(actor_of(request), scope, at=clock.now()))
+    runs = access.visible(scope, Run.objects.filter(kind=RunKind.ROLLOUT).active()).count()
+    counts = [
+        {"id": "votes", "count": votes, "label": "for you to decide", "tone": "mine"},
+        {"id": "runs", "count": runs, "label": "under way", "tone": ""},
+    ]
+    return render(request, "changecontrol/waiting.html", {"counts": counts})
 
 
 def _title(facts: Home, person: User) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.urls import reverse
 
 from changecontrol.lifecycles.change import ChangeState
-from tests.factories import add_person, advance_to, authorized_change, draft_change
+from changecontrol.models import Freeze
+from tests.factories import NOW, add_person, advance_to, authorized_change, draft_change
+from tests.factories.rollout import live_run
+from tests.functional.test_calendar import freeze
 
 pytestmark = pytest.mark.django_db
 
@@ -76,3 +81,27 @@ def test_guide_exists_in_the_demo_only(estate, signed_in, settings, is_demo: boo
 
     assert answer.status_code == status
     assert (good.get_absolute_url() in answer.text) is is_demo
+
+
+def test_counts_beside_the_navigation_say_what_waits_for_whom(estate, eve, signed_in) -> None:
+    authorized_change(estate)
+    live_run(estate, at=NOW)
+
+    cy, ben, stranger = (signed_in(one).get("/waiting/").context["counts"] for one in (estate.cy, estate.ben, eve))
+
+    assert [[one["count"] for one in counts] for counts in (cy, ben, stranger)] == [[1, 1], [0, 1], [0, 0]]
+
+
+def test_a_freeze_stands_in_the_frame_of_every_page_while_it_holds_and_shortly_before(estate, eve, signed_in) -> None:
+    freeze(estate, name="Peak trading", starts_at=NOW + timedelta(days=1, hours=11), ends_at=NOW + timedelta(days=9))
+    ben = signed_in(estate.ben)
+
+    soon = ben.get("/changes/").text
+    Freeze.objects.update(starts_at=NOW - timedelta(hours=1))
+    now = ben.get("/changes/").text
+    Freeze.objects.update(lifted_at=NOW, lifted_by=estate.ben)
+    lifted, hidden = ben.get("/changes/").text, signed_in(eve).get("/changes/").text
+
+    assert "Peak trading freeze in 1\u00a0d 11\u00a0h" in soon
+    assert "Peak trading freeze, 9\u00a0d left" in now
+    assert "Peak trading" not in lifted + hidden

@@ -89,6 +89,19 @@ def test_requester_reads_the_reason_where_the_button_would_be(estate, signed_in)
     assert not Vote.objects.exists()
 
 
+def test_each_approver_reads_what_follows_their_approval(estate, signed_in) -> None:
+    change = authorized_change(estate)
+
+    first = signed_in(estate.cy).get(change.get_absolute_url()).text
+    vote(signed_in(estate.cy), change)
+    last = signed_in(estate.ben).get(change.get_absolute_url()).text
+
+    assert "After your approval these stay open: Change manager (1 place)." in first.replace(
+        "Change Manager", "Change manager"
+    )
+    assert "Yours is the last approval: after it the change is scheduled." in last
+
+
 def test_waiting_stage_says_so(estate, signed_in) -> None:
     change = authorized_change(estate)
 
