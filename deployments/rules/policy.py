@@ -39,7 +39,11 @@ _POD_PATHS: Mapping[str, tuple[str, ...]] = {
 _SECRET_NAME = re.compile(
     r"pass(word|wd|phrase)|secret|token|credential|api_?key|private_?key|access_?key", re.IGNORECASE
 )
-_NAMES_A_PLACE = re.compile(r"(_file|_path|_name|_ref|_url)$", re.IGNORECASE)
+_NAMES_NO_VALUE = re.compile(
+    r"_(file|path|name|ref|url|length|size|count|ttl|seconds|minutes|hours|days|timeout|lifetime|expiry|enabled|policy)$",
+    re.IGNORECASE,
+)
+"""Where a secret is, or how it is handled: not the secret itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +169,7 @@ def plain_secret_variables(container: Mapping[str, Any]) -> list[str]:
 
 
 def is_secret_variable(name: str) -> bool:
-    return bool(_SECRET_NAME.search(name)) and not _NAMES_A_PLACE.search(name)
+    return bool(_SECRET_NAME.search(name)) and not _NAMES_NO_VALUE.search(name)
 
 
 def pod_spec_of(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
