@@ -158,6 +158,17 @@ def retry_target(target: RunTarget, *, sentence: str, actor: Actor, at: datetime
     move_target(target, "retry", sentence=sentence, actor=actor, at=at, applied=applied, **fields)
 
 
+def own_up(run: Run, *, actor: Actor, at: datetime) -> None:
+    """Record what a worker that has not settled may have applied: nobody will look, and none can tell otherwise."""
+    unsettled = run.targets.filter(state=TargetState.UPDATING, lease_token__isnull=False, is_reverting=False)
+    for target in unsettled.select_related("environment"):
+        for ref in (one["ref"] for one in target.applied if "existed" in one and "at" not in one):
+            data = {"target": str(target), "object": ref, "is_certain": False}
+            audit.record(Tag.OBJECT_APPLIED, subject=target, change=run.change, actor=actor, at=at, data=data)
+            sentence = f"{target}: {ref} was to be applied, and may have been."
+            write_log(run, target=target, icon="upload", sentence=sentence, at=at)
+
+
 def begin_rollback(run: Run, *, why: str, actor: Actor, at: datetime) -> None:
     """Decide on going back, for everything that was touched. Raises `Conflict` where another run holds a place."""
     ids = list(run.targets.values_list("environment_id", flat=True).distinct())
@@ -179,6 +190,7 @@ def begin_rollback(run: Run, *, why: str, actor: Actor, at: datetime) -> None:
     audit.record(
         Tag.SAFETY_ACTION, subject=run, change=run.change, actor=actor, at=at, data={"verb": "roll_back", "reason": why}
     )
+    own_up(run, actor=actor, at=at)
     for target in RunTarget.objects.select_for_update().filter(run=run).order_by("pk"):
         is_touched = TargetState(target.state) not in UNTOUCHED or bool(target.applied)
         is_done = target.state == TargetState.REVERTED
@@ -225,6 +237,7 @@ def fail_rollback(run: Run, *, why: str, actor: Actor, at: datetime) -> None:
 
 def finish_abort(run: Run, *, actor: Actor, at: datetime) -> None:
     """Freeze in place and say what is where. Nothing is taken back (RUN-5)."""
+    own_up(run, actor=actor, at=at)
     RunTarget.objects.filter(run=run).update(next_due_at=None)
     _end_measurements(run, at=at, sentence="Ended early: the run was aborted.")
     sentence = f"Aborted. {where_things_stand(run.targets.select_related('environment'))}"

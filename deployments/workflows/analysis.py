@@ -17,6 +17,7 @@ from deployments.models import Measurement, MeasurementSample
 from deployments.rules import analysis as rules
 from deployments.rules.analysis import Analysis, AnalysisMove, AnalysisVerdict
 from deployments.rules.indicators import CATALOGUE, query_for
+from deployments.workflows.looking import at_once
 
 SHORTEST = timedelta(seconds=1)
 LONGEST = timedelta(seconds=30)
@@ -64,13 +65,16 @@ def sample_every(approved: Approved, wave: int) -> timedelta:
 def ask(run: Run, approved: Approved, environments: Sequence[Environment], *, at: datetime) -> list[Asked]:
     """Ask every rule of the plan for every environment of the open wave. No answer is an answer, and is kept."""
     wave = approved.wave(run.wave)
-    found = []
-    for environment in environments:
-        for rule in approved.content.indicators:
-            query = query_for(CATALOGUE[rule.indicator], namespace=environment.namespace, cohorts=wave.cohorts)
-            value, error = _answer(environment, query, at=at)
-            found.append(Asked(rule, environment, query, value, error))
-    return found
+    questions = [
+        (rule, environment, query_for(CATALOGUE[rule.indicator], namespace=environment.namespace, cohorts=wave.cohorts))
+        for environment in environments
+        for rule in approved.content.indicators
+    ]
+    answers = at_once(lambda one: _answer(one[1], one[2], at=at), questions)
+    return [
+        Asked(rule, environment, query, *(answer or (None, "The metrics server answers too slowly.")))
+        for (rule, environment, query), answer in zip(questions, answers, strict=True)
+    ]
 
 
 def keep(run: Run, asked: Sequence[Asked], approved: Approved, *, at: datetime) -> Outcome:

@@ -10,7 +10,7 @@ from typing import Any
 from changecontrol import audit
 from changecontrol.access import Actor, system_actor
 from changecontrol.actions.runs import POLL, write_log
-from changecontrol.errors import Permanent
+from changecontrol.errors import Permanent, Transient
 from changecontrol.events import Tag
 from changecontrol.lifecycles.run import RUN, PauseReason, TargetState
 from changecontrol.models import Environment, Run, RunTarget
@@ -20,12 +20,13 @@ from deployments import doors
 from deployments.actions import rollouts
 from deployments.approved import Approved
 from deployments.ports import GitRepository, RefMoved
-from deployments.rendering import manifests_at, previous_manifests
+from deployments.rendering import manifests_at, name_of, previous_manifests
 from deployments.rules.health import Health, judge_workload
-from deployments.workflows.looking import digests_of
-from deployments.workflows.steps import problem_of
+from deployments.rules.manifests import RenderedObject
+from deployments.workflows.looking import digests_of, workloads_of_all
+from deployments.workflows.reverting import is_deleted
+from deployments.workflows.steps import NOW, in_time, problem_of
 
-NOW = timedelta()
 A_MOMENT = timedelta(seconds=1)
 
 Write = Callable[[Run, Actor], None]
@@ -46,14 +47,18 @@ def abort(row: Run, at: datetime) -> Settlement[Run]:
     """End where things stand, once no worker is in the middle of a target."""
     if row.targets.filter(lease_until__gt=at).exists():
         return Settlement(write=None, due_in=A_MOMENT)
-    return _settled(lambda run, actor: rollouts.finish_abort(run, actor=actor, at=at), due_in=None)
+
+    def write(run: Run, actor: Actor) -> None:
+        _own_up(run, actor=actor, at=at)
+        rollouts.finish_abort(run, actor=actor, at=at)
+
+    return _settled(write, due_in=None)
 
 
 def roll_back(row: Run, approved: Approved, at: datetime) -> Settlement[Run]:
     """Wait until everything touched is back, look once more, write it to Git. Five times are kept apart (RBK-5)."""
     if row.rollback_started_at is None:
-        words = "The way back has begun."
-        return _settled(_noted("rollback_started_at", words, at), due_in=POLL)
+        return _settled(_begin(at), due_in=POLL)
     targets = list(row.targets.select_related("environment__cluster", "environment__source"))
     blocked = [one for one in targets if one.is_reverting and problem_of(one) == "revert"]
     moving = [one for one in targets if one.is_reverting and problem_of(one) != "revert"]
@@ -73,6 +78,28 @@ def roll_back(row: Run, approved: Approved, at: datetime) -> Settlement[Run]:
     return _settled(lambda run, actor: rollouts.finish_rollback(run, actor=actor, at=at), due_in=None)
 
 
+def _begin(at: datetime) -> Write:
+    def write(run: Run, actor: Actor) -> None:
+        _own_up(run, actor=actor, at=at)
+        _noted("rollback_started_at", "The way back has begun.", at)(run, actor)
+
+    return write
+
+
+def _own_up(run: Run, *, actor: Actor, at: datetime) -> None:
+    """Record the deletions that were decided and not settled: a worker that died may have made them."""
+    pruning = run.data.get("pruning", {})
+    for slug, refs in pruning.items():
+        for one in refs:
+            data = {"environment": slug, "object": str(ObjectRef(*one)), "is_certain": False}
+            audit.record(Tag.OBJECT_PRUNED, subject=run, change=run.change, actor=actor, at=at, data=data)
+            sentence = f"{slug}: {ObjectRef(*one)} was to be deleted, and may have been."
+            write_log(run, icon="trash", sentence=sentence, at=at)
+    if pruning:
+        run.data = {**run.data, "pruning": {}}
+        run.save(update_fields=["data"])
+
+
 def give_up(reason: str, at: datetime) -> Settlement[Run]:
     def write(run: Run, actor: Actor) -> None:
         if RUN.allows("fail_rollback", run.state):
@@ -82,25 +109,54 @@ def give_up(reason: str, at: datetime) -> Settlement[Run]:
 
 
 def _prune(row: Run, approved: Approved, environment: Environment, at: datetime) -> Settlement[Run]:
-    """Delete what carries this environment's inventory label and is in the new version no more."""
+    """Delete what carries this environment's inventory label and is in the new version no more.
+
+    What is to be deleted is settled first: a deletion leaves nothing by which a later worker could tell that it was
+    ours.
+    """
+    decided = row.data.get("pruning", {}).get(environment.slug)
+    if decided is None:
+        return _decide_pruning(approved, environment)
     cluster = doors.open_cluster(environment.cluster)
-    kept = {_identity(one.ref) for one in manifests_at(environment, approved.commit).objects}
-    present = cluster.observe_inventory(
-        namespace=environment.namespace, inventory=environment.inventory, kinds=SUPPORTED_KINDS
-    )
+    refs = [ObjectRef(*one) for one in decided]
     confirm_lease(row)
-    gone = [
-        ref
-        for ref in present
-        if _identity(ref) not in kept and cluster.ensure_deleted(ref, inventory=environment.inventory)
-    ]
+    done: dict[ObjectRef, bool] = {}
+    for ref in in_time(refs, since=at):
+        try:
+            done[ref] = is_deleted(cluster, ref, inventory=environment.inventory)
+        except (Transient, Permanent):
+            if not done:
+                raise
+            break  # what was done is settled first; the next tick meets this again
 
     def write(run: Run, actor: Actor) -> None:
-        for ref in gone:
-            _record_pruned(run, environment, ref, actor=actor, at=at)
-        _remember(run, "pruned", environment.slug)
+        for ref, is_gone in done.items():
+            if is_gone:
+                _record_pruned(run, environment.slug, ref, actor=actor, at=at)
+        _write_pruning(run, environment, [ref for ref in refs if ref not in done])
 
     return _settled(write, due_in=NOW)
+
+
+def _decide_pruning(approved: Approved, environment: Environment) -> Settlement[Run]:
+    kept = {_identity(one.ref) for one in manifests_at(environment, approved.commit).objects}
+    present = doors.open_cluster(environment.cluster).observe_inventory(
+        namespace=environment.namespace, inventory=environment.inventory, kinds=SUPPORTED_KINDS
+    )
+    gone = [ref for ref in present if _identity(ref) not in kept]
+    return _settled(lambda run, actor: _write_pruning(run, environment, gone), due_in=NOW)
+
+
+def _write_pruning(run: Run, environment: Environment, left: Sequence[ObjectRef]) -> None:
+    """Remember what is still to be deleted, or that this environment is done."""
+    pruning = {key: value for key, value in run.data.get("pruning", {}).items() if key != environment.slug}
+    if left:
+        pruning[environment.slug] = [[one.api_version, one.kind, one.namespace, one.name] for one in left]
+    run.data = {**run.data, "pruning": pruning}
+    if left:
+        run.save(update_fields=["data"])
+    else:
+        _remember(run, "pruned", environment.slug)
 
 
 def _move_forward(row: Run, approved: Approved, environment: Environment, at: datetime) -> Settlement[Run]:
@@ -175,20 +231,11 @@ def _taken_back(repository: GitRepository, *, bases: Sequence[str], **words: Any
 
 def _verify(row: Run, approved: Approved, targets: list[RunTarget], at: datetime) -> Settlement[Run]:
     """Look once more at what is back, all of it at the same time."""
-    for environment in _environments(row):
-        mine = [one for one in targets if one.environment_id == environment.pk and one.workload and one.applied]
-        previous = previous_manifests(environment, approved.commit_from(environment))
-        wanted = [workload for one in mine for workload in previous.of(one.workload)]
-        if row.data.get("finishing"):
-            # What was pruned came back without a target of its own to watch it.
-            wanted = list(previous.workloads)
-        if not wanted:
-            continue
-        statuses = doors.open_cluster(environment.cluster).observe_workloads(
-            namespace=environment.namespace, inventory=environment.inventory
-        )
-        for workload in wanted:
-            status = statuses.get(workload.ref)
+    wanted = _expected(row, approved, targets)
+    looks = workloads_of_all(list(wanted))
+    for environment, workloads in wanted.items():
+        for workload in workloads:
+            status = looks[environment.pk].get(workload.ref)
             if status is None:
                 return give_up(f"{workload.ref} is gone.", at)
             found = judge_workload(status, applied_generation=0, planned_digests=digests_of(workload))
@@ -201,6 +248,22 @@ def _verify(row: Run, approved: Approved, targets: list[RunTarget], at: datetime
                 return Settlement(write=None, due_in=POLL)
     words = "The rollback is verified: its workloads are healthy on the version from before."
     return _settled(_noted("rollback_verified_at", words, at), due_in=NOW)
+
+
+def _expected(
+    row: Run, approved: Approved, targets: Sequence[RunTarget]
+) -> dict[Environment, tuple[RenderedObject, ...]]:
+    """Return the workloads that have to serve again, by environment; environments without any are left out."""
+    found = {}
+    for environment in _environments(row):
+        previous = previous_manifests(environment, approved.commit_from(environment))
+        touched = {one.workload for one in targets if one.environment_id == environment.pk and one.applied} - {""}
+        # What was pruned came back without a target of its own to watch it.
+        is_all = bool(row.data.get("finishing"))
+        workloads = tuple(one for one in previous.workloads if is_all or name_of(one.ref) in touched)
+        if workloads:
+            found[environment] = workloads
+    return found
 
 
 def _diverged(environment: Environment, reason: str, at: datetime) -> Settlement[Run]:
@@ -231,10 +294,10 @@ def _remember(run: Run, key: str, slug: str) -> None:
     run.save(update_fields=["data"])
 
 
-def _record_pruned(run: Run, environment: Environment, ref: ObjectRef, *, actor: Actor, at: datetime) -> None:
-    data = {"environment": environment.slug, "object": str(ref)}
+def _record_pruned(run: Run, slug: str, ref: ObjectRef, *, actor: Actor, at: datetime) -> None:
+    data = {"environment": slug, "object": str(ref)}
     audit.record(Tag.OBJECT_PRUNED, subject=run, change=run.change, actor=actor, at=at, data=data)
-    write_log(run, icon="trash", sentence=f"{environment.slug}: {ref} is in the plan no more, and was deleted.", at=at)
+    write_log(run, icon="trash", sentence=f"{slug}: {ref} is in the plan no more, and was deleted.", at=at)
 
 
 def _record_moved(

@@ -7,11 +7,13 @@ a status from before the apply does not show.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from changecontrol.errors import Transient
 from changecontrol.models import Environment, RunTarget
 from changecontrol.ports import Kubernetes, ObjectRef, WorkloadStatus
 from deployments import doors
@@ -20,6 +22,12 @@ from deployments.rules.health import WorkloadHealth, judge_target, judge_workloa
 from deployments.rules.manifests import RenderedObject, images_of
 
 FRESH_FOR = timedelta(seconds=1.5)
+THREADS = 8
+ANSWERS_WITHIN_SECONDS = 12.0
+"""How long one step waits for all that it asks at the same time."""
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 Statuses = Mapping[ObjectRef, WorkloadStatus]
 
@@ -60,3 +68,31 @@ def health_of(
 def digests_of(one: RenderedObject) -> frozenset[str]:
     """Return the digests that the pods of a workload must run."""
     return frozenset(use.digest for use in images_of(one.manifest) if use.digest)
+
+
+def workloads_of_all(environments: Sequence[Environment]) -> dict[int, Statuses]:
+    """Look at several environments at the same time. Raises `Transient` where one step is too short for all of them."""
+    doors_to = [(doors.open_cluster(one.cluster), one) for one in environments]
+    found = at_once(
+        lambda pair: pair[0].observe_workloads(namespace=pair[1].namespace, inventory=pair[1].inventory), doors_to
+    )
+    statuses = {one.pk: answer for one, answer in zip(environments, found, strict=True) if answer is not None}
+    if len(statuses) < len(environments):
+        raise Transient("The clusters answer too slowly to look at all environments of the wave.")
+    return statuses
+
+
+def at_once(work: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer | None]:
+    """Do the same for all items at the same time; None stands for an answer that did not come while a step may wait.
+
+    `work` must not use the database: its threads would open connections that nobody closes.
+    """
+    if len(items) == 1:
+        return [work(items[0])]
+    pool = ThreadPoolExecutor(max_workers=THREADS)
+    try:
+        asked = [pool.submit(work, item) for item in items]
+        wait(asked, timeout=ANSWERS_WITHIN_SECONDS)
+        return [one.result() if one.done() else None for one in asked]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -41,6 +41,8 @@ log = structlog.get_logger(__name__)
 NOW = timedelta()
 LOOK_AGAIN = timedelta(seconds=30)
 FIND_LIMIT = 50
+STARTED_AT_ONCE = 100
+"""How many targets of a wave one tick starts: workers are at the first while the run starts the next."""
 UNDER_WAY = frozenset({RunState.RUNNING, RunState.BAKING, RunState.AWAITING_PROMOTION})
 SELF_RESUMING = frozenset({PauseReason.WINDOW_CLOSED, PauseReason.FREEZE})
 """What passes by itself: the run goes on in the next opening, after its checks have passed again (WIN-7)."""
@@ -195,7 +197,8 @@ class RolloutRun:
         at: datetime,
     ) -> Settlement[Run]:
         """Start as many targets as may be on their way, those first whose turn it is."""
-        chosen = waves.turn(targets, opened, calendar)[: len(decision.targets)]
+        turn = waves.turn(targets, opened, calendar)[: len(decision.targets)]
+        chosen = turn[:STARTED_AT_ONCE]
         sentence = waves.progress(targets, decision, is_waiting=bool(decision.targets) and not chosen)
 
         def write(run: Run, actor: Actor) -> None:
@@ -205,7 +208,7 @@ class RolloutRun:
             if chosen:
                 rollouts.update_targets(run, chosen, actor=actor, at=at)
 
-        return _settled(write, due_in=POLL)
+        return _settled(write, due_in=NOW if len(turn) > len(chosen) else POLL)
 
     def _failed(self, row: Run, targets: Sequence[RunTarget], decision: WaveDecision, at: datetime) -> Settlement[Run]:
         why = [one.sentence for one in targets if one.state == TargetState.FAILED]

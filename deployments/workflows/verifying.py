@@ -7,11 +7,10 @@ from datetime import datetime
 
 from changecontrol.lifecycles.run import TargetState
 from changecontrol.models import Run, RunTarget
-from deployments import doors
 from deployments.approved import Approved
 from deployments.rendering import Manifests, manifests_at
 from deployments.rules.health import Health, judge_workload
-from deployments.workflows.looking import digests_of
+from deployments.workflows.looking import digests_of, workloads_of_all
 
 
 def sick_targets(row: Run, approved: Approved, targets: Sequence[RunTarget], *, at: datetime) -> dict[int, str]:
@@ -22,11 +21,10 @@ def sick_targets(row: Run, approved: Approved, targets: Sequence[RunTarget], *, 
     for one in targets:
         if one.state == TargetState.HEALTHY and one.workload:
             by_environment.setdefault(one.environment_id, []).append(one)
+    looks = workloads_of_all([group[0].environment for group in by_environment.values()])
     for group in by_environment.values():
         environment = group[0].environment
-        statuses = doors.open_cluster(environment.cluster).observe_workloads(
-            namespace=environment.namespace, inventory=environment.inventory
-        )
+        statuses = looks[environment.pk]
         manifests: Manifests = manifests_at(environment, approved.commit)
         for target in group:
             for workload in manifests.of(target.workload):
