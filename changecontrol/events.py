@@ -60,6 +60,7 @@ class Tag(StrEnum):
     SIGNED_IN = "access:signed_in"
     SIGNED_OUT = "access:signed_out"
     SIGN_IN_FAILED = "access:sign_in_failed"
+    LOCKED_OUT = "access:locked_out"
     SECOND_FACTOR_CHANGED = "access:second_factor_changed"
 
     EVIDENCE_STORED = "evidence:stored"

@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
-from allauth.mfa.signals import authenticator_added, authenticator_removed, authenticator_reset
+from allauth.mfa.signals import (
+    authentication_failed,
+    authenticator_added,
+    authenticator_removed,
+    authenticator_reset,
+)
+from axes.signals import user_locked_out
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.db import transaction
 from django.dispatch import receiver
@@ -41,7 +47,7 @@ def name_to_count(request: HttpRequest, credentials: dict[str, Any] | None) -> s
 
 def _record(tag: Tag, *, user: User | None, request: HttpRequest | None, **data: str) -> None:
     actor = Actor(
-        user=user if tag is not Tag.SIGN_IN_FAILED else None,
+        user=user if tag not in {Tag.SIGN_IN_FAILED, Tag.LOCKED_OUT} else None,
         via="page",
         source_address=address_of(request) if request is not None else None,
     )
@@ -66,6 +72,19 @@ def record_failed_sign_in(
 ) -> None:
     name = credentials.get("username") or credentials.get("login") or ""
     _record(Tag.SIGN_IN_FAILED, user=User.objects.filter(username=name).first(), request=request)
+
+
+@receiver(authentication_failed)
+def count_wrong_code(sender: Any, request: HttpRequest, user: User, **_: Any) -> None:
+    """Let a wrong code be a failed sign-in like any other: recorded, and counted towards the lock-out."""
+    user_login_failed.send(sender=sender, credentials={"username": user.username}, request=request)
+
+
+@receiver(user_locked_out)
+def record_lock_out(sender: Any, request: HttpRequest, **_: Any) -> None:
+    credentials = getattr(request, "axes_credentials", None) or {}
+    name = credentials.get("username") or credentials.get("login") or ""
+    _record(Tag.LOCKED_OUT, user=User.objects.filter(username=name).first(), request=request)
 
 
 @receiver([authenticator_added, authenticator_removed, authenticator_reset])

@@ -71,6 +71,10 @@ ACCOUNT_REAUTHENTICATION_TIMEOUT = int(FRESH_AUTHENTICATION.total_seconds())
 ACCOUNT_RATE_LIMITS = False  # axes counts failures, in the database: see decision 5
 ACCOUNT_PREVENT_ENUMERATION = True
 MFA_TOTP_ISSUER = "ChangeControl"
+MFA_FORMS = {
+    "authenticate": "changecontrol.forms.second_factor.SecondFactorForm",
+    "reauthenticate": "changecontrol.forms.second_factor.ConfirmationForm",
+}
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 
 AXES_FAILURE_LIMIT = 5
