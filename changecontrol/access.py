@@ -386,6 +386,7 @@ def _grants(holder: User | Group, role: Role, thing: Tenant | Environment) -> An
 
 def _grant_model(holder: User | Group, thing: Tenant | Environment) -> tuple[Any, str]:
     """Return the model that holds such grants, and its field for the holder."""
+    models: tuple[Any, Any]
     if isinstance(thing, Tenant):
         models = (TenantUserObjectPermission, TenantGroupObjectPermission)
     else:

@@ -38,7 +38,7 @@ def lock_row(model: type[Row], pk: int) -> Row:
         cursor.execute(_locking(model), [pk])
         found = cursor.fetchone()
     if found is None:
-        raise model.DoesNotExist(f"There is no {model._meta.verbose_name} {pk}.")  # type: ignore[attr-defined]
+        raise model.DoesNotExist(f"There is no {model._meta.verbose_name} {pk}.")
     return row_of(model, found)
 
 

@@ -139,7 +139,8 @@ def test_nudges_reach_a_broker_that_was_started_again(broker: Valkey, monkeypatc
 
     assert [line["event"] for line in said] == ["nudge.lost"]
     with current_app.connection_for_write() as connection:
-        assert _waiting(connection.default_channel.client) == 1
+        channel: Any = connection.default_channel
+        assert _waiting(channel.client) == 1
 
 
 def _waiting(server: Any) -> int:

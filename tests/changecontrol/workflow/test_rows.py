@@ -41,7 +41,8 @@ def test_a_locked_row_holds_what_the_manager_reads(rows: list[Leased]) -> None:
 
 
 def test_a_claimed_row_holds_what_the_manager_reads(rows: list[Leased]) -> None:
-    for workflow in (ToyRun(MemoryFarSide()), ToyTarget(MemoryFarSide())):
+    workflows: list[Any] = [ToyRun(MemoryFarSide()), ToyTarget(MemoryFarSide())]
+    for workflow in workflows:
         claimed = engine.claim(workflow, at=AT)
 
         assert claimed is not None
