@@ -6,7 +6,6 @@ What a commit renders to never changes, so it is remembered in memory; losing th
 from __future__ import annotations
 
 import hashlib
-import hmac
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -22,11 +21,10 @@ from deployments import doors, kustomize
 from deployments.ports import GitRepository
 from deployments.rules import redaction
 from deployments.rules.manifests import Place, Rendered, RenderedObject, has_kustomization, render
-from deployments.rules.policy import WORKLOADS, is_secret_variable, pod_spec_of
+from deployments.rules.policy import WORKLOADS
 
 MAX_REMEMBERED = 128
 MAX_REFUSALS_SHOWN = 5
-REDACTED = "redacted:"
 
 _remembered: OrderedDict[tuple[Any, ...], Rendered] = OrderedDict()
 _lock = threading.Lock()
@@ -94,32 +92,11 @@ def previous_manifests(environment: Environment, commit: str | None) -> Manifest
 
 def safe(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the manifest as it may be stored and shown: secret values are replaced by keyed hashes."""
-    key = redaction_key()
-    copy = redaction.redact(manifest, key=key)
-    return _without_plain_secrets(copy, key) if pod_spec_of(copy) is not None else copy
+    return redaction.redact(manifest, key=redaction_key())
 
 
 def redaction_key() -> bytes:
     return hashlib.sha256(b"changecontrol redaction\0" + settings.SECRET_KEY.encode()).digest()
-
-
-def _without_plain_secrets(value: Any, key: bytes) -> Any:
-    if isinstance(value, Mapping):
-        found = {name: _without_plain_secrets(inner, key) for name, inner in value.items()}
-        variables = found.get("env")
-        if isinstance(variables, list):
-            found["env"] = [_without_value(one, key) for one in variables]
-        return found
-    if isinstance(value, list):
-        return [_without_plain_secrets(inner, key) for inner in value]
-    return value
-
-
-def _without_value(variable: Any, key: bytes) -> Any:
-    if not isinstance(variable, dict) or not variable.get("value") or not is_secret_variable(str(variable.get("name"))):
-        return variable
-    digest = hmac.new(key, str(variable["value"]).encode(), hashlib.sha256).hexdigest()
-    return {**variable, "value": f"{REDACTED}{digest[:32]}"}
 
 
 def _rendered(environment: Environment, commit: str, repository: GitRepository | None) -> Rendered:

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from deployments.rules.redaction import LAST_APPLIED, hash_of_rendered, redact
+from deployments.rules.redaction import hash_of_rendered, redact
 
 KEY = b"installation key"
 CANARY = "canary-5f3a"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def secret(value: Any, **more: Any) -> dict[str, Any]:
@@ -26,6 +27,21 @@ def secret(value: Any, **more: Any) -> dict[str, Any]:
 )
 def test_no_value_of_a_secret_is_kept(manifest: dict[str, Any]) -> None:  # RUN-9
     assert CANARY not in str(redact(manifest, key=KEY))
+
+
+def test_what_looks_secret_outside_a_secret_is_not_kept_either() -> None:  # RUN-9
+    container = {
+        "args": [f"--db-password={CANARY}", "--admin-passwd", CANARY],
+        "env": [{"name": "SMTP_PASSWORD", "value": CANARY}, {"name": "QUEUE", "value": f"amqp://odoo:{CANARY}@mq/x"}],
+    }
+    settings = {"kind": "ConfigMap", "data": {"admin_passwd": CANARY, "odoo.conf": f"db_password={CANARY}"}}
+    files = {"odoo.conf": f"admin_passwd = {CANARY}\n", "a.yaml": f"smtp:\n  password: {CANARY}\n"}
+    workload = {"kind": "Deployment", "spec": {"template": {"spec": {"containers": [container]}}}}
+
+    for manifest in (settings, workload, {"kind": "ConfigMap", "data": files}):
+        once = redact(manifest, key=KEY)
+        assert CANARY not in str(once)
+        assert redact(once, key=KEY) == once
 
 
 def test_redaction_keeps_names_and_touches_nothing_else() -> None:
