@@ -209,6 +209,7 @@ def _night(found: Calendar, zone: Any, *, at: datetime) -> dict[str, Any] | None
         row["y"] = top + number * 26
         row["text_y"] = row["y"] + 13
         row["is_late"] = row["end"] > start + (end - start) * 0.8
+        row["begins_late"] = row["start"] > start + (end - start) * 0.7
     hours = [start + timedelta(hours=count) for count in range(NIGHT_HOURS)]
     return {
         "title": f"From {short_moment(start)}",

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from changecontrol import access, clock, wiring
+from changecontrol import access, clock
 from changecontrol.actions import changes as actions
-from changecontrol.actions.evidence import key_of
+from changecontrol.actions.evidence import open_artefact
 from changecontrol.actions.exports import export_evidence_pack
-from changecontrol.errors import Conflict, DomainError, Invalid, NotFound, Permanent, Transient
+from changecontrol.errors import DomainError, Invalid, NotFound
 from changecontrol.forms.lifecycle import CloseForm, HandOverForm, ReasonForm, ScheduleForm
 from changecontrol.models import Artefact, ChangeRequest
 from changecontrol.views.change_page import change_of, live_facts, page_facts
@@ -167,14 +165,8 @@ def artefact(request: HttpRequest, number: str, sha256: str) -> HttpResponseBase
     one = rows.order_by("id").first() if sha256.isalnum() else None
     if one is None:
         raise NotFound("There is no such piece of evidence.")
-    try:
-        data = wiring.adapter("object_store")(settings.OBJECT_STORE_URL).observe_object(key_of(sha256))
-    except (Transient, Permanent) as problem:
-        raise Conflict("The store of evidence does not answer. Try again in a minute.") from problem
-    if data is None or hashlib.sha256(data).hexdigest() != sha256:
-        raise Conflict(f"The stored piece “{one.name}” is missing or was changed.")
+    opened = open_artefact(actor=actor_of(request), change_id=found.pk, artefact_id=one.pk, at=clock.now())
     # A download and never a page: whatever a gate wrote must not run in the reader's browser.
-    response = HttpResponse(data, content_type="application/octet-stream")
-    name = "".join(char if char.isalnum() or char in "._-" else "_" for char in one.name)
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    response = HttpResponse(opened.data, content_type="application/octet-stream")
+    response["Content-Disposition"] = f'attachment; filename="{opened.file_name}"'
     return response

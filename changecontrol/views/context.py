@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.http import HttpRequest
@@ -12,12 +11,8 @@ from django.utils.functional import SimpleLazyObject
 from changecontrol import clock
 from changecontrol.access import Scope
 from changecontrol.models import Message, User
-from changecontrol.queries.windows import freezes_of
 from changecontrol.rules.roles import Ability
-from changecontrol.templatetags.times import duration
 from changecontrol.views.edge import scope_for
-
-FREEZE_AHEAD = timedelta(days=2)
 
 SECTIONS: tuple[tuple[str, str, str, str, Ability], ...] = (
     # group that begins here, label, URL name, icon, who sees it
@@ -45,7 +40,6 @@ def shell(request: HttpRequest) -> dict[str, Any]:
             inbox_count=SimpleLazyObject(
                 lambda: Message.objects.filter(recipient=user, read_at__isnull=True)[:99].count()
             ),
-            freeze_note=SimpleLazyObject(lambda: _freeze_note(scope_for(request))),
             waiting_url=reverse("waiting"),
             search_url=reverse("changes"),
             calendar_url=reverse("calendar"),
@@ -82,21 +76,6 @@ def _person(user: User, scope: Scope) -> dict[str, str]:
         "roles": ", ".join(words[:2]) + (f" and {len(words) - 2} more" if len(words) > 2 else "") or "No role yet",
         "initials": "".join(part[0] for part in name.split()[:2]).upper(),
     }
-
-
-def _freeze_note(scope: Scope) -> str:
-    """Name the freeze that holds now, else the next one within two days; empty where there is none."""
-    at = clock.now()
-    freezes = freezes_of(scope).filter(lifted_at__isnull=True, ends_at__gt=at, starts_at__lt=at + FREEZE_AHEAD)
-    one = freezes.order_by("starts_at").first()
-    if one is None:
-        return ""
-    name = one.name if "freeze" in one.name.lower() else f"{one.name} freeze"
-    return (
-        f"{name}, {duration(one.ends_at - at)} left"
-        if one.starts_at <= at
-        else f"{name} in {duration(one.starts_at - at)}"
-    )
 
 
 def _clocks(user: User) -> list[dict[str, Any]]:

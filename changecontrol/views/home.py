@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -20,7 +20,7 @@ from changecontrol.models import ChangeRequest, Freeze, Run, RunTarget, User
 from changecontrol.models.run import RunKind
 from changecontrol.queries.inbox import Alarm, Home, home_of
 from changecontrol.queries.queue import changes_awaiting
-from changecontrol.queries.windows import Span, scope_words
+from changecontrol.queries.windows import Span, freezes_of, scope_words
 from changecontrol.views import drafts
 from changecontrol.views.approvals import queue_item
 from changecontrol.views.edge import actor_of, scope_for
@@ -28,6 +28,7 @@ from changecontrol.views.pages import page
 from changecontrol.views.wording import counted, duration, share_of, words
 
 SHOWN = 5
+FREEZE_AHEAD = timedelta(days=2)
 DONE = frozenset({TargetState.HEALTHY, TargetState.SKIPPED, TargetState.REVERTED})
 
 
@@ -63,15 +64,29 @@ def home(request: HttpRequest) -> HttpResponseBase:
 @page
 @require_safe
 def waiting(request: HttpRequest) -> HttpResponseBase:
-    """Count what waits behind the navigation's entries. Pages ask for it once they are shown: it costs none of them."""
-    scope = scope_for(request)
-    votes = sum(one.is_mine for one in changes_awaiting(actor_of(request), scope, at=clock.now()))
+    """Tell what waits behind the navigation's entries, and of a freeze. Pages ask once shown: none pays for it."""
+    scope, at = scope_for(request), clock.now()
+    votes = sum(one.is_mine for one in changes_awaiting(actor_of(request), scope, at=at))
     runs = access.visible(scope, Run.objects.filter(kind=RunKind.ROLLOUT).active()).count()
     counts = [
         {"id": "votes", "count": votes, "label": "for you to decide", "tone": "mine"},
         {"id": "runs", "count": runs, "label": "under way", "tone": ""},
     ]
-    return render(request, "changecontrol/waiting.html", {"counts": counts})
+    return render(request, "changecontrol/waiting.html", {"counts": counts, "freeze_note": _freeze_note(scope, at=at)})
+
+
+def _freeze_note(scope: Scope, *, at: datetime) -> str:
+    """Name the freeze that holds now, else the next one within two days; empty where there is none."""
+    freezes = freezes_of(scope).filter(lifted_at__isnull=True, ends_at__gt=at, starts_at__lt=at + FREEZE_AHEAD)
+    one = freezes.order_by("starts_at").first()
+    if one is None:
+        return ""
+    name = one.name if "freeze" in one.name.lower() else f"{one.name} freeze"
+    return (
+        f"{name}, {duration(one.ends_at - at)} left"
+        if one.starts_at <= at
+        else f"{name} in {duration(one.starts_at - at)}"
+    )
 
 
 def _title(facts: Home, person: User) -> str:

@@ -43,7 +43,8 @@ def page(view: View[P]) -> View[P]:
         with timezone.override(ZoneInfo(request.user.zone)):
             response = view(request, *args, **kwargs)
         patch_cache_control(response, private=True, no_store=True)
-        if kwargs and response.status_code == 200 and request.method == "GET":
+        is_download = response.has_header("Content-Disposition")  # its action records who took it
+        if kwargs and response.status_code == 200 and request.method == "GET" and not is_download:
             _note_reading(request)
         return response
 

@@ -110,7 +110,9 @@ def _refused(who: str, data: Data) -> str:
 
 
 def _read(data: Data) -> str:
-    """Say what was read: a page by its path, the trail by what it was narrowed to."""
+    """Say what was read: evidence by its name, a page by its path, the trail by what it was narrowed to."""
+    if name := data.get("name"):
+        return f"“{name}” of {data.get('change')}"
     asked = dict(data.get("asked") or {})
     if path := asked.pop("path", ""):
         return str(path)

@@ -96,11 +96,11 @@ def test_a_freeze_stands_in_the_frame_of_every_page_while_it_holds_and_shortly_b
     freeze(estate, name="Peak trading", starts_at=NOW + timedelta(days=1, hours=11), ends_at=NOW + timedelta(days=9))
     ben = signed_in(estate.ben)
 
-    soon = ben.get("/changes/").text
+    soon = ben.get("/waiting/").text
     Freeze.objects.update(starts_at=NOW - timedelta(hours=1))
-    now = ben.get("/changes/").text
+    now = ben.get("/waiting/").text
     Freeze.objects.update(lifted_at=NOW, lifted_by=estate.ben)
-    lifted, hidden = ben.get("/changes/").text, signed_in(eve).get("/changes/").text
+    lifted, hidden = ben.get("/waiting/").text, signed_in(eve).get("/waiting/").text
 
     assert "Peak trading freeze in 1\u00a0d 11\u00a0h" in soon
     assert "Peak trading freeze, 9\u00a0d left" in now
