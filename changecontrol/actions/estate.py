@@ -164,8 +164,12 @@ def _assign(
     problems: dict[str, list[str]] = {}
     for name in found.plain:
         if name in answers:
+            field_ = thing._meta.get_field(name)
+            if not isinstance(field_, models.JSONField) and not _is_single(field_, answers[name]):
+                problems[name] = ["Write a single value here."]
+                continue
             try:
-                setattr(thing, name, thing._meta.get_field(name).to_python(answers[name]))
+                setattr(thing, name, field_.to_python(answers[name]))
             except ValidationError as error:
                 problems[name] = [str(one) for one in error.messages]
     for name, kind in found.one.items():
@@ -189,6 +193,12 @@ def _assign(
     if problems:
         raise Invalid("Some answers cannot be read.", fields=problems)
     return many
+
+
+def _is_single(kind: Any, value: Any) -> bool:
+    """Refuse what would be kept as its own spelling: a list or a mapping anywhere, yes and no for a text."""
+    is_word = isinstance(value, bool) and isinstance(kind, models.CharField)
+    return not is_word and not isinstance(value, Mapping | list)
 
 
 def _require_secret(actor: Actor, thing: Any, found: EstateKind, *, before: Mapping[str, Any]) -> None:

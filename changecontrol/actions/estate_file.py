@@ -12,10 +12,12 @@ from django.db import transaction
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 
 from changecontrol import access, audit
 from changecontrol.access import Actor
-from changecontrol.actions.estate import save_estate
+from changecontrol.actions.estate import KINDS, save_estate
+from changecontrol.actions.people import username_problem
 from changecontrol.errors import Invalid
 from changecontrol.events import Tag
 from changecontrol.models import Environment, Tenant, User
@@ -33,6 +35,7 @@ SECTIONS = {
 _PERSON = frozenset({"username", "name", "email", "zone", "roles"})
 _GRANT = frozenset({"role", "tenant", "environment", "expires_at"})
 MAX_CHARACTERS = 5_000_000
+MAX_DEPTH = 10
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -81,6 +84,7 @@ def _read(text: str) -> CommentedMap:
     if len(text) > MAX_CHARACTERS:
         raise FileRefused([LineProblem(1, f"The file has more than {MAX_CHARACTERS:,} characters.")])
     try:
+        _refuse_tricks(text)
         document = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
@@ -92,6 +96,30 @@ def _read(text: str) -> CommentedMap:
     return document
 
 
+def _refuse_tricks(text: str) -> None:
+    """Raise `FileRefused` at the first thing that an estate never needs, before anything is built of it.
+
+    References let a page of text stand for more than memory holds; tags ask for objects; and nothing here is deep.
+    """
+    depth = 0
+    for event in YAML(typ="rt").parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if sentence := _trick(event, depth=depth):
+            raise FileRefused([LineProblem(event.start_mark.line + 1, sentence)])
+
+
+def _trick(event: Any, *, depth: int) -> str:
+    if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
+        return "An estate file has no anchors and references (& and *): write it out."
+    if isinstance(event, ScalarEvent | CollectionStartEvent) and event.tag is not None:
+        return "An estate file has no tags (!): write plain values."
+    if depth > MAX_DEPTH:
+        return "This is nested too deeply."
+    if isinstance(event, ScalarEvent) and any(one == "\0" or "\ud800" <= one <= "\udfff" for one in event.value):
+        return "Text cannot hold the character U+0000 or half of a surrogate pair."
+    return ""
+
+
 class _Loader:
     """Walks one document, counting what it does and collecting what is wrong."""
 
@@ -100,6 +128,7 @@ class _Loader:
         self.at = at
         self.problems: list[LineProblem] = []
         self.made = self.changed = self.unchanged = 0
+        self._lines: dict[tuple[str, int | None, str], int] = {}
 
     def load(self, document: CommentedMap) -> None:
         self._check_keys(document, frozenset({"people", "clusters", "tenants"}), what="An estate file")
@@ -124,6 +153,8 @@ class _Loader:
                 self._save(kind, row, answers=_plain(row), tenant_id=tenant.pk)
 
     def _save(self, kind: str, one: CommentedMap, *, answers: dict[str, Any], tenant_id: int | None) -> Any:
+        if not self._is_first(kind, one, key=KINDS[kind].key, tenant_id=tenant_id):
+            return None
         try:
             saved = save_estate(actor=self.actor, kind=kind, answers=answers, tenant_id=tenant_id, at=self.at)
         except Invalid as error:
@@ -138,7 +169,12 @@ class _Loader:
         if not isinstance(username, str) or not username:
             self._problem(one, "username", "A person needs a username.")
             return
+        if not self._is_first("person", one, key="username", tenant_id=None):
+            return
         person = User.objects.filter(username=username).first()
+        if person is None and (sentence := username_problem(username)):
+            self._problem(one, "username", sentence)
+            return
         is_new = person is None
         person = person or User(username=username)
         if person.is_system:
@@ -170,7 +206,7 @@ class _Loader:
         person = User.objects.filter(username=one.get("username")).first()
         tenant = Tenant.objects.filter(slug=row.get("tenant")).first()
         role = row.get("role")
-        if role not in set(Role) or role == Role.PLATFORM_ADMINISTRATOR:
+        if not isinstance(role, str) or role not in set(Role) or role == Role.PLATFORM_ADMINISTRATOR:
             self._problem(row, "role", f"“{role}” is no role that can be granted on a tenant.")
         if tenant is None:
             self._problem(row, "tenant", f"There is no tenant called “{row.get('tenant')}”.")
@@ -203,11 +239,12 @@ class _Loader:
         if value is None:
             return None
         try:
-            found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        except ValueError:
+            found = datetime.fromisoformat(value.isoformat() if isinstance(value, date) else str(value))
+            # As UTC: PostgreSQL knows no offset of 16 hours or more.
+            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
             self._problem(row, key, "Write a time with its offset, such as 2027-01-31T18:00:00+01:00.")
             return None
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
     def _items(self, one: CommentedMap, key: str) -> Iterator[CommentedMap]:
         rows = one.get(key)
@@ -221,6 +258,18 @@ class _Loader:
                 yield row
             else:
                 self.problems.append(LineProblem(rows.lc.item(index)[0] + 1, f"An entry of “{key}” has named fields."))
+
+    def _is_first(self, kind: str, one: CommentedMap, *, key: str, tenant_id: int | None) -> bool:
+        """Say so where a thing stands twice in the file: whichever came last would win, each time anew."""
+        name = one.get(key)
+        if not isinstance(name, str):
+            return True
+        line = self._lines.get((kind, tenant_id, name))
+        if line is None:
+            self._lines[kind, tenant_id, name] = one.lc.line + 1
+            return True
+        self._problem(one, key, f"The {kind} “{name}” stands on line {line} already.")
+        return False
 
     def _check_keys(self, one: CommentedMap, known: frozenset[str], *, what: str) -> None:
         for key in one:

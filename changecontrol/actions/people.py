@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.contrib.auth.validators import ASCIIUsernameValidator
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
@@ -45,12 +46,24 @@ def create_person(
     expires_at: datetime | None = None,
     at: datetime,
 ) -> NewPerson:
-    """Make a person who holds a role on a tenant. Raises `Invalid` with everything that is wrong, by field."""
+    """Make a person who holds a role on a tenant. Raises `Invalid` with everything that is wrong, by field.
+
+    Names and addresses are unique over all tenants, and nobody learns from that who there is elsewhere (BIZ-1): a name
+    that a tenant's administrator gives ends with `@` and the tenant, and an address of somebody they cannot see is left
+    out.
+    """
     tenant = access.visible(sight_of(actor), Tenant.objects.filter(pk=tenant_id)).first()
     if tenant is None:
         raise NotFound("There is no such tenant.")
-    access.require(actor, Ability.ACCESS_GRANT, tenant)
+    scope = access.require(actor, Ability.ACCESS_GRANT, tenant)
     name, address = username.strip(), email.strip()
+    known = User.objects.filter(email__iexact=address)
+    if not scope.sees_everything:
+        ending = f"@{tenant.slug}"
+        name = name if name.endswith(ending) or not name else f"{name}{ending}"
+        book = access.holder_book(tenant_ids=[tenant.pk], environment_ids=[], at=at)
+        if known.exists() and not known.filter(pk__in=book.people).exists():
+            address = ""
     _check(name, display_name.strip(), address)
     password = secrets.token_urlsafe(PASSWORD_BYTES)
     person = User.objects.create_user(name, address, password, display_name=display_name.strip())
@@ -60,16 +73,24 @@ def create_person(
     return NewPerson(user=person, password=password)
 
 
+def username_problem(username: str) -> str:
+    """Say why nobody can be called this; empty where somebody can.
+
+    Plain ASCII, and no two that differ by case alone: nobody may be taken for somebody else in a trail.
+    """
+    try:
+        ASCIIUsernameValidator()(username)
+    except ValidationError:
+        return "Use the letters a to z, digits and @ . + - _ only."
+    if not 0 < len(username) <= 150:
+        return "Give a user name of at most 150 characters."
+    return "This user name is taken." if User.objects.filter(username__iexact=username).exists() else ""
+
+
 def _check(username: str, display_name: str, email: str) -> None:
     problems: dict[str, list[str]] = {}
-    try:
-        User.username_validator(username)
-    except ValidationError:
-        problems["username"] = ["Use letters, digits and @ . + - _ only."]
-    if not 0 < len(username) <= 150:
-        problems["username"] = ["Give a user name of at most 150 characters."]
-    elif User.objects.filter(username__iexact=username).exists():
-        problems["username"] = ["This user name is taken."]
+    if sentence := username_problem(username):
+        problems["username"] = [sentence]
     if not display_name or len(display_name) > 120:
         problems["display_name"] = ["Give the name that others read, of at most 120 characters."]
     if email:

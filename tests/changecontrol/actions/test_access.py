@@ -212,3 +212,43 @@ def test_an_address_longer_than_any_is_named_as_wrong(estate: SmallEstate, admin
         )  # fmt: skip
 
     assert list(refused.value.fields) == ["email"]
+
+
+def test_making_a_person_tells_nothing_of_people_elsewhere(estate: SmallEstate) -> None:  # BIZ-1
+    _, eve = stranger_estate()
+    tina = add_person("tina")
+    grant(tina, Role.TENANT_ADMINISTRATOR, estate.tenant)
+    asked = {"actor": actor(tina), "tenant_id": estate.tenant.pk, "display_name": "Eve", "role": "engineer", "at": NOW}
+
+    namesake = create_person(**asked, username="eve", email=eve.email.upper()).user
+    free = create_person(**asked, username="fay", email="fay@retailer.example").user
+
+    assert (namesake.username, namesake.email) == ("eve@northwind", "")
+    assert (free.username, free.email) == ("fay@northwind", "fay@retailer.example")
+    with pytest.raises(Invalid) as refused:
+        create_person(**asked, username="Eve@northwind", email=free.email)
+    assert refused.value.fields == {
+        "username": ["This user name is taken."],
+        "email": ["Somebody has this address already."],
+    }
+
+
+def test_a_platform_administrator_names_people_freely_and_learns_who_is_there(estate: SmallEstate) -> None:
+    _, eve = stranger_estate()
+    root = add_person("root", is_superuser=True)
+    asked = {"actor": actor(root), "tenant_id": estate.tenant.pk, "display_name": "E", "role": "engineer", "at": NOW}
+
+    assert create_person(**asked, username="fay").user.username == "fay"
+    with pytest.raises(Invalid) as refused:
+        create_person(**asked, username="EVE", email=eve.email)
+    assert refused.value.fields.keys() == {"username", "email"}
+
+
+@pytest.mark.parametrize("name", ["бen", "ben\u200b", "a b", "", "x" * 151])
+def test_nobody_gets_a_name_that_reads_like_another(estate: SmallEstate, admin: User, name: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        create_person(
+            actor=actor(admin), tenant_id=estate.tenant.pk, username=name, display_name="N", role="engineer", at=NOW
+        )
+
+    assert list(refused.value.fields) == ["username"]
