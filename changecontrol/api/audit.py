@@ -11,10 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from changecontrol import access, audit, clock
-from changecontrol.api.base import ApiViewSet, acting, reading, scope_for, wanted
+from changecontrol.api.base import ApiViewSet, acting, reading, refused, scope_for, wanted
 from changecontrol.api.paging import Cursor, page, size_of
 from changecontrol.api.times import MomentFilter
-from changecontrol.errors import Forbidden
 from changecontrol.events import Tag
 from changecontrol.models import AuditEvent
 from changecontrol.queries.audit import AuditFilter, audit_page
@@ -73,7 +72,7 @@ class EventViewSet(ApiViewSet[AuditEvent]):
         """List events, newest first. That you read them is recorded."""
         scope, cursor = scope_for(request), Cursor.read(request)
         if Ability.AUDIT_VIEW not in scope.abilities(scope.roles):
-            raise Forbidden(access.why_not(scope, Ability.AUDIT_VIEW))
+            raise refused(request, self, access.why_not(scope, Ability.AUDIT_VIEW))
         # The end of the list is what is newer than nothing.
         after = 0 if cursor.is_last else cursor.before
         asked = EventFilters.of(request)

@@ -18,8 +18,9 @@ from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from changecontrol import access
+from changecontrol import access, clock
 from changecontrol.access import Actor, Scope
+from changecontrol.actions.refusals import record_refusal
 from changecontrol.api.paging import CURSOR, SIZE, KeysetPagination
 from changecontrol.api.parsing import BoundedJSONParser
 from changecontrol.api.problems import NOTHING_HERE
@@ -110,6 +111,13 @@ def sight_for(request: Request) -> Scope:
     return replace(scope_for(request), scopes=None)
 
 
+def refused(request: Request, view: Any, sentence: str) -> Forbidden:
+    """Return the refusal of a read, having recorded it as actions record theirs (AUD-1)."""
+    refusal = Forbidden(sentence)
+    record_refusal(f"{view.basename}-{view.action}", refusal, {"actor": acting(request), "at": clock.now()})
+    return refusal
+
+
 def one_of(scope: Scope, things: QuerySet[M], **conditions: Any) -> M:
     """Return one thing in sight. What is hidden is exactly as missing as what is not there."""
     found = access.visible(scope, things).filter(**conditions).first()
@@ -160,7 +168,7 @@ class ApiViewSet(viewsets.GenericViewSet[M]):
         scopes = acting(request).scopes
         if request.method in SAFE_METHODS and needed and scopes is not None and needed not in scopes:
             # Said plainly and before looking: an empty list would read as “there is nothing”.
-            raise Forbidden(access.why_not(Scope(scopes=scopes), needed))
+            raise refused(request, self, access.why_not(Scope(scopes=scopes), needed))
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         found = super().finalize_response(request, response, *args, **kwargs)

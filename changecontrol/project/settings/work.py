@@ -52,7 +52,7 @@ OBJECT_STORE_URL = env.text("OBJECT_STORE_URL", f"file://{BASE_DIR}/.local/objec
 GIT_MIRRORS = env.text("GIT_MIRRORS", str(BASE_DIR / ".local" / "mirrors"))
 GIT_LOCAL_PATHS_ALLOWED = env.flag("GIT_LOCAL_PATHS_ALLOWED", default=DEMO)
 GIT_HOSTS = env.words("GIT_HOSTS")
-"""Git servers allowed at internal addresses: names, patterns such as `*.corp.example`, networks such as `10.20.0.0/16`."""
+"""Git servers allowed at internal addresses: names, patterns (`*.corp.example`) and networks (`10.20.0.0/16`)."""
 EVIDENCE_SIGNING_KEY = env.text("EVIDENCE_SIGNING_KEY", "")
 """A reference to an Ed25519 private key in PEM, such as `file:/run/secrets/evidence.pem`."""
 KUSTOMIZE_COMMAND = env.words("KUSTOMIZE_COMMAND")

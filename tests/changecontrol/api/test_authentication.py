@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
 from django.test import Client
 from rest_framework.test import APIClient
 
-from changecontrol import clock
+from changecontrol import access, clock
 from changecontrol.actions.tokens import revoke_token
 from changecontrol.models import ApiToken, AuditEvent, ChangeRequest
+from changecontrol.rules.roles import Ability
 from tests.changecontrol.api.conftest import client_for, days_ahead, secret_for, sentence
 from tests.factories import SmallEstate, actor, add_person, authorized_change, draft_change, requirement_named
 
@@ -170,3 +172,28 @@ def test_a_token_of_somebody_else_cannot_be_ended(estate: SmallEstate) -> None:
 
     assert answer.status_code == 404
     assert estate.ben.api_tokens.get().revoked_at is None
+
+
+def test_a_reading_that_is_refused_is_recorded_once(estate: SmallEstate) -> None:  # AUD-1
+    client_for(estate.ada, scopes=["change.submit"]).get("/api/v1/changes/")
+    client_for(estate.cy).get("/api/v1/audit/events/")
+
+    rows = AuditEvent.objects.filter(tag="refused").order_by("id")
+    assert [(row.actor, json.loads(row.body)["data"]) for row in rows] == [
+        (
+            estate.ada,
+            {
+                "action": "api-change-list",
+                "refusal": "Forbidden",
+                "sentence": "This token is not scoped for “change.view”.",
+            },
+        ),
+        (
+            estate.cy,
+            {
+                "action": "api-event-list",
+                "refusal": "Forbidden",
+                "sentence": access.why_not(access.scope_of(actor(estate.cy)), Ability.AUDIT_VIEW),
+            },
+        ),
+    ]
