@@ -66,9 +66,9 @@ def judge_workload(status: WorkloadStatus, *, applied_generation: int, planned_d
     slow = _shortfall(status)
     if slow is not None:
         brief = next((one for one in status.problems if one.reason in BRIEF_REASONS), None)
-        problem = brief or next(iter(status.problems), None)
-        why = f" {_of_pod(problem)}" if problem else ""
-        return _progressing(brief.reason if brief else slow[0], f"{name}: {slow[1]}{why}")
+        first = brief if brief is not None else next(iter(status.problems), None)
+        why = f" {_of_pod(first)}" if first is not None else ""
+        return _progressing(slow[0] if brief is None else brief.reason, f"{name}: {slow[1]}{why}")
     running = {digest_in(image) for image in status.image_ids} - {""}
     missing = planned_digests - running
     desired = status.desired_count

@@ -35,7 +35,7 @@ def container(**fields: Any) -> dict[str, Any]:
     return {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"odoo"}': inner}}}}}
 
 
-REPLICAS = {"f:spec": {"f:replicas": {}}}
+REPLICAS: dict[str, Any] = {"f:spec": {"f:replicas": {}}}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_somebody_else_manages_is_refused(there: dict[str, Any], sentence: 
 def test_more_than_three_shared_fields_are_counted() -> None:
     fields: dict[str, Any] = {"f:metadata": {"f:labels": {"f:app": {}}}, "f:spec": {"f:replicas": {}}}
     more = container(**{"f:image": {}})["f:spec"]["f:template"]
-    finalizers = {"f:finalizers": {'v:"example.com/one"': {}}}
+    finalizers: dict[str, Any] = {"f:finalizers": {'v:"example.com/one"': {}}}
     fields["f:spec"]["f:template"] = {**more, "f:metadata": finalizers}
 
     assert " and 1 more. Let one of the two manage it." in refusal_of(MANIFEST, live(managed(fields)))

@@ -59,7 +59,7 @@ def context(clusters: Mapping[str, int], *, commit: str = "c1", minutes: int = 0
 def tick_until_judged(gate: Gate, about: Any, *, limit: int = 30) -> tuple[Judged, list[Unfinished]]:
     ticks: list[Unfinished] = []
     for _ in range(limit):
-        found = go_on(gate, about, kept=ticks[-1].kept if ticks else None, attempts=0)  # type: ignore[arg-type]
+        found = go_on(gate, about, kept=ticks[-1].kept if ticks else None, attempts=0)
         if isinstance(found, Judged):
             return found, ticks
         ticks.append(found)
@@ -139,7 +139,7 @@ def test_a_cluster_that_asks_to_wait_is_left_alone_that_long() -> None:
     def does(slug: str) -> None:
         raise Transient("It asks for fewer requests.", after=90)
 
-    found = go_on(Gate(does=does), context({"a": 1}), kept=None, attempts=0)  # type: ignore[arg-type]
+    found = go_on(Gate(does=does), context({"a": 1}), kept=None, attempts=0)
 
     assert isinstance(found, Unfinished)
     assert found.due_in >= timedelta(seconds=90)
@@ -166,10 +166,10 @@ def test_a_cluster_that_fails_now_and_then_is_not_given_up() -> None:
 def test_a_call_that_outlasts_the_tick_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "WAIT_FOR_SECONDS", 0.2)
     held = threading.Event()
-    gate = Gate(does=lambda slug: held.wait(10) if slug == "hung-0" else None)  # type: ignore[func-returns-value]
+    gate = Gate(does=lambda slug: held.wait(10) if slug == "hung-0" else None)
 
     begun = time.monotonic()
-    found = go_on(gate, context({"hung": 1, "well": 2}), kept=None, attempts=0)  # type: ignore[arg-type]
+    found = go_on(gate, context({"hung": 1, "well": 2}), kept=None, attempts=0)
     lasted = time.monotonic() - begun
     held.set()
 
@@ -185,10 +185,10 @@ def test_a_call_that_outlasts_the_tick_is_not_waited_for(monkeypatch: pytest.Mon
 )
 def test_what_was_kept_counts_for_the_same_plan_and_for_minutes(words: dict[str, Any], asked_again: bool) -> None:
     gate = Gate(does=lambda slug: _fail(slug == "b-0" and gate.asked[slug] == 1))
-    first = go_on(gate, context({"a": 1, "b": 1}), kept=None, attempts=0)  # type: ignore[arg-type]
+    first = go_on(gate, context({"a": 1, "b": 1}), kept=None, attempts=0)
     assert isinstance(first, Unfinished)
 
-    judged = go_on(gate, context({"a": 1, "b": 1}, **words), kept=first.kept, attempts=0)  # type: ignore[arg-type]
+    judged = go_on(gate, context({"a": 1, "b": 1}, **words), kept=first.kept, attempts=0)
 
     assert isinstance(judged, Judged)
     assert gate.asked == {"a-0": 2 if asked_again else 1, "b-0": 2}

@@ -89,8 +89,8 @@ def test_workloads_wait_until_a_job_is_done(scene: Scene) -> None:
 
 
 def test_a_job_that_fails_is_a_failure_and_the_one_before_is_not_run_again(scene: Scene) -> None:  # RBK-4
-    scene.commit(GOOD, extra=job("migrate-1", GOOD))
-    scene.git.move(scene.estate.production.ref, scene.git.ref("refs/heads/main"))
+    before = scene.commit(GOOD, extra=job("migrate-1", GOOD))
+    scene.git.move(scene.estate.production.ref, before)
     scene.commit(NEW, extra=job("migrate-2"))
     scene.scheduled(NEW, before=None, commit=False)
     scene.cluster.job_ends = "Failed"
