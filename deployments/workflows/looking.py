@@ -76,7 +76,9 @@ def workloads_of_all(environments: Sequence[Environment]) -> dict[int, Statuses]
     found = at_once(
         lambda pair: pair[0].observe_workloads(namespace=pair[1].namespace, inventory=pair[1].inventory), doors_to
     )
-    statuses = {one.pk: answer for one, answer in zip(environments, found, strict=True) if answer is not None}
+    statuses: dict[int, Statuses] = {
+        one.pk: answer for one, answer in zip(environments, found, strict=True) if answer is not None
+    }
     if len(statuses) < len(environments):
         raise Transient("The clusters answer too slowly to look at all environments of the wave.")
     return statuses

@@ -74,13 +74,14 @@ class TargetUpdate:
     def lock(self, pk: int) -> RunTarget:
         return (
             RunTarget.objects.select_for_update(of=("self",))
-            .select_related("run__change", "environment", "cohort")
+            .select_related("run__change", "environment")
             .get(pk=pk)
         )
 
     def advance(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
         if crowding.is_crowded(row):
             return crowding.turned_away()
+        _meet_neighbours(row)
         try:
             return self._advance(row, at)
         except NotAllowed as refusal:
@@ -223,6 +224,12 @@ class TargetUpdate:
             due_in=None,
             tells_run=True,
         )
+
+
+def _meet_neighbours(row: RunTarget) -> None:
+    """Read what a step needs beside its row by one statement, where the fields of the row would take four."""
+    found = RunTarget.objects.select_related("run", "environment__cluster", "environment__source").get(pk=row.pk)
+    row.run, row.environment = found.run, found.environment
 
 
 def _held(row: RunTarget) -> Settlement[RunTarget]:
