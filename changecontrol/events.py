@@ -61,6 +61,7 @@ class Tag(StrEnum):
     SIGNED_OUT = "access:signed_out"
     SIGN_IN_FAILED = "access:sign_in_failed"
     LOCKED_OUT = "access:locked_out"
+    PASSWORD_CHANGED = "access:password_changed"  # noqa: S105
     SECOND_FACTOR_CHANGED = "access:second_factor_changed"
 
     EVIDENCE_STORED = "evidence:stored"

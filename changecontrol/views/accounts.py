@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.signals import password_changed, password_set
 from allauth.mfa.signals import (
     authentication_failed,
     authenticator_added,
@@ -78,6 +79,11 @@ def record_failed_sign_in(
 def count_wrong_code(sender: Any, request: HttpRequest, user: User, **_: Any) -> None:
     """Let a wrong code be a failed sign-in like any other: recorded, and counted towards the lock-out."""
     user_login_failed.send(sender=sender, credentials={"username": user.username}, request=request)
+
+
+@receiver([password_changed, password_set])
+def record_password(sender: Any, request: HttpRequest, user: User, **_: Any) -> None:
+    _record(Tag.PASSWORD_CHANGED, user=user, request=request)
 
 
 @receiver(user_locked_out)

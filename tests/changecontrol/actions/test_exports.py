@@ -20,7 +20,7 @@ from changecontrol.actions.evidence import store_artefact
 from changecontrol.actions.exports import export_evidence_pack
 from changecontrol.errors import Conflict, Forbidden, NotFound
 from changecontrol.events import Tag
-from changecontrol.models import AuditEvent, ChangeRequest, Requirement
+from changecontrol.models import ApprovalPolicy, AuditEvent, ChangeRequest, Requirement
 from changecontrol.rules.roles import Role
 from tests.factories.changes import authorized_change
 from tests.factories.estate import NOW, SmallEstate, actor, add_person, grant, small_estate, stranger_estate
@@ -149,6 +149,22 @@ def test_the_same_pack_asked_twice_is_the_same_bytes(estate: SmallEstate, change
     other = export_evidence_pack(actor=actor(estate.ben), change_id=change.pk, at=LATER + timedelta(days=1))
 
     assert one.data == other.data
+
+
+def test_what_happens_elsewhere_later_leaves_the_pack_as_it_is(estate: SmallEstate, change: ChangeRequest) -> None:
+    before = export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER).data
+
+    for thing in (estate.tenant, estate.production, estate.pilot, estate.region, estate.process):
+        thing.name = "Another name"
+        thing.save()
+    for person in (estate.ada, estate.ben, estate.cy):
+        person.display_name, person.zone, person.email = "Another name", "Asia/Tokyo", f"{person.pk}@elsewhere.example"
+        person.save()
+    ApprovalPolicy.objects.update(name="Another name")
+    authorized_change(estate, title="Another change")
+    stranger_estate()
+
+    assert export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER).data == before
 
 
 def test_an_export_is_recorded_with_the_manifest_it_gave(estate: SmallEstate, change: ChangeRequest) -> None:  # AUD-1

@@ -82,3 +82,17 @@ def test_a_right_code_after_a_wrong_one_signs_in() -> None:
     client.post("/accounts/second-factor/authenticate/", {"code": code_now(secret)})
 
     assert client.session["_auth_user_id"] == str(ben.pk)
+
+
+def test_another_password_is_in_the_trail_and_the_password_is_not() -> None:  # AUD-1
+    ben = User.objects.create_user("ben", password=PASSWORD)
+    client = Client()
+    client.post("/accounts/login/", {"login": "ben", "password": PASSWORD})
+    words = {"oldpassword": PASSWORD, "password1": "quite-another-one-7", "password2": "quite-another-one-7"}
+
+    client.post("/accounts/password/change/", words)
+
+    ben.refresh_from_db()
+    assert ben.check_password("quite-another-one-7")
+    event = AuditEvent.objects.get(tag="access:password_changed")
+    assert (event.actor, "quite-another-one" in event.body) == (ben, False)
