@@ -136,7 +136,7 @@ class MeViewSet(ApiViewSet[User]):
     pagination_class = None
     filter_backends = []
 
-    @reading(forced_singular_serializer(MeSerializer))
+    @reading(forced_singular_serializer(MeSerializer))  # type: ignore[no-untyped-call]
     def list(self, request: Request) -> Response:
         """Who you are, what your token is limited to, and the roles you hold."""
         actor, scope = acting(request), scope_for(request)

@@ -218,7 +218,13 @@ def test_making_a_person_tells_nothing_of_people_elsewhere(estate: SmallEstate) 
     _, eve = stranger_estate()
     tina = add_person("tina")
     grant(tina, Role.TENANT_ADMINISTRATOR, estate.tenant)
-    asked = {"actor": actor(tina), "tenant_id": estate.tenant.pk, "display_name": "Eve", "role": "engineer", "at": NOW}
+    asked: Any = {
+        "actor": actor(tina),
+        "tenant_id": estate.tenant.pk,
+        "display_name": "Eve",
+        "role": "engineer",
+        "at": NOW,
+    }
 
     namesake = create_person(**asked, username="eve", email=eve.email.upper()).user
     free = create_person(**asked, username="fay", email="fay@retailer.example").user
@@ -236,7 +242,13 @@ def test_making_a_person_tells_nothing_of_people_elsewhere(estate: SmallEstate) 
 def test_a_platform_administrator_names_people_freely_and_learns_who_is_there(estate: SmallEstate) -> None:
     _, eve = stranger_estate()
     root = add_person("root", is_superuser=True)
-    asked = {"actor": actor(root), "tenant_id": estate.tenant.pk, "display_name": "E", "role": "engineer", "at": NOW}
+    asked: Any = {
+        "actor": actor(root),
+        "tenant_id": estate.tenant.pk,
+        "display_name": "E",
+        "role": "engineer",
+        "at": NOW,
+    }
 
     assert create_person(**asked, username="fay").user.username == "fay"
     with pytest.raises(Invalid) as refused:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from drf_spectacular.generators import SchemaGenerator
-from jsonschema import Draft4Validator, FormatChecker
+from jsonschema import Draft4Validator, FormatChecker  # type: ignore[import-untyped]
 
 from changecontrol.models import BusinessProcess, Cluster, GitSource
 from changecontrol.rules.roles import Role
