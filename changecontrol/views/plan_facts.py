@@ -52,7 +52,9 @@ class IndicatorFacts:
 def plan_words(change: ChangeRequest, content: Content) -> str:
     """Say in one sentence what the plan does."""
     waves = f" in {counted(len(content.waves), 'wave')}" if content.waves else ""
-    what = f"Bring {content.revision_name or content.commit[:7] or 'a commit'} to "
+    # A name that is the commit's own hash is as long as a line on a phone.
+    named = content.revision_name if content.revision_name != content.commit else ""
+    what = f"Bring {named or content.commit[:7] or 'a commit'} to "
     return f"{what}{and_list(content.environments) or 'no environment yet'} of {change.tenant}{waves}."
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Complaints, Theme, Visit, keep, overflow, violations
+from tests.browser.conftest import Complaints, Visit, violations
 from tests.browser.scene import Scene
+from tests.browser.sweep import faults
 
 pytestmark = pytest.mark.browser
 
@@ -49,17 +50,8 @@ def test_page_is_accessible_fits_and_is_silent(scene: Scene, visit: Visit, compl
     person = getattr(scene.estate, who) if who else None
     numbers = {key: getattr(scene, key) for key in ("waiting", "strict", "draft", "assessing", "running", "closed")}
     page = visit(path.format(**numbers), person)
-    looks: tuple[tuple[int, Theme], ...] = ((1440, "light"), (1440, "dark"), (390, "dark"), (360, "light"))
-    found = {}
 
-    for width, theme in looks:
-        page.emulate_media(color_scheme=theme)
-        page.set_viewport_size({"width": width, "height": 900})
-        page.reload()
-        keep(page, f"{name}-{width}-{theme}")
-        found[width, theme] = (violations(page), overflow(page))
-
-    assert {key: value for key, value in found.items() if value != ([], 0)} == {}
+    assert faults(page, name) == {}
     assert complaints == []
 
 

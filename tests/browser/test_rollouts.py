@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from changecontrol import clock
 from changecontrol.models import Run, RunLog, RunTarget
-from tests.browser.conftest import Complaints, Visit
+from tests.browser.conftest import Complaints, Visit, overflow
 from tests.browser.scene import Scene
 from tests.browser.sweep import faults
 from tests.factories.rollout import LiveRun, live_run
@@ -39,6 +39,19 @@ def test_page_is_accessible_fits_and_is_silent(
     assert complaints == []
 
 
+@pytest.mark.parametrize("width", [1920, 1280, 1024, 900])
+def test_names_in_the_grid_stay_readable_beside_the_controls(
+    scene: Scene, live: LiveRun, visit: Visit, width: int
+) -> None:
+    page = visit(f"/runs/{live.run.pk}/", scene.estate.cy, width=width)
+
+    names = page.locator(".cc-grid th.cc-cohort")
+    assert max(names.evaluate_all("(all) => all.map((one) => one.offsetHeight)")) < 120
+    inside = "(one) => one.getBoundingClientRect().right <= one.closest('.cc-panel').getBoundingClientRect().right + 1"
+    assert page.locator("#targets .cc-scroll").evaluate(inside)
+    assert overflow(page) == 0
+
+
 def _tab_to(page: Page, selector: str, *, presses: int = 80) -> None:
     for _ in range(presses):
         page.keyboard.press("Tab")
@@ -55,6 +68,8 @@ def test_run_updates_without_reload_and_keeps_focus_and_an_open_reason(
     page.evaluate("window.sameDocument = true")
     page.locator("#control-abort summary").press("Enter")
     page.locator("#why-abort").press_sequentially("The tills in Ber")
+    # As a person leaves it who drags the field larger: the swap must not copy what the security policy refuses.
+    page.locator("#why-abort").evaluate("(one) => { one.style.height = '90px'; }")
 
     RunTarget.objects.filter(run=live.run, state="updating").update(state="healthy", ready_count=4)
     Run.objects.filter(pk=live.run.pk).update(state="baking", bakes_until=clock.now())

@@ -95,3 +95,11 @@ def test_a_piece_of_evidence_with_no_possible_name_is_missing(estate, signed_in)
     change = advance_to(estate, ChangeState.SCHEDULED)
 
     assert signed_in(estate.dee).get(f"{change.get_absolute_url()}artefacts/aa%00/").status_code == 404
+
+
+def test_a_plan_names_a_pinned_commit_by_its_short_hash(estate, signed_in) -> None:
+    change = submitted_change(estate, commit="f" * 40, revision_name="f" * 40)
+
+    page = signed_in(estate.dee).get(change.get_absolute_url()).text
+
+    assert "Bring fffffff to production of Northwind" in page
