@@ -72,11 +72,7 @@ class TargetUpdate:
         """Nothing to find: the run makes its targets due."""
 
     def lock(self, pk: int) -> RunTarget:
-        return (
-            RunTarget.objects.select_for_update(of=("self",))
-            .select_related("run__change", "environment")
-            .get(pk=pk)
-        )
+        return RunTarget.objects.select_for_update(of=("self",)).select_related("run__change", "environment").get(pk=pk)
 
     def advance(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
         if crowding.is_crowded(row):

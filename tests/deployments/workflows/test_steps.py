@@ -56,12 +56,13 @@ def scheduled(scene: Scene, *, count: int = COUNT, **answers: Any) -> None:
 
 def lasted_until(*states: str) -> list[timedelta]:
     """Work until the run is in one of the states; return how long each tick lasted."""
-    found = []
+    found: list[timedelta] = []
+    workflows: tuple[Any, ...] = (RolloutRun(), TargetUpdate())
     for _ in range(400):
         if Run.objects.filter(kind="rollout", state__in=states).exists():
             return found
         RolloutRun().find(clock.now())
-        for workflow in (RolloutRun(), TargetUpdate()):
+        for workflow in workflows:
             began = clock.now()
             if engine.tick(workflow):
                 found.append(clock.now() - began)
