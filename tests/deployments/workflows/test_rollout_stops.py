@@ -338,7 +338,7 @@ def test_an_object_written_in_another_version_of_its_kind_is_not_pruned(scene: S
         "spec": {
             "minReplicas": 2,
             "maxReplicas": 4,
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "odoo-rest"},
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "elsewhere"},
         },
     }
     scene.deployed(GOOD)
