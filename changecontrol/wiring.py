@@ -29,6 +29,11 @@ def adapter(port: str) -> Any:
     return import_string(settings.ADAPTERS[port])
 
 
+def secrets() -> Any:
+    """Return what turns references into secrets, as this installation reaches them."""
+    return adapter("secrets")(vault=settings.VAULT)
+
+
 def workflows() -> dict[str, Any]:
     """Return the workflows of the project by name, in the order of the settings."""
     found = [_workflow(path) for path in settings.WORKFLOWS]

@@ -14,7 +14,7 @@ from deployments.ports import GitRepository, Indicators
 
 
 def open_secrets() -> Secrets:
-    secrets: Secrets = wiring.adapter("secrets")()
+    secrets: Secrets = wiring.secrets()
     return secrets
 
 

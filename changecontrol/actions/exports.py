@@ -85,7 +85,7 @@ def export_evidence_pack(*, actor: Actor, change_id: int, at: datetime) -> Pack:
     artefacts = {f"artefacts/{one.sha256[:12]}-{one.name}": data for one, data in observe_artefacts(kept)}
     files = {**_documents(facts), **artefacts, **contributed}
     try:
-        signer = wiring.adapter("signer")(settings.EVIDENCE_SIGNING_KEY, secrets=wiring.adapter("secrets")())
+        signer = wiring.adapter("signer")(settings.EVIDENCE_SIGNING_KEY, secrets=wiring.secrets())
     except Permanent as refusal:
         raise Conflict(refusal.reason) from refusal
     files["public_key.pem"] = signer.public_key()

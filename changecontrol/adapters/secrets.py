@@ -1,18 +1,23 @@
-"""Reads secrets by reference: `env:NAME` and `file:/path`. Never logs, quotes or caches what it read."""
+"""Reads secrets by reference: `env:NAME`, `file:/path`, `vault:path#field`. Never logs, quotes or keeps them."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
+from changecontrol.adapters.vault import VaultSettings, read_vault
 from changecontrol.errors import Permanent, Transient
 
 MAX_SECRET_BYTES = 1024 * 1024
 
 
 class ReferencedSecrets:
-    """The `Secrets` port on environment variables and files."""
+    """The `Secrets` port on environment variables, files and a vault."""
+
+    def __init__(self, *, vault: VaultSettings | None = None) -> None:
+        self._vault = vault
 
     def read(self, reference: str) -> str:
         scheme, separator, rest = reference.partition(":")
@@ -21,9 +26,14 @@ class ReferencedSecrets:
         if separator and scheme == "file":
             return _read_file(rest)
         if separator and scheme == "vault":
-            raise Permanent("References to a vault need the extra `vault` (hvac), which is not installed here.")
+            return read_vault(rest, self._vault)
         # The reference itself may be a secret somebody pasted, so it is not quoted.
-        raise Permanent("A secret is named as env:NAME or file:/absolute/path.")
+        raise Permanent("A secret is named as env:NAME, file:/absolute/path or vault:path#field.")
+
+
+def open_secrets(*, vault: Mapping[str, str]) -> ReferencedSecrets:
+    """Return the port with the vault of this installation; without an address there is none."""
+    return ReferencedSecrets(vault=VaultSettings(**vault) if vault["address"] else None)
 
 
 def _read_variable(name: str) -> str:

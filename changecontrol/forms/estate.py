@@ -49,7 +49,7 @@ LABELS = {
 HINTS = {
     "slug": "Lower-case letters, digits and hyphens. It names the thing for machines and never changes.",
     "code": "It names the store for machines and never changes.",
-    "credential": "Where the secret is, never the secret: file:/run/secrets/name or env:NAME.",
+    "credential": "Where the secret is, never the secret: file:/run/secrets/name, env:NAME or vault:path#field.",
     "zone": "Such as Europe/Lisbon.",
     "tier": "0 is the most critical, 3 the least.",
     "cluster_scoped_kinds": "One a line, such as StorageClass. Empty: none.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
@@ -24,6 +25,10 @@ def check_safety(app_configs: Any = None, **_: Any) -> Sequence[CheckMessage]:
         found.append(Error("ALLOWED_HOSTS lets any host name in.", hint="Name the hosts.", id="changecontrol.E003"))
     if not settings.DEMO and not settings.IS_HTTPS and not settings.BASE_URL.startswith("http://127.0.0.1"):
         found.append(Error("BASE_URL is plain HTTP.", hint="Serve pages over https.", id="changecontrol.E004"))
+    if settings.VAULT["address"].startswith("http://") and not _is_loopback(settings.VAULT["address"]):
+        found.append(
+            Error("VAULT_ADDR is plain HTTP.", hint="Secrets travel on it: use https.", id="changecontrol.E006")
+        )
     if not settings.DATABASE_ROLES_ARE_SEPARATE:
         found.append(
             checks.Warning(
@@ -41,6 +46,10 @@ def check_safety(app_configs: Any = None, **_: Any) -> Sequence[CheckMessage]:
             )
         )
     return found
+
+
+def _is_loopback(address: str) -> bool:
+    return urlsplit(address).hostname in {"127.0.0.1", "::1", "localhost"}
 
 
 @register(Tags.database)

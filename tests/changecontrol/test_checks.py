@@ -21,8 +21,9 @@ def found(**settings: Any) -> list[str]:
         return [str(message.id) for message in check_safety()]
 
 
-def test_safe_settings_pass() -> None:
-    assert found() == []
+@pytest.mark.parametrize("address", ["", "http://127.0.0.1:8200", "https://vault.retail.example"])
+def test_safe_settings_pass(address: str) -> None:
+    assert found(VAULT={"address": address}) == []
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,7 @@ def test_safe_settings_pass() -> None:
         ({"DEBUG": True}, "changecontrol.E002"),
         ({"ALLOWED_HOSTS": ["*"]}, "changecontrol.E003"),
         ({"BASE_URL": "http://changes.retail.example", "IS_HTTPS": False}, "changecontrol.E004"),
+        ({"VAULT": {"address": "http://vault.retail.example:8200"}}, "changecontrol.E006"),
         ({"DATABASE_ROLES_ARE_SEPARATE": False}, "changecontrol.W001"),
         ({"EVIDENCE_SIGNING_KEY": ""}, "changecontrol.W002"),
     ],

@@ -40,13 +40,26 @@ WORKFLOWS = [
 ADAPTERS = {
     "kubernetes": env.text("KUBERNETES_ADAPTER", "changecontrol.adapters.kubernetes.open_cluster"),
     "object_store": env.text("OBJECT_STORE_ADAPTER", "changecontrol.adapters.object_store.open_store"),
-    "secrets": env.text("SECRETS_ADAPTER", "changecontrol.adapters.secrets.ReferencedSecrets"),
+    "secrets": env.text("SECRETS_ADAPTER", "changecontrol.adapters.secrets.open_secrets"),
     "git": env.text("GIT_ADAPTER", "deployments.adapters.git.open_repository"),
     "signer": env.text("SIGNER_ADAPTER", "changecontrol.adapters.signing.open_signer"),
     "pdf": env.text("PDF_ADAPTER", "changecontrol.adapters.pdf.print_pdf"),
     "indicators": env.text("INDICATORS_ADAPTER", "deployments.adapters.prometheus.open_indicators"),
 }
 """Which callable answers each port, by dotted path (see `changecontrol.wiring`)."""
+
+VAULT = {
+    "address": env.text("VAULT_ADDR", ""),
+    "authority": env.text("VAULT_CACERT", ""),
+    "namespace": env.text("VAULT_NAMESPACE", ""),
+    "token_file": env.text("VAULT_TOKEN_PATH", ""),
+    "role_id": env.text("VAULT_ROLE_ID", ""),
+    "secret_id_file": env.text("VAULT_SECRET_ID_PATH", ""),
+    "kubernetes_role": env.text("VAULT_KUBERNETES_ROLE", ""),
+}
+"""The OpenBao or Vault server that `vault:path#field` names, and how to sign in: by token, AppRole or service account.
+
+Token and secret id are files, read anew each time, so that an agent beside the worker may renew them."""
 
 OBJECT_STORE_URL = env.text("OBJECT_STORE_URL", f"file://{BASE_DIR}/.local/objects")
 GIT_MIRRORS = env.text("GIT_MIRRORS", str(BASE_DIR / ".local" / "mirrors"))

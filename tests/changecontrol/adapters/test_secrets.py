@@ -62,7 +62,7 @@ def test_content_that_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None
     ("reference", "says"),
     [
         ("env:NOT_SET_ANYWHERE", "NOT_SET_ANYWHERE is not set"),
-        ("vault:secret/git#token", "hvac"),
+        ("vault:secret/git#token", "VAULT_ADDR"),
         ("file:relative", "absolute path"),
         (CANARY, "named as env:NAME"),
         (f"https://{CANARY}", "named as env:NAME"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -223,7 +223,7 @@ def open_store(url: str) -> FakeObjectStore:
     return current().store
 
 
-def open_secrets() -> FakeSecrets:
+def open_secrets(*, vault: Mapping[str, str]) -> FakeSecrets:
     return FakeSecrets()
 
 
