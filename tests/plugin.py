@@ -119,6 +119,13 @@ class TestDatabase:
             )
 
     def drop(self) -> None:
+        # Served pages may hold on to a connection. Only the application's role may end what it has opened itself.
+        with psycopg.connect(self.server.app_url, autocommit=True) as application:
+            application.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = %s AND usename = current_user AND pid <> pg_backend_pid()",
+                [self.name],
+            )
         with _owner(self.server) as owner:
             owner.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
 

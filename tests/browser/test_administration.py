@@ -56,5 +56,5 @@ def test_a_first_password_is_shown_once(
     expect(page.locator("[data-takes-focus]")).to_be_focused()
     page.goto("/administration/people/northwind/")
     expect(page.locator("body")).not_to_contain_text(password)
-    assert User.objects.get(username="eve").check_password(password)
+    assert User.objects.get(username="eve@northwind").check_password(password)
     assert complaints == []

@@ -1,9 +1,8 @@
-"""What every object store must do, held against the fake, a local folder and, where one is installed, an S3 server."""
+"""What every object store must do, held against the fake, a local folder and SeaweedFS."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import threading
 import uuid
@@ -16,32 +15,30 @@ from changecontrol.adapters.fakes.objects import FakeObjectStore, FakeSecrets
 from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore, StoredObject
-from tests.changecontrol.adapters.https_server import HttpsServer, serve
-from tests.contracts.object_store.s3 import ACCESS_KEY, SmallS3
+from tests.seaweed import READER, WRITER, Seaweed, seaweed
 
 
-def open_s3(server: HttpsServer, *, access_key: str = ACCESS_KEY, bucket: str = "evidence") -> ObjectStore:
-    secrets = FakeSecrets({"env:KEY": access_key, "env:SECRET": "secret-key"})
-    url = f"s3://{bucket}/packs?endpoint={server.url}"
-    return open_store(url, access_key="env:KEY", secret_key="env:SECRET", secrets=secrets)
-
-
-@pytest.fixture
-def small_s3(tmp_path: Path) -> Iterator[HttpsServer]:
-    with serve(SmallS3(), folder=tmp_path, scheme="http") as server:
+@pytest.fixture(scope="module")
+def real_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    with seaweed(tmp_path_factory.mktemp("seaweed")) as server:
         yield server
 
 
-@pytest.fixture(params=["fake", "folder", "s3", *(["named"] if os.environ.get("TEST_S3_URL") else [])])
+def open_s3(
+    server: Seaweed, *, credential: tuple[str, str] = WRITER, bucket: str = "evidence", prefix: str = "packs"
+) -> ObjectStore:
+    secrets = FakeSecrets({"env:KEY": credential[0], "env:SECRET": credential[1]})
+    url = f"s3://{bucket}/{prefix}?endpoint={server.url}"
+    return open_store(url, access_key="env:KEY", secret_key="env:SECRET", secrets=secrets)
+
+
+@pytest.fixture(params=["fake", "folder", "seaweed"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     if request.param == "fake":
         return FakeObjectStore()
     if request.param == "folder":
         return open_store(f"file://{tmp_path}/objects")
-    if request.param == "s3":
-        return open_s3(request.getfixturevalue("small_s3"))
-    address, _, options = os.environ["TEST_S3_URL"].partition("?")
-    return open_store(f"{address}/{uuid.uuid4().hex}?{options}")
+    return open_s3(request.getfixturevalue("real_s3"), prefix=uuid.uuid4().hex)
 
 
 def test_object_is_stored_once_and_read_back(store: ObjectStore) -> None:
@@ -111,8 +108,8 @@ def test_keys_that_lead_out_are_refused(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "objects")
 
 
-def test_wrong_access_key_is_permanent(small_s3: HttpsServer) -> None:
-    store = open_s3(small_s3, access_key="stranger")
+def test_wrong_access_key_is_permanent(real_s3: Seaweed) -> None:
+    store = open_s3(real_s3, credential=("stranger", "secret"))
 
     with pytest.raises(Permanent, match="does not let this credential store a"):
         store.ensure_object("a", b"1")
@@ -120,10 +117,24 @@ def test_wrong_access_key_is_permanent(small_s3: HttpsServer) -> None:
         store.observe_reachable()
 
 
-def test_bucket_that_does_not_exist_is_not_reachable(small_s3: HttpsServer) -> None:
-    store = open_s3(small_s3, bucket="absent")
+def test_who_only_reads_cannot_write_and_a_wrong_secret_does_neither(real_s3: Seaweed) -> None:
+    prefix = uuid.uuid4().hex
+    open_s3(real_s3, prefix=prefix).ensure_object("a", b"1")
+    reader = open_s3(real_s3, credential=READER, prefix=prefix)
+    stranger = open_s3(real_s3, credential=(WRITER[0], "guessed"), prefix=prefix)
+
+    assert reader.observe_object("a") == b"1"
+    for refused in (reader, stranger):
+        with pytest.raises(Permanent, match="does not let this credential store b"):
+            refused.ensure_object("b", b"2")
+    with pytest.raises(Permanent, match="does not let this credential read a"):
+        stranger.observe_object("a")
+
+
+def test_bucket_that_does_not_exist_is_not_reachable(real_s3: Seaweed) -> None:
+    store = open_s3(real_s3, bucket="absent")
 
     with pytest.raises(Permanent, match="its bucket does not exist"):
         store.observe_reachable()
-    with pytest.raises(Permanent, match="its bucket does not exist"):
+    with pytest.raises(Permanent):
         store.ensure_object("a", b"1")
