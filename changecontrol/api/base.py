@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
 from django.db.models import Model, QuerySet
@@ -20,16 +21,20 @@ from rest_framework.response import Response
 
 from changecontrol import access, clock
 from changecontrol.access import Actor, Scope
+from changecontrol.actions.evidence import note_reading
 from changecontrol.actions.refusals import record_refusal
 from changecontrol.api.paging import CURSOR, SIZE, KeysetPagination
 from changecontrol.api.parsing import BoundedJSONParser
 from changecontrol.api.problems import NOTHING_HERE
 from changecontrol.errors import Forbidden, NotFound
 from changecontrol.models import ApiToken
-from changecontrol.rules.roles import Ability
+from changecontrol.queries.audit import has_just_read
+from changecontrol.rules.roles import Ability, Role
 from changecontrol.views.edge import actor_of
 
 M = TypeVar("M", bound=Model)
+SAME_READING = timedelta(minutes=10)
+"""For so long a program that asks for the same thing again is at the same reading (AUD-8)."""
 
 
 class ProblemSerializer(serializers.Serializer[Any]):
@@ -173,12 +178,24 @@ class ApiViewSet(viewsets.GenericViewSet[M]):
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         found = super().finalize_response(request, response, *args, **kwargs)
         found.headers.setdefault("Cache-Control", "no-store")
+        is_download = found.has_header("Content-Disposition")  # its action records who took it
+        if kwargs and request.method == "GET" and found.status_code == 200 and not is_download:
+            _note_reading(request)
         return found
 
     def rows(self, queryset: QuerySet[Any], shape: type[serializers.BaseSerializer[Any]]) -> Response:
         """Answer with one page of a list."""
         found = self.paginate_queryset(self.filter_queryset(queryset))
         return self.get_paginated_response(shape(found, many=True, context=self.get_serializer_context()).data)
+
+
+def _note_reading(request: Request) -> None:
+    """Record what an auditor reads of a thing with a name of its own, once for as long as a program asks again."""
+    if Role.AUDITOR not in scope_for(request).roles:
+        return
+    actor, at, path = acting(request), clock.now(), request.path[:400]
+    if not has_just_read(actor.person, path=path, since=at - SAME_READING):
+        note_reading(actor=actor, asked={"path": path}, at=at)
 
 
 def command(**schema: Any) -> Callable[..., Any]:

@@ -9,12 +9,15 @@ from typing import Any
 
 from django.db.models import Q
 
-from changecontrol import access
+from changecontrol import access, audit
 from changecontrol.access import Scope
-from changecontrol.models import AuditEvent
+from changecontrol.events import Tag
+from changecontrol.models import AuditEvent, User
 
 PAGE_SIZE = 100
 PAGE_LIMIT = 500
+READINGS_SEEN = 100
+"""How many of a reader's newest events tell whether they are still at the same reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,15 @@ def audit_page(
 def row_of(event: AuditEvent) -> AuditRow:
     body = json.loads(event.body)
     return AuditRow(event=event, data=body["data"], via=body["via"], source_address=body["source_address"])
+
+
+def has_just_read(person: User, *, path: str, since: datetime) -> bool:
+    """Tell whether somebody's own trail already says that they read this since then."""
+    newest = AuditEvent.objects.filter(subject=audit.subject_of(person)).order_by("-sequence")[:READINGS_SEEN]
+    return any(
+        one.at >= since and one.tag == Tag.EVIDENCE_READ and row_of(one).data.get("asked") == {"path": path}
+        for one in newest
+    )
 
 
 def _narrow(wanted: AuditFilter, events: Any, scope: Scope) -> Any:

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 
+from changecontrol import clock
 from changecontrol.actions.evidence import store_artefact
+from changecontrol.api.base import SAME_READING
 from changecontrol.models import Artefact, AuditEvent, ChangeRequest
 from tests.changecontrol.api.conftest import client_for, sentence
 from tests.factories import NOW, SmallEstate, actor, draft_change, stranger_estate
@@ -107,3 +110,31 @@ def test_changed_bytes_and_a_silent_store_are_told(estate: SmallEstate, store: P
     assert sentence(changed) == "The stored artefact “dry-run.html” is missing or was changed."
     assert "does not answer" in sentence(silent)
     assert not AuditEvent.objects.filter(tag="evidence:read").exists()
+
+
+def test_what_an_auditor_reads_is_recorded_once_and_not_for_every_poll(estate: SmallEstate) -> None:  # AUD-8
+    change = draft_change(estate)
+    path = f"/api/v1/changes/{change.number}/"
+    dee, ada = client_for(estate.dee), client_for(estate.ada)
+
+    answers = [client.get(path).status_code for client in (dee, dee, ada)]
+    dee.get(f"{path}timeline/")
+    dee.get("/api/v1/changes/")
+    dee.get("/api/v1/changes/CHG-999999/")
+
+    assert answers == [200, 200, 200]
+    events = AuditEvent.objects.filter(tag="evidence:read").order_by("pk")
+    assert [(one.actor, json.loads(one.body)["data"]["asked"]) for one in events] == [
+        (estate.dee, {"path": path}),
+        (estate.dee, {"path": f"{path}timeline/"}),
+    ]
+
+
+def test_a_thing_read_again_after_a_while_is_another_reading(estate: SmallEstate) -> None:  # AUD-8
+    path = f"/api/v1/changes/{draft_change(estate).number}/"
+    client_for(estate.dee).get(path)
+
+    with time_machine.travel(clock.now() + SAME_READING * 2, tick=False):
+        client_for(estate.dee).get(path)
+
+    assert AuditEvent.objects.filter(tag="evidence:read").count() == 2
