@@ -21,6 +21,7 @@ from changecontrol.models import ApprovalPolicy, ChangeRequest, Contributor, Env
 from changecontrol.models.change import Contribution
 from changecontrol.queries import approvals, estate, windows
 from changecontrol.queries.estate import Reach
+from changecontrol.queries.runs import has_drifted
 from changecontrol.rules.content import Content, propose_waves
 from changecontrol.rules.content_problems import planned_start_of, problems
 from changecontrol.rules.risk import Risk, RiskFacts, assess_risk, inherited_tier
@@ -76,7 +77,8 @@ def revise_change(*, actor: Actor, change_id: int, content: Mapping[str, Any], a
     CHANGE.target("revise", change.state)
     access.require(actor, Ability.CHANGE_EDIT, change)
     asked = Content.from_json(content)
-    if asked == Content.from_json(change.revision.content):
+    # After plan drift the same words mean something else: they are resolved, judged and approved anew.
+    if asked == Content.from_json(change.revision.content) and not has_drifted(change):
         raise Invalid("This revision changes nothing.")
     return _submit(change, asked, verb="revise", actor=actor, at=at, submitted_at=change.submitted_at or at)
 

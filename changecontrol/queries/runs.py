@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from changecontrol import access
 from changecontrol.access import Scope
 from changecontrol.lifecycles.change import ChangeState
-from changecontrol.lifecycles.run import ACTIVE
+from changecontrol.lifecycles.run import ACTIVE, PauseReason, RunState
 from changecontrol.models import ChangeRequest, Run, RunLog, RunTarget
 from changecontrol.models.run import RunKind
 
@@ -45,6 +45,12 @@ def run_named(scope: Scope, run_id: int) -> Run | None:
 
 def latest_run(change: ChangeRequest, *, kind: RunKind = RunKind.ROLLOUT) -> Run | None:
     return Run.objects.filter(change=change, kind=kind).select_related("plan", "revision").order_by("-pk").first()
+
+
+def has_drifted(change: ChangeRequest) -> bool:
+    """Tell whether a rollout stands still because the approved plan is no longer what would be done (APR-9)."""
+    rollouts = Run.objects.filter(change=change, kind=RunKind.ROLLOUT)
+    return rollouts.filter(state=RunState.PAUSED, pause_reason=PauseReason.PLAN_DRIFT).exists()
 
 
 def targets_of(run: Run) -> list[RunTarget]:

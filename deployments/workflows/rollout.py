@@ -177,6 +177,8 @@ class RolloutRun:
         return self._baked(row, change, approved, targets, decision, at)
 
     def _rest(self, row: Run, change: ChangeRequest, approved: Approved, at: datetime) -> Settlement[Run]:
+        if ended := self._superseded(row, change, at):
+            return ended
         if row.pause_reason not in SELF_RESUMING:
             return Settlement(write=None, due_in=LOOK_AGAIN)
         calendar = checks.calendar_of(change, approved, wave=waves.next_wave(row, approved), at=at)

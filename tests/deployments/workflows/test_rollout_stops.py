@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from changecontrol.actions.runs import ask_run
+from changecontrol.actions.submissions import revise_change
 from changecontrol.adapters.fakes.script import Call
 from changecontrol.errors import Permanent, Transient
-from changecontrol.models import Freeze, GateResult, Message, Window
+from changecontrol.models import EnvironmentLock, Freeze, GateResult, Message, Run, Window
 from changecontrol.ports import NotAllowed, ObjectRef
 from tests.deployments.workflows.scene import BAD, GOOD, NEW, Scene, pass_time
 from tests.factories import actor
@@ -174,6 +175,18 @@ def test_a_plan_that_resolves_differently_is_drift_and_nothing_starts(scene: Sce
     assert (run.state, run.pause_reason) == ("paused", "plan_drift")
     assert "commit from" in run.sentence
     assert scene.images() == {"odoo-pilot": GOOD, "odoo-rest": GOOD}
+
+
+def test_a_run_that_drifted_ends_by_itself_once_its_change_is_revised(scene: Scene) -> None:  # APR-9
+    change = scene.scheduled(NEW)
+    scene.git.move(scene.estate.production.ref, scene.git.commit({"README": "moved on"}))
+    run = scene.until("paused", "succeeded")
+
+    revise_change(actor=actor(scene.estate.ada), change_id=change.pk, content=change.revision.content, at=scene.now())
+    scene.work(until=lambda: Run.objects.get(pk=run.pk).state == "failed")
+
+    assert "moved on to" in Run.objects.get(pk=run.pk).sentence
+    assert not EnvironmentLock.objects.exists()
 
 
 def test_drift_between_two_waves_stops_the_second(scene: Scene) -> None:  # APR-9
