@@ -23,6 +23,7 @@ from changecontrol.views.lifecycle import people_for
 from changecontrol.views.pages import page
 
 SAID = {
+    "submit": "Submitted. The gates judge it now.",
     "hold": "On hold. Nothing is asked or started.",
     "release": "The hold is over. It is judged again now.",
     "cancel": "Canceled. It is never carried out.",
@@ -65,7 +66,7 @@ def difference(request: HttpRequest, number: str) -> HttpResponseBase:
 @page
 @require_POST
 def act(request: HttpRequest, number: str, verb: str) -> HttpResponseBase:
-    """Take one step of the lifecycle, then show the change again. Submitting is a part of writing: `changes.edit`."""
+    """Take one step of the lifecycle, then show the change again."""
     found = change_of(request, number)
     if verb not in _ACTS:
         raise NotFound("There is no such step.")
@@ -80,7 +81,10 @@ def act(request: HttpRequest, number: str, verb: str) -> HttpResponseBase:
 def refused(request: HttpRequest, found: ChangeRequest, refusal: DomainError) -> HttpResponse:
     """Show the change as it is now, with the sentence that says why nothing was done."""
     found = change_of(request, found.number)
-    facts = page_facts(request, found) | {"refusal": refusal.sentence}
+    # What is wrong with an answer is said here too: the fields that it belongs to are on another page.
+    fields = refusal.fields.values() if isinstance(refusal, Invalid) else ()
+    sentences = dict.fromkeys((refusal.sentence, *(one for found in fields for one in found)))
+    facts = page_facts(request, found) | {"refusal": " ".join(sentences)}
     return render(request, "changecontrol/change.html", facts, status=STATUS[type(refusal)])
 
 
@@ -93,6 +97,17 @@ def _reason(request: HttpRequest) -> str:
     if not form.is_valid():
         raise Invalid("Say it in at most 4,000 characters.")
     return str(form.cleaned_data["reason"])
+
+
+def _submit(request: HttpRequest, found: ChangeRequest) -> str:
+    seen = request.POST.get("seen_version", "")
+    version = int(seen) if seen.isdecimal() and len(seen) < 9 else -1
+    # Saving what was shown changes nothing, and is refused where another version was saved meanwhile.
+    actions.save_draft(**_words(request, found), content=found.draft, seen_version=version)
+    submission = actions.submit_change(**_words(request, found))
+    for warning in submission.warnings:
+        messages.warning(request, warning)
+    return SAID["submit"]
 
 
 def _hold(request: HttpRequest, found: ChangeRequest) -> str:
@@ -136,6 +151,7 @@ def _hand_over(request: HttpRequest, found: ChangeRequest) -> str:
 
 
 _ACTS = {
+    "submit": _submit,
     "hold": _hold,
     "release": _release,
     "cancel": _cancel,

@@ -19,7 +19,7 @@ from changecontrol.views.difference import compare
 from changecontrol.views.edge import actor_of, scope_for
 from changecontrol.views.fit import window_fit
 from changecontrol.views.gate_facts import Gates, gates_of
-from changecontrol.views.lifecycle import steps_for
+from changecontrol.views.lifecycle import steps_for, way_on
 from changecontrol.views.plan_facts import plan_pairs, plan_words, risk_rows, rollback_facts, waves_of
 from changecontrol.views.timeline import timeline_of
 from changecontrol.views.wording import counted, share_of, words
@@ -59,6 +59,7 @@ def page_facts(request: HttpRequest, change: ChangeRequest, *, against: int | No
         "timeline": timeline,
         "event_count": event_count,
         "run_url": run_url,
+        "way_on": way_on(change),
     }
     return facts | {"sections": _sections(facts)}
 

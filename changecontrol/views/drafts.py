@@ -105,9 +105,19 @@ def slips_of(forms: Iterable[StepForm], left: Sequence[Slip] = ()) -> list[Slip]
     return [*found, *left]
 
 
+def gaps(change: ChangeRequest) -> dict[str, list[str]]:
+    """Return what keeps a draft from being submitted, by field, in sentences."""
+    return problems(Content.from_json(change.draft))
+
+
+def step_with(missing: Mapping[str, Any]) -> str:
+    """Return the first step that asks for something missing, where writing goes on."""
+    return next((one.key for one in STEPS if _names_of(one) & missing.keys()), ALL)
+
+
 def step_links(change: ChangeRequest, current: str) -> list[dict[str, Any]]:
     """Return the steps as links, each with whether its answers are complete."""
-    missing = problems(Content.from_json(change.draft))
+    missing = gaps(change)
     url = reverse("change-edit", args=[change.number])
     found = []
     for number, one in enumerate(STEPS, start=1):

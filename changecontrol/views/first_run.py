@@ -20,6 +20,7 @@ from changecontrol.queries import estate
 from changecontrol.queries.changes import changes_of
 from changecontrol.queries.windows import freezes_of, windows_of
 from changecontrol.views.edge import scope_for
+from changecontrol.views.lifecycle import way_on
 from changecontrol.views.pages import page
 from changecontrol.views.wording import and_list, counted
 
@@ -32,11 +33,12 @@ PEOPLE = (
     ("Cy", "reviews, and operates rollouts"),
     ("Dee", "audits, read-only"),
 )
+IN_TURN = "Submit it once the one before has ended: each plan is made against what runs at that moment."
 WAY = {
-    "draft": "Open it, read what it asks for, and submit it.",
+    "draft": "As Ada, open it, read what it asks for, and press “Submit for assessment”.",
     "submitted": "The gates judge it now.",
     "assess": "The gates judge it now.",
-    "authorize": "It waits for approval: sign in as Cy, then as Ben.",
+    "authorize": "It waits for approval: sign in as Cy and approve it, then as Ben.",
     "scheduled": "Approved. It starts as soon as its window allows.",
     "implementing": "It runs: watch the waves.",
     "validating": "It ran; the result is watched.",
@@ -101,7 +103,7 @@ def _steps(prepared: dict[str, ChangeRequest]) -> list[dict[str, Any]]:
             3,
             broken,
             "Try a bad image",
-            "Nobody can pull this image. The run notices at the pilot and rolls itself back.",
+            "Nobody can pull this image. The run notices at the pilot and rolls itself back. " + IN_TURN,
             [
                 ("arrow-back-up", "The commit that ran before is applied again, and Git moves back with it"),
                 ("building-store", "The pilot's stores are touched, and no others"),
@@ -112,7 +114,7 @@ def _steps(prepared: dict[str, ChangeRequest]) -> list[dict[str, Any]]:
             4,
             leaking,
             "Try one that starts well",
-            "Pods turn healthy, nothing errs. Then the tills stop sending orders.",
+            "Pods turn healthy, nothing errs. Then the tills stop sending orders. " + IN_TURN,
             [
                 ("activity", "A business indicator is breached while the technical ones stay green"),
                 ("hand-stop", "The run stops during the bake and goes back"),
@@ -145,11 +147,11 @@ def _step(
     anchor: str = "",
     done: bool | None = None,
 ) -> dict[str, Any]:
-    where = f" {WAY.get(change.state, '')}".rstrip() if change else " It is not among the changes you may see."
+    where = f" {way_on(change) or WAY.get(change.state, '')}" if change else " It is not among the changes you may see."
     return {
         "number": number,
         "title": title,
-        "text": text + where,
+        "text": (text + where).rstrip(),
         "points": [{"icon": icon, "text": words} for icon, words in points],
         "url": f"{change.get_absolute_url()}{anchor}" if change else reverse("changes"),
         "label": label if change else "All changes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,13 @@ from changecontrol.forms.lifecycle import CloseForm, HandOverForm, ScheduleForm
 from changecontrol.lifecycles.change import ENDED, ChangeState
 from changecontrol.models import ChangeRequest, User
 from changecontrol.queries.changes import verbs_for
+from changecontrol.queries.runs import has_drifted
 from changecontrol.rules.roles import Ability, roles_with
+from changecontrol.views import drafts
 
 HAND_OVER_ENDS = frozenset(ENDED)
+SHOWN_GAPS = 3
+STARTABLE = frozenset({ChangeState.SCHEDULED, ChangeState.IMPLEMENTING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class Step:
     is_danger: bool = False
     is_optional: bool = False
     form: Any = None
+    version: int | None = None
+    """Which version of the draft the person saw, posted with a button."""
 
     @property
     def id(self) -> str:
@@ -44,12 +51,27 @@ def steps_for(change: ChangeRequest, *, scope: Scope) -> list[Step]:
     """Return what the state and the person's roles allow, the way forward first."""
     abilities = access.abilities_for(scope, change)
     verbs = verbs_for(change, abilities)
-    found = [_STEPS[verb](change) for verb in ("submit", "resubmit", "revise", "schedule", "close") if verb in verbs]
-    found = [one for one in found if one is not None]
+    found = _submit(change) if "submit" in verbs else []
+    found += [_STEPS[verb](change) for verb in ("resubmit", "revise", "schedule", "close") if verb in verbs]
     if Ability.CHANGE_EDIT in abilities and change.state not in HAND_OVER_ENDS:
         found.append(_hand_over(change))
     found += [_STEPS[verb](change) for verb in ("release", "hold", "cancel") if verb in verbs]
     return [one for one in found if one is not None]
+
+
+def way_on(change: ChangeRequest) -> str:
+    """Say what to press where the plan has drifted (APR-9); empty where it has not."""
+    if change.state not in STARTABLE or not has_drifted(change):
+        return ""
+    if change.state == ChangeState.SCHEDULED:
+        return (
+            "Nothing was touched. Whoever may edit it presses “Write a new revision” and then “Submit this revision”, "
+            "as it is or changed: it is judged and approved anew, and the paused run ends by itself."
+        )
+    return (
+        "It had begun. On the run's page press “Roll back to the old version”, "
+        "or “Abort” to leave what is done; then file what is left as a new change."
+    )
 
 
 def url_of(change: ChangeRequest, verb: str) -> str:
@@ -68,30 +90,39 @@ def people_for(change: ChangeRequest) -> list[User]:
     return sorted((book.people[pk] for pk in keys), key=str)
 
 
-def _submit(change: ChangeRequest) -> Step:
-    return Step(
-        "submit",
+def _submit(change: ChangeRequest) -> list[Step]:
+    """Return the way on from a draft: submitting it where nothing is missing, else writing on, with what is missing."""
+    missing = drafts.gaps(change)
+    write = Step(
+        "write",
         "link",
         "Go on writing",
         "pencil",
-        f"{reverse('change-edit', args=[change.number])}?step={_first_gap(change)}",
-        text="Nothing is asked of anybody until it is submitted.",
-        is_primary=True,
+        f"{reverse('change-edit', args=[change.number])}?step={drafts.step_with(missing)}",
+        text=f"{_still(missing)} Nothing is asked of anybody until it is submitted." if missing else "",
+        is_primary=bool(missing),
     )
+    if missing:
+        return [write]
+    submit = Step(
+        "submit",
+        "button",
+        "Submit for assessment",
+        "send",
+        url_of(change, "submit"),
+        text="Next the gates judge it, then its approvers are asked about exactly that plan. "
+        "From then on a correction is a new revision.",
+        is_primary=True,
+        version=change.draft_version,
+    )
+    return [submit, write]
 
 
-def _first_gap(change: ChangeRequest) -> str:
-    """Return the first step with an answer missing, where writing goes on."""
-    given = change.draft
-    if not given.get("reason") or not given.get("security_impact"):
-        return "what"
-    if not given.get("environments"):
-        return "where"
-    if not given.get("revision_name") and not given.get("commit"):
-        return "commit"
-    if not given.get("risk_answers") or not given.get("rollback_plan") or not given.get("test_evidence"):
-        return "how" if not given.get("waves") and not given.get("risk_answers") else "risk"
-    return "all"
+def _still(missing: Mapping[str, Sequence[str]]) -> str:
+    sentences = [one for found in missing.values() for one in found]
+    rest = len(sentences) - SHOWN_GAPS
+    more = f" And {rest} more." if rest > 0 else ""
+    return f"{' '.join(sentences[:SHOWN_GAPS])}{more}"
 
 
 def _resubmit(change: ChangeRequest) -> Step:
@@ -107,13 +138,17 @@ def _resubmit(change: ChangeRequest) -> Step:
 
 
 def _revise(change: ChangeRequest) -> Step:
+    is_drifted = change.state == ChangeState.SCHEDULED and has_drifted(change)
     return Step(
         "revise",
         "link",
         "Write a new revision",
         "pencil",
         f"{reverse('change-edit', args=[change.number])}?step=all",
-        text="It is resolved and judged again. Votes stay only where the plan stays the same.",
+        text="Submit it again, as it is or changed: it is judged and approved anew, against what runs there now."
+        if is_drifted
+        else "It is resolved and judged again. Votes stay only where the plan stays the same.",
+        is_primary=is_drifted,
     )
 
 
@@ -205,7 +240,6 @@ def _cancel(change: ChangeRequest) -> Step:
 
 
 _STEPS = {
-    "submit": _submit,
     "resubmit": _resubmit,
     "revise": _revise,
     "schedule": _schedule,

@@ -14,13 +14,14 @@ from changecontrol import access, clock
 from changecontrol.actions.runs import ASKED, ask_run
 from changecontrol.errors import Conflict, Forbidden, IllegalTransition, Invalid, NotFound
 from changecontrol.lifecycles.change import ChangeState
-from changecontrol.lifecycles.run import ACTIVE, HUMAN_VERBS
+from changecontrol.lifecycles.run import ACTIVE, HUMAN_VERBS, PauseReason
 from changecontrol.models import ChangeRequest, Run
 from changecontrol.models.run import RunKind
 from changecontrol.queries.changes import change_by_number
 from changecontrol.queries.runs import log_of, run_named, targets_of
 from changecontrol.rules.roles import Ability
 from changecontrol.views.edge import STATUS, actor_of, scope_for
+from changecontrol.views.lifecycle import way_on
 from changecontrol.views.pages import page
 from changecontrol.views.wording import counted, words
 from deployments.actions.rollouts import start_now
@@ -184,6 +185,7 @@ def _live(request: HttpRequest, found: Run, *, plan: PlanView, targets: list[Any
         "has_more_log": not is_whole and len(log) > LOG_SHOWN,
         "announcement": run_facts.announcement(found, plan=plan),
         "tone": run_facts.tone_of(found.state),
+        "way_on": way_on(found.change) if found.pause_reason == PauseReason.PLAN_DRIFT else "",
         "needs_eye": run_facts.tone_of(found.state) not in {"", "info", "good"},
     }
 

@@ -172,8 +172,45 @@ def test_page_says_what_the_rules_and_so_the_api_say(estate, signed_in, name, fi
     assert [slip.sentence for slip in answer.context["slips"] if slip.anchor == field] == ruled
 
 
-def test_submitting_has_one_address(estate, signed_in) -> None:
+def steps_on(client, change: ChangeRequest) -> dict[str, bool]:
+    """Return what the change's page offers, with whether it is the page's filled button."""
+    steps = client.get(change.get_absolute_url()).context["steps"]
+    return {one.label: one.is_primary for one in steps if one.label in {"Submit for assessment", "Go on writing"}}
+
+
+def test_a_complete_draft_is_submitted_from_its_own_page(estate, signed_in) -> None:
+    change = draft_change(estate)
+    ada = signed_in(estate.ada)
+
+    offered = steps_on(ada, change)
+    answer = ada.post(f"/changes/{change.number}/submit/", {"seen_version": change.draft_version}, follow=True)
+
+    assert offered == {"Submit for assessment": True, "Go on writing": False}
+    assert "Submitted. The gates judge it now." in answer.text
+    assert ChangeRequest.objects.get(pk=change.pk).state == "submitted"
+
+
+def test_an_unfinished_draft_says_on_its_page_what_is_missing(estate, signed_in) -> None:
+    change = draft_change(estate, rollback_plan="", security_impact="")
+    ada = signed_in(estate.ada)
+
+    offered = steps_on(ada, change)
+    page = ada.get(change.get_absolute_url())
+    refused = ada.post(f"/changes/{change.number}/submit/", {"seen_version": change.draft_version})
+
+    assert offered == {"Go on writing": True}
+    for answer in (page, refused):
+        assert "Say how the change is undone if it goes wrong." in answer.text
+    assert f'href="{edit(change)}?step=what"' in page.text
+    assert refused.status_code == 422
+    assert ChangeRequest.objects.get(pk=change.pk).state == "draft"
+
+
+def test_a_draft_that_somebody_else_saved_meanwhile_is_not_submitted_unread(estate, signed_in) -> None:
     change = draft_change(estate)
 
-    assert signed_in(estate.ada).post(f"/changes/{change.number}/submit/").status_code == 404
+    answer = signed_in(estate.ada).post(f"/changes/{change.number}/submit/", {"seen_version": change.draft_version - 1})
+
+    assert answer.status_code == 409
+    assert "saved elsewhere meanwhile" in answer.text
     assert ChangeRequest.objects.get(pk=change.pk).state == "draft"
