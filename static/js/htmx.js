@@ -9,6 +9,26 @@
     if (token && !SAFE.has(event.detail.verb)) event.detail.headers["X-CSRFToken"] = token.content;
   });
 
+  // What asks by itself asks less and less often while the server does not answer, and as before once it does.
+  const SHORTEST = 3000;
+  const LONGEST = 30000;
+  let pause = 0;
+  let quietUntil = 0;
+  const asksByItself = (event) => event.detail.requestConfig && !event.detail.requestConfig.triggeringEvent;
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (asksByItself(event) && performance.now() < quietUntil) event.preventDefault();
+  });
+  const rest = () => {
+    if (performance.now() < quietUntil) return; // the others that were under way at the same moment
+    pause = Math.min(LONGEST, Math.max(SHORTEST, pause * 2));
+    quietUntil = performance.now() + pause;
+  };
+  for (const name of ["htmx:sendError", "htmx:timeout", "htmx:responseError"]) document.addEventListener(name, (event) => asksByItself(event) && rest());
+  document.addEventListener("htmx:afterOnLoad", (event) => {
+    if (event.detail.successful) pause = quietUntil = 0;
+  });
+
   const say = (sentence) => document.dispatchEvent(new CustomEvent("cc:say", { detail: sentence }));
   document.addEventListener("htmx:sendError", () => say("The server does not answer. What you see may be out of date."));
   document.addEventListener("htmx:timeout", () => say("The server takes too long. What you see may be out of date."));
