@@ -40,10 +40,10 @@ PORTS_TRIED = 50
 READY_SECONDS = 120.0
 FIRST_STEPS = """\
 What to try first:
-  1. Sign in as Ada and open the change that is ready to be submitted: its gates run, and it waits for approval.
-  2. Sign in as Ben (in a private window) and approve it. Ada cannot approve her own.
+  1. Sign in as Ada, open the guide, then the good change, and submit it: its gates run, and it waits for approval.
+  2. Sign in as Cy (in a private window) and approve it, then as Ben. Ada cannot approve her own.
   3. Watch it roll out wave by wave, then do the same with the bad image: it rolls itself back.
-  4. Sign in as Dee, download the evidence pack of a closed change, and run its verify.py."""
+  4. Sign in as Dee, download the evidence pack of what has run, and run its verify.py."""
 
 
 class Stopped(Exception):
