@@ -16,7 +16,7 @@ from changecontrol.actions.rounds import open_requirements, open_round, planned_
 from changecontrol.errors import Conflict, Forbidden, Invalid, NotFound
 from changecontrol.events import Tag
 from changecontrol.lifecycles.change import ChangeState
-from changecontrol.models import ApprovalRound, ChangeRequest, Requirement, Vote
+from changecontrol.models import ApprovalRound, ChangeRequest, Requirement, User, Vote
 from changecontrol.queries import approvals as reading
 from changecontrol.queries.approvals import Docket
 from changecontrol.rules import approvals
@@ -76,13 +76,15 @@ def _cast(
     acting_for_id: int | None,
     at: datetime,
 ) -> Vote:
-    person = actor.person
     found = access.visible(sight_of(actor), Requirement.objects.filter(pk=requirement_id)).values("round__change")
     if (row := found.first()) is None:
         raise NotFound("There is no such approval requirement.")
     # Lock the change before its requirements: every writer takes them in this order.
     change = locked_change(actor, row["round__change"])
     requirement = Requirement.objects.select_for_update().get(pk=requirement_id)
+    # Read again: whoever was deactivated since the request began, or while it waited, says nothing any more (APR-11).
+    person = User.objects.get(pk=actor.person.pk)
+    actor = replace(actor, user=person)
     round_ = ApprovalRound.objects.select_related("policy").get(pk=requirement.round_id)
     docket = reading.docket_of(change, round_=round_, at=at)
     mine = [one for one in docket.votes if one.requirement_id == requirement.pk and one.voter_id == person.pk]

@@ -28,6 +28,7 @@ from changecontrol.queries.approvals import live_round
 from changecontrol.rules.content import OFFERED_KINDS, OFFERED_TYPES, Content
 from changecontrol.rules.recurrence import YEARS
 from changecontrol.rules.roles import Ability
+from changecontrol.rules.words import seen
 
 __all__ = [
     "Submission",
@@ -71,7 +72,7 @@ def create_change(
         raise NotFound("There is no such tenant.")
     _require_create(actor, tenant)
     fields = {}
-    if not title.strip() or len(title.strip()) > 200:
+    if not seen(title) or len(title.strip()) > 200:
         fields["title"] = ["Give the change a title of at most 200 characters."]
     if kind not in OFFERED_KINDS:
         fields["kind"] = [f"This kind of work is not carried out here yet; choose {_or(OFFERED_KINDS)}."]

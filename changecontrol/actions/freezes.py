@@ -15,6 +15,7 @@ from changecontrol.errors import Conflict, Invalid, NotFound
 from changecontrol.events import Tag
 from changecontrol.models import Freeze
 from changecontrol.rules.roles import Ability
+from changecontrol.rules.words import seen
 
 MAX_LENGTH = timedelta(days=366)
 
@@ -35,9 +36,9 @@ def open_freeze(
     """Let nothing in scope start or go on from `starts_at` up to `ends_at`. Safety actions stay free (WIN-8)."""
     found = place_of(actor, Ability.FREEZE_OPEN, tenant_id=tenant_id, ids=place or PlaceIds())
     problems = dict(found.problems)
-    if not name.strip() or len(name.strip()) > 120:
+    if not seen(name) or len(name.strip()) > 120:
         problems["name"] = ["Give the freeze a name of at most 120 characters."]
-    if not reason.strip() or len(reason.strip()) > 500:
+    if not seen(reason) or len(reason.strip()) > 500:
         problems["reason"] = ["Say why, in at most 500 characters."]
     if not timedelta(0) < ends_at - starts_at <= MAX_LENGTH:
         problems["ends_at"] = [f"A freeze ends after it starts, and lasts at most {MAX_LENGTH.days} days."]

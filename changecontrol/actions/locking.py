@@ -11,6 +11,7 @@ from changecontrol.access import Actor, Scope
 from changecontrol.errors import Invalid, NotFound
 from changecontrol.lifecycles.change import CHANGE
 from changecontrol.models import ChangeRequest
+from changecontrol.rules.words import seen
 
 
 def sight_of(actor: Actor) -> Scope:
@@ -43,8 +44,8 @@ def write(change: ChangeRequest, *, at: datetime, **fields: Any) -> None:
 
 
 def reason_of(text: str, *, field: str, sentence: str) -> str:
-    """Return the words without their margins; blank ones are `Invalid`."""
-    words = text.strip()
+    """Return the words without their margins; where nothing is to be seen, it is `Invalid`."""
+    words = seen(text)
     if not words:
         raise Invalid(sentence, fields={field: [sentence]})
     return words

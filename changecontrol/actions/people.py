@@ -20,6 +20,7 @@ from changecontrol.errors import Invalid, NotFound
 from changecontrol.events import Tag
 from changecontrol.models import Tenant, User
 from changecontrol.rules.roles import Ability
+from changecontrol.rules.words import seen
 
 PASSWORD_BYTES = 12
 EMAIL_LENGTH = 254
@@ -91,7 +92,7 @@ def _check(username: str, display_name: str, email: str) -> None:
     problems: dict[str, list[str]] = {}
     if sentence := username_problem(username):
         problems["username"] = [sentence]
-    if not display_name or len(display_name) > 120:
+    if not seen(display_name) or len(display_name) > 120:
         problems["display_name"] = ["Give the name that others read, of at most 120 characters."]
     if email:
         try:

@@ -5,11 +5,13 @@ The app that carries out the change's kind does the resolving and judging; only 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Lower
 
 from changecontrol import audit, outbox
 from changecontrol.access import Actor
@@ -84,19 +86,30 @@ def record_plan(
 
 
 def record_authors(change: ChangeRequest, *, emails: Iterable[tuple[str, Contribution]], at: datetime) -> None:
-    """Remember who wrote and committed what is deployed: none of them may approve it (APR-2)."""
-    wanted = {(email.lower(), contribution) for email, contribution in emails if email}
-    known = {
-        user.email.lower(): user
-        for user in User.objects.filter(email__in={email for email, _ in wanted}, is_system=False)
-    }
+    """Remember who wrote and committed what is deployed: none of them may approve it (APR-1, APR-2).
+
+    Who is known by one of the addresses now is remembered as a person, and stays one whatever their addresses become.
+    """
+    wanted = {(email.strip().lower(), contribution) for email, contribution in emails if email.strip()}
+    people = _people_by_address({email for email, _ in wanted})
     Contributor.objects.bulk_create(
         [
-            Contributor(change=change, user=known.get(email), email=email, contribution=contribution, at=at)
+            Contributor(change=change, user_id=person, email=email, contribution=contribution, at=at)
             for email, contribution in sorted(wanted)
+            for person in sorted(people.get(email, ())) or [None]
         ],
         ignore_conflicts=True,
     )
+
+
+def _people_by_address(addresses: Set[str]) -> dict[str, set[int]]:
+    """Return whose each address is, in lower case: that of the account, or another they gave."""
+    rows = User.objects.filter(is_system=False).annotate(own=Lower("email"), other=Lower("emailaddress__email"))
+    found: dict[str, set[int]] = {}
+    for person, *given in rows.filter(Q(own__in=addresses) | Q(other__in=addresses)).values_list("pk", "own", "other"):
+        for address in addresses.intersection(given):
+            found.setdefault(address, set()).add(person)
+    return found
 
 
 def finish_assessment(change: ChangeRequest, *, run: Run, plan: Plan, actor: Actor, at: datetime) -> None:

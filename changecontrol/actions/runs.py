@@ -23,6 +23,7 @@ from changecontrol.lifecycles.run import ENDED, RUN, SAFETY_VERBS, TARGET, Pause
 from changecontrol.models import ChangeRequest, Cohort, Environment, Plan, Revision, Run, RunLog, RunTarget, User
 from changecontrol.models.run import RunKind
 from changecontrol.rules.roles import Ability, Role
+from changecontrol.rules.words import seen
 from changecontrol.workflow import engine
 
 ABILITY_OF: Mapping[str, Ability] = {
@@ -230,7 +231,7 @@ def ask_run(*, actor: Actor, run_id: int, verb: str, reason: str = "", at: datet
         raise Invalid(f"A run cannot be asked to “{verb}”.")
     access.require(actor, ABILITY_OF[verb], run)
     reason = reason.strip()
-    if verb in REASON_REQUIRED and not reason:
+    if verb in REASON_REQUIRED and not seen(reason):
         raise Invalid("Say why.", fields={"reason": ["Say why: it stays in the record."]})
     if run.intent and not (verb in SAFETY_VERBS and verb != run.intent):
         raise Conflict(f"The run has already been asked {ASKED[run.intent]}.")

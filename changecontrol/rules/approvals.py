@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from changecontrol.rules.matching import match_places
 from changecontrol.rules.policies import UNKNOWN_TIER, Policy, Requirement
+from changecontrol.rules.words import seen
 
 FRESH_AUTHENTICATION = timedelta(minutes=5)
 """How long ago a voter on a tier 0 or 1 change may have proved who they are (APR-7). The settings take it from here."""
@@ -280,7 +281,7 @@ def _check_words(ballot: Ballot, *, voter: Voter, hearing: Hearing) -> Refusal |
         return _conflict("nothing_to_withdraw", "You have no vote here to withdraw.")
     if last is not None and has_standing_vote and last.verdict is ballot.verdict:
         return _conflict("already_voted", "Your vote is recorded already.")
-    if ballot.verdict in {Verdict.REJECT, Verdict.WITHDRAW} and not ballot.comment.strip():
+    if ballot.verdict in {Verdict.REJECT, Verdict.WITHDRAW} and not seen(ballot.comment):
         return Refusal(RefusalKind.INVALID, "comment", f"Say in a comment why you {ballot.verdict.value}.")
     return None
 

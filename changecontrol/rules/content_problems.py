@@ -9,6 +9,7 @@ from datetime import datetime
 from changecontrol.rules.content import Content, Wave
 from changecontrol.rules.recurrence import YEARS
 from changecontrol.rules.risk import check_answers
+from changecontrol.rules.words import seen
 
 MAX_TITLE = 200
 MAX_TEXT = 20_000
@@ -58,7 +59,7 @@ def _needed(field: str) -> Callable[[Content], list[str]]:
     limit = MAX_TITLE if field == "title" else MAX_TEXT
 
     def check(content: Content) -> list[str]:
-        text = str(getattr(content, field)).strip()
+        text = seen(str(getattr(content, field)))
         if not text:
             return [_NEEDED[field]]
         return [f"Say it in at most {limit:,} characters."] if len(text) > limit else []

@@ -7,17 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connections
+from django.db import connection, connections, transaction
 
-from changecontrol.actions import approvals
-from changecontrol.errors import Conflict, DomainError
+from changecontrol.actions import approvals, changes
+from changecontrol.errors import Conflict, DomainError, Forbidden
 from changecontrol.models import AuditEvent, ChangeRequest, User, Vote
+from changecontrol.project.local.processes import wait_until
 from changecontrol.rules.roles import Role
 from tests.factories import (
+    CONTENT,
     NOW,
     SmallEstate,
     actor,
     add_person,
+    assess,
     authorized_change,
     grant,
     requirement_named,
@@ -105,3 +108,90 @@ def test_a_double_click_is_one_vote() -> None:  # APR-14
     assert len({one.pk for one in found}) == 1
     assert Vote.objects.count() == 1
     assert tags(change, "change:approval:cast") == 1
+
+
+@pytest.mark.usefixtures("fresh_db")
+@pytest.mark.parametrize("attempt", range(2))
+def test_a_vote_beside_a_revision_never_counts_for_the_new_plan(attempt: int) -> None:  # APR-8, APR-14
+    estate, _ = with_second_manager(tier=2)
+    change = authorized_change(estate)
+    approve(change, estate.cy, "technical_reviewer")()
+    content = {**CONTENT, "reason": "Buyers wait."}
+
+    found = together(
+        approve(change, estate.ben, "change_manager"),
+        lambda: changes.revise_change(actor=actor(estate.ada), change_id=change.pk, content=content, at=NOW),
+    )
+
+    again = assess(ChangeRequest.objects.get(pk=change.pk), images=["other"])
+    assert isinstance(found[0], Vote | Conflict)
+    assert (again.state, again.revision.number) == ("authorize", 2)
+    assert not Vote.objects.filter(plan_digest=again.plan.digest).exists()
+
+
+@pytest.mark.usefixtures("fresh_db")
+def test_a_last_vote_beside_a_withdrawal_leaves_the_change_unapproved() -> None:  # APR-6, APR-14
+    estate, _ = with_second_manager(tier=2)
+    change = authorized_change(estate)
+    approve(change, estate.cy, "technical_reviewer")()
+    review = requirement_named(change, "technical_reviewer").pk
+
+    found = together(
+        approve(change, estate.ben, "change_manager"),
+        lambda: approvals.withdraw_vote(actor=actor(estate.cy), requirement_id=review, comment="I misread it.", at=NOW),
+    )
+
+    # Where the withdrawal came first the manager's stage is not open yet; where it came second it took the change back.
+    assert isinstance(found[0], Vote | Conflict)
+    assert isinstance(found[1], Vote)
+    assert ChangeRequest.objects.get(pk=change.pk).state == "authorize"
+    assert tags(change, "change:scheduled") == tags(change, "change:unscheduled")
+
+
+@pytest.mark.usefixtures("fresh_db")
+def test_a_last_vote_beside_a_cancellation_brings_nothing_back() -> None:  # APR-14
+    estate, _ = with_second_manager(tier=2)
+    change = authorized_change(estate)
+    approve(change, estate.cy, "technical_reviewer")()
+
+    found = together(
+        approve(change, estate.ben, "change_manager"),
+        lambda: changes.cancel_change(actor=actor(estate.ada), change_id=change.pk, reason="Not needed.", at=NOW),
+    )
+
+    assert isinstance(found[0], Vote | Conflict)
+    gone = ChangeRequest.objects.get(pk=change.pk)
+    assert (gone.state, gone.close_code, tags(change, "change:canceled")) == ("canceled", "not_executed", 1)
+
+
+@pytest.mark.usefixtures("fresh_db")
+def test_whoever_is_deactivated_while_their_vote_waits_for_its_turn_says_nothing() -> None:  # APR-11
+    estate, _ = with_second_manager(tier=2)
+    change = authorized_change(estate)
+    cast = approve(change, estate.cy, "technical_reviewer")
+    is_locked = threading.Event()
+
+    def deactivate() -> None:
+        with transaction.atomic():
+            ChangeRequest.objects.select_for_update(of=("self",)).get(pk=change.pk)
+            is_locked.set()
+            wait_until(someone_waits, seconds=20)
+            User.objects.filter(pk=estate.cy.pk).update(is_active=False)
+
+    def vote_then() -> Vote:
+        assert is_locked.wait(timeout=20)
+        return cast()
+
+    _, refusal = together(deactivate, vote_then)
+
+    assert isinstance(refusal, Forbidden)
+    assert Vote.objects.count() == 0
+
+
+def someone_waits() -> bool:
+    """Tell whether a connection waits for another's lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return bool(cursor.fetchone()[0])
