@@ -55,6 +55,7 @@ class Tag(StrEnum):
     PERSON_CREATED = "access:person:created"
     ROLE_GRANTED = "access:role:granted"
     ROLE_REVOKED = "access:role:revoked"
+    PROFILE_CHANGED = "access:profile:changed"
     TOKEN_CREATED = "access:token:created"  # noqa: S105
     TOKEN_REVOKED = "access:token:revoked"  # noqa: S105
     SIGNED_IN = "access:signed_in"

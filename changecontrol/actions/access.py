@@ -13,6 +13,7 @@ from changecontrol.actions.refusals import audited
 from changecontrol.errors import Forbidden, Invalid, NotFound
 from changecontrol.events import Tag
 from changecontrol.models import Environment, Tenant, User
+from changecontrol.queries.administration import nameable
 from changecontrol.rules.roles import Ability, Role
 
 
@@ -74,7 +75,8 @@ def _check(
         sentence = "This role cannot be granted here."
         raise Invalid(sentence, fields={"role": [sentence]})
     chosen = Role(role)
-    person = User.objects.filter(pk=user_id, is_system=False).first()
+    # Somebody of another tenant alone is as missing as nobody: else names could be tried out (BIZ-1).
+    person = nameable(scope, tenant).filter(pk=user_id).first()
     if person is None:
         raise NotFound("There is no such person.")
     if person == actor.person:

@@ -21,6 +21,8 @@ class User(AbstractUser):
 
     class Meta:
         constraints = [
+            # Nobody may be taken for somebody else in a trail; `createsuperuser` asks no action.
+            models.UniqueConstraint(Lower("username"), name="one_person_per_username_in_any_case"),
             # A commit is matched to a person by address; two people with one address would make that a guess.
             models.UniqueConstraint(Lower("email"), condition=~models.Q(email=""), name="one_person_per_email_address"),
         ]

@@ -13,8 +13,10 @@ from changecontrol import access
 from changecontrol.access import Scope
 from changecontrol.models import (
     ApprovalPolicy,
+    EnvironmentGroupObjectPermission,
     EnvironmentUserObjectPermission,
     Tenant,
+    TenantGroupObjectPermission,
     TenantUserObjectPermission,
     User,
 )
@@ -85,15 +87,29 @@ def grants_on(tenants: Iterable[Tenant]) -> list[GrantRow]:
 
 
 def people_known_to(scope: Scope, tenant: Tenant | None) -> list[User]:
-    """Return the people one may name: all, for who sees everything; else those with a role on the tenant."""
-    people = User.objects.filter(is_active=True, is_system=False)
-    if not scope.sees_everything:
-        if tenant is None:
-            return []
-        on_tenant = Q(pk__in=TenantUserObjectPermission.objects.filter(content_object=tenant).values("user"))
-        there = EnvironmentUserObjectPermission.objects.filter(content_object__tenant=tenant).values("user")
-        people = people.filter(on_tenant | Q(pk__in=there))
+    """Return the active people one may name, by name."""
+    if tenant is None and not scope.sees_everything:
+        return []
+    people = nameable(scope, tenant).filter(is_active=True)
     return sorted(people, key=lambda one: (str(one).lower(), one.pk))
+
+
+def nameable(scope: Scope, tenant: Tenant | None) -> QuerySet[User]:
+    """Return the people one may name: all, for who sees everything; else those of the tenant (BIZ-1).
+
+    Those who hold or held a role there, of their own or by a group, and whom its administrators made: `name@tenant`.
+    """
+    people = User.objects.filter(is_system=False)
+    if scope.sees_everything or tenant is None:
+        return people
+    on_tenant, there = {"content_object": tenant}, {"content_object__tenant": tenant}
+    return people.filter(
+        Q(pk__in=TenantUserObjectPermission.objects.filter(**on_tenant).values("user"))
+        | Q(pk__in=EnvironmentUserObjectPermission.objects.filter(**there).values("user"))
+        | Q(groups__in=TenantGroupObjectPermission.objects.filter(**on_tenant).values("group"))
+        | Q(groups__in=EnvironmentGroupObjectPermission.objects.filter(**there).values("group"))
+        | Q(username__endswith=f"@{tenant.slug}")
+    ).distinct()
 
 
 def _role(grant: Any) -> Role:

@@ -34,7 +34,7 @@ def account(request: HttpRequest) -> HttpResponseBase:
     form = ZoneForm(request.POST)
     if not form.is_valid():
         return _show(request, zone_form=form, status=422)
-    set_zone(actor=actor_of(request), zone=form.cleaned_data["zone"])
+    set_zone(actor=actor_of(request), zone=form.cleaned_data["zone"], at=clock.now())
     messages.success(request, "Times are shown in this zone from now on.")
     return redirect("account")
 

@@ -7,11 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
+from django.db import IntegrityError, transaction
 
+from changecontrol import access
 from changecontrol.access import Actor, can
 from changecontrol.actions.access import grant_role, revoke_role
 from changecontrol.actions.inbox import read_messages
 from changecontrol.actions.people import create_person
+from changecontrol.actions.profile import set_zone
 from changecontrol.actions.tokens import create_token, revoke_token
 from changecontrol.errors import Forbidden, Invalid, NotFound
 from changecontrol.models import ApiToken, AuditEvent, Message, User
@@ -264,3 +268,61 @@ def test_nobody_gets_a_name_that_reads_like_another(estate: SmallEstate, admin: 
         )
 
     assert list(refused.value.fields) == ["username"]
+
+
+def test_trying_names_tells_a_tenants_administrator_nothing(estate: SmallEstate, admin: User) -> None:  # BIZ-1
+    kite, eve = stranger_estate()
+    nobody = User.objects.latest("pk").pk + 1000
+    sentences = set()
+
+    with events() as tags:
+        for person in (eve.pk, kite.ada.pk, nobody):
+            for act, role in (
+                (grant_role, "engineer"),
+                (grant_role, "tenant_administrator"),
+                (revoke_role, "engineer"),
+            ):
+                with pytest.raises(NotFound) as missing:
+                    act(actor=actor(admin), user_id=person, role=role, tenant_id=estate.tenant.pk, at=NOW)
+                sentences.add(missing.value.sentence)
+
+    assert (len(sentences), tags) == (1, [])
+
+
+def test_a_tenants_administrator_grants_to_the_people_of_the_tenant(estate: SmallEstate, admin: User) -> None:
+    leaver = add_person("leaver@northwind")  # whom its administrators made, and who holds nothing any more
+    there = add_person("there")
+    grant(there, Role.AUDITOR, estate.staging)
+    member = add_person("member")
+    group = Group.objects.create(name="operators")
+    member.groups.add(group)
+    access.grant_role(group, Role.RELEASE_OPERATOR, estate.tenant)
+
+    for person in (leaver, there, member):
+        grant_role(**words(estate, admin, person))
+        assert can(actor(person), Ability.CHANGE_CREATE, estate.production)
+
+
+def test_the_role_of_somebody_deactivated_can_be_taken(estate: SmallEstate, admin: User) -> None:
+    User.objects.filter(pk=estate.ada.pk).update(is_active=False)
+
+    with events() as tags:
+        revoke_role(**words(estate, admin, estate.ada))
+
+    assert tags == ["access:role:revoked"]
+
+
+def test_another_zone_is_recorded_and_the_same_one_is_not(estate: SmallEstate) -> None:  # AUD-1
+    with events() as tags:
+        for _ in range(2):
+            set_zone(actor=actor(estate.ada), zone="Europe/Lisbon", at=NOW)
+
+    assert tags == ["access:profile:changed"]
+    told = AuditEvent.objects.get(tag="access:profile:changed")
+    assert (told.subject, told.tenant) == (f"user:{estate.ada.pk}", None)
+    assert '"zone":["UTC","Europe/Lisbon"]' in told.body
+
+
+def test_no_two_people_differ_by_case_alone_however_they_are_made(estate: SmallEstate) -> None:
+    with pytest.raises(IntegrityError, match="one_person_per_username_in_any_case"), transaction.atomic():
+        User.objects.create_superuser("ADA")

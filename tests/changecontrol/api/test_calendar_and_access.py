@@ -161,19 +161,19 @@ def test_a_policy_is_published_version_by_version(client: Any) -> None:  # APR-4
 
 
 def test_a_role_is_granted_reviewed_and_revoked(estate: SmallEstate, client: Any) -> None:
-    zoe = add_person("zoe")
-    words = {"holder": "zoe", "role": "engineer", "tenant": "northwind", "expires_at": days_ahead(10)}
+    zoe = add_person("zoe@northwind")
+    words = {"holder": "zoe@northwind", "role": "engineer", "tenant": "northwind", "expires_at": days_ahead(10)}
 
     made = client.post("/api/v1/role-grants/", words)
     narrower = client.post("/api/v1/role-grants/", {**words, "environment": "staging", "role": "technical_reviewer"})
 
     assert (made.status_code, narrower.status_code) == (204, 204)
-    told = client.get("/api/v1/role-grants/?holder=zoe").json()["results"]
+    told = client.get("/api/v1/role-grants/?holder=zoe@northwind").json()["results"]
     seen = {(one["role"], one["environment"], one["is_group"]) for one in told}
     assert seen == {("engineer", None, False), ("technical_reviewer", "staging", False)}
     for one in told:
         assert client.post(f"/api/v1/role-grants/{one['id']}/revoke/").status_code == 204
-    assert client.get("/api/v1/role-grants/?holder=zoe").json()["results"] == []
+    assert client.get("/api/v1/role-grants/?holder=zoe@northwind").json()["results"] == []
     assert AuditEvent.objects.filter(subject=f"user:{zoe.pk}", tag="access:role:revoked").count() == 2
 
 
