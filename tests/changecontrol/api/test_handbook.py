@@ -12,6 +12,7 @@ from django.urls import resolve
 
 from changecontrol.api.nowhere import Nowhere
 from changecontrol.rules.roles import Role
+from tests.architecture.test_compose import settings_variables
 from tests.changecontrol.api.conftest import client_for
 from tests.factories import SmallEstate
 
@@ -76,3 +77,14 @@ def test_the_administrators_page_names_every_role_that_can_be_granted() -> None:
     named = {name.strip() for name in re.findall(r"^\| ([a-z ]+) \| ✓ \|", text, flags=re.MULTILINE)}
 
     assert named == {role.label.lower() for role in Role if role not in {Role.PLATFORM_ADMINISTRATOR, Role.EXECUTOR}}
+
+
+def test_the_administrators_page_names_every_setting_and_no_other() -> None:
+    text = (DOCS / "administrator.md").read_text()
+    table = text.split("## Settings")[1].split("## ")[0]
+
+    named = {
+        name for row in re.findall(r"^\| (`.*?) \|", table, flags=re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+
+    assert named == settings_variables()
