@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import patch_cache_control
@@ -21,8 +21,10 @@ from changecontrol.actions.evidence import note_reading
 from changecontrol.models import User
 from changecontrol.rules.roles import Role
 from changecontrol.views.edge import actor_of, scope_for
+from changecontrol.views.wording import words
 
 P = ParamSpec("P")
+NOT_TYPED = frozenset({"csrfmiddlewaretoken", "seen_version", "seen_digest", "step", "then", "next", "verb"})
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
 
@@ -30,7 +32,8 @@ def page(view: View[P]) -> View[P]:
     """Show a page to people who are signed in, with times in their own zone. Nothing of it is kept by a cache.
 
     What an auditor opens (a change, a run, a piece of evidence: whatever has a name of its own) is recorded (AUD-8).
-    A stranger goes to the sign-in page and comes back; a fragment asked by script answers 401 instead.
+    A stranger goes to the sign-in page and comes back; a fragment asked by script answers 401 instead. Whoever was
+    signed out while they wrote gets back what they wrote, and the way to where they wrote it.
     """
 
     @wraps(view)
@@ -38,8 +41,9 @@ def page(view: View[P]) -> View[P]:
         if not isinstance(request.user, User):
             if request.headers.get("HX-Request"):
                 return HttpResponse("Sign in first.", status=401, content_type="text/plain; charset=utf-8")
-            query = urlencode({"next": request.get_full_path() if request.method == "GET" else reverse("home")})
-            return redirect(f"{reverse(settings.LOGIN_URL)}?{query}")
+            if request.method == "POST" and (typed := _typed(request)):
+                return _signed_out(request, typed)
+            return redirect(_sign_in(request.get_full_path() if request.method == "GET" else reverse("home")))
         with timezone.override(ZoneInfo(request.user.zone)):
             response = view(request, *args, **kwargs)
         patch_cache_control(response, private=True, no_store=True)
@@ -55,6 +59,30 @@ def _note_reading(request: HttpRequest) -> None:
     # Parts that a page asks for again by script are read with the page.
     if Role.AUDITOR in scope_for(request).roles and not request.headers.get("HX-Request"):
         note_reading(actor=actor_of(request), asked={"path": request.path[:400]}, at=clock.now())
+
+
+def _sign_in(and_then: str) -> str:
+    return f"{reverse(settings.LOGIN_URL)}?{urlencode({'next': and_then})}"
+
+
+def _typed(request: HttpRequest) -> list[dict[str, str]]:
+    """Return what a person wrote into a form, without what its page wrote for them and without secrets."""
+    return [
+        {"label": words(name.replace("-", "_")).capitalize(), "value": value.strip()}
+        for name, values in request.POST.lists()
+        for value in values
+        if value.strip() and name not in NOT_TYPED and "password" not in name
+    ]
+
+
+def _signed_out(request: HttpRequest, typed: list[dict[str, str]]) -> HttpResponse:
+    came_from = urlsplit(request.headers.get("Referer", ""))
+    where = came_from._replace(scheme="", netloc="", fragment="").geturl()
+    is_ours = came_from.netloc == request.get_host() and where.startswith("/")
+    context = {"typed": typed, "sign_in_url": _sign_in(where if is_ours else reverse("home"))}
+    response = render(request, "changecontrol/signed_out.html", context, status=401)
+    patch_cache_control(response, private=True, no_store=True)
+    return response
 
 
 def next_url(request: HttpRequest, fallback: str) -> str:

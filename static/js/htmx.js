@@ -36,7 +36,8 @@
     const { xhr } = event.detail;
     const status = xhr.status;
     if ((xhr.getResponseHeader("HX-Trigger") || "").includes("cc:say")) return;
-    if (status === 401 || status === 403) say("You may not do this, or you are signed out. Load the page again.");
+    if (status === 401) say("You are signed out. What you wrote stays here: copy it, then load the page again to sign in.");
+    else if (status === 403) say("You may not do this, or the page is out of date. Load it again.");
     else if (status === 404) say("This is no longer here. Load the page again.");
     else if (status === 429) say("Too many tries. Wait a little and try again.");
     else say(`The server could not do this (${status}). Nothing was changed by this page.`);

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import pytest
+from django.test import Client
 from django.urls import reverse
 
 from changecontrol.models import ChangeRequest
@@ -214,3 +217,23 @@ def test_a_draft_that_somebody_else_saved_meanwhile_is_not_submitted_unread(esta
     assert answer.status_code == 409
     assert "saved elsewhere meanwhile" in answer.text
     assert ChangeRequest.objects.get(pk=change.pk).state == "draft"
+
+
+def test_what_was_written_comes_back_when_the_session_has_ended(estate) -> None:
+    change = draft_change(estate)
+    form = f"{edit(change)}?step=what"
+    sent = {"step": "what", "then": "next", "seen_version": 2, "title": "Faster <tills>", "reason": "They\nstand."}
+
+    answer = Client().post(edit(change), sent, headers={"Referer": f"http://testserver{form}"})
+    elsewhere = Client().post(edit(change), sent, headers={"Referer": "http://evil.example/changes/"})
+
+    assert answer.status_code == 401
+    assert answer["Cache-Control"] == "private, no-store"
+    assert [(one["label"], one["value"]) for one in answer.context["typed"]] == [
+        ("Title", "Faster <tills>"),
+        ("Reason", "They\nstand."),
+    ]
+    assert "Faster &lt;tills&gt;" in answer.text
+    assert answer.context["sign_in_url"] == f"{reverse('account_login')}?{urlencode({'next': form})}"
+    assert elsewhere.context["sign_in_url"] == f"{reverse('account_login')}?next=%2F"
+    assert ChangeRequest.objects.get(pk=change.pk).draft_version == change.draft_version
