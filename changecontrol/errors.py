@@ -1,7 +1,7 @@
 """The errors of the domain, each with a sentence a user may read.
 
 Actions raise `Forbidden`, `IllegalTransition`, `Conflict`, `Invalid` and `NotFound`; every edge maps them to HTTP once
-(403, 409, 409, 422, 404). Adapters raise only `Transient` and `Permanent`.
+(403, 409, 409, 422, 404). Adapters raise only `Transient` (or its `UnderWay`) and `Permanent`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Transient(Exception):
         super().__init__(reason)
         self.reason = reason
         self.after = after
+
+
+class UnderWay(Transient):
+    """The far side is still at it: asking again later is no failed attempt. `reason` says how far it is."""
 
 
 class Permanent(Exception):

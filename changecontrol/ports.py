@@ -223,7 +223,7 @@ class Kubernetes(Protocol):
         """Return those of the (apiVersion, kind) pairs that this cluster knows."""
 
     def observe_rights(self, *, namespace: str, rights: Iterable[Right]) -> tuple[Right, ...]:
-        """Return those of the rights that the credential lacks."""
+        """Return those of the rights that the credential lacks there; for no namespace, in the whole cluster."""
 
 
 @dataclass(frozen=True, slots=True)

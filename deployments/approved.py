@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from changecontrol.models import Environment, Plan, Run
+from changecontrol.ports import ObjectRef
 from changecontrol.rules.content import Content, OnFailure, OnWindowClose, Promotion, Wave
 from deployments.rules import waves as rules
 
@@ -73,6 +74,11 @@ class Approved:
             if one["name"] == environment.slug:
                 return str(one["commit_from"]) or None
         return None
+
+    def takes_over(self, environment: Environment, ref: ObjectRef) -> bool:
+        """Tell whether the plan says that this object, which belonged to nobody, is taken over."""
+        said = (one.get("taken_over", ()) for one in self.document["gates"])
+        return any(f"{environment.slug}: {ref}" in objects for objects in said)
 
     @property
     def rolls_back(self) -> bool:

@@ -22,13 +22,16 @@ from changecontrol.lifecycles.run import HUMAN_VERBS, PauseReason, RunState
 from changecontrol.models import Run, RunLog, RunTarget
 from changecontrol.queries.runs import run_named, runs_of, targets_of
 from changecontrol.rules.roles import Ability
+from changecontrol.workflow.trouble import trouble_of
 
+TROUBLE_HELP = "What is wrong now, since when, and when it is tried again; empty while all goes well."
 VERBS = tuple(verb.replace("_", "-") for verb in HUMAN_VERBS)
 
 
 class RunSerializer(serializers.ModelSerializer[Run]):
     change = serializers.CharField(source="change.number", read_only=True)
     pause_reason = serializers.ChoiceField(PauseReason.choices(), allow_blank=True, read_only=True)
+    trouble = serializers.SerializerMethodField(help_text=TROUBLE_HELP)
 
     class Meta:
         model = Run
@@ -40,6 +43,7 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             "wave",
             "pause_reason",
             "sentence",
+            "trouble",
             "intent",
             "bakes_until",
             "created_at",
@@ -53,10 +57,14 @@ class RunSerializer(serializers.ModelSerializer[Run]):
         ]
         read_only_fields = fields
 
+    def get_trouble(self, row: Run) -> str:
+        return trouble_of(row)
+
 
 class RunTargetSerializer(serializers.ModelSerializer[RunTarget]):
     environment = serializers.CharField(source="environment.slug", read_only=True)
     cohort = serializers.CharField(source="cohort.slug", read_only=True, allow_null=True, default=None)
+    trouble = serializers.SerializerMethodField(help_text=TROUBLE_HELP)
 
     class Meta:
         model = RunTarget
@@ -68,12 +76,16 @@ class RunTargetSerializer(serializers.ModelSerializer[RunTarget]):
             "workload",
             "state",
             "sentence",
+            "trouble",
             "ready_count",
             "desired_count",
             "started_at",
             "finished_at",
         ]
         read_only_fields = fields
+
+    def get_trouble(self, row: RunTarget) -> str:
+        return trouble_of(row)
 
 
 class RunDetailSerializer(RunSerializer):

@@ -13,6 +13,8 @@ class Leased(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveSmallIntegerField(default=0)
     deadline_at = models.DateTimeField(null=True, blank=True)
+    trouble = models.TextField(blank=True, db_default="", help_text="Why the last step did not succeed, in words.")
+    trouble_since = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         abstract = True

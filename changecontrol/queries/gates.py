@@ -61,10 +61,9 @@ def gate_views(change: ChangeRequest, *, at: datetime) -> tuple[GateView, ...]:
     return tuple(views)
 
 
-def gate_under_way(change: ChangeRequest) -> tuple[str, str] | None:
-    """Return the gate that is being asked now, by its key, and how far it is; None where no tick has told yet."""
-    runs = Run.objects.active().filter(change=change, data__has_key="asking")
-    return runs.values_list("data__asking__gate", "data__asking__sentence").first()
+def run_judging(change: ChangeRequest) -> Run | None:
+    """Return the run that asks the gates now: its data tell how far it is, its trouble what keeps it."""
+    return Run.objects.active().filter(change=change).order_by("-pk").first()
 
 
 def gates_not_passing(change: ChangeRequest, *, at: datetime) -> tuple[GateView, ...]:

@@ -13,8 +13,9 @@ from changecontrol.gates import PASSING
 from changecontrol.lifecycles.change import ChangeState
 from changecontrol.models import ChangeRequest, GateResult
 from changecontrol.models.gate import Verdict
-from changecontrol.queries.gates import GateView, gate_under_way, gate_views
+from changecontrol.queries.gates import GateView, gate_views, run_judging
 from changecontrol.views.wording import counted, duration
+from changecontrol.workflow.trouble import trouble_of
 
 JUDGING = frozenset({ChangeState.SUBMITTED, ChangeState.ASSESS})
 """Where gates are still being judged, so the page asks again."""
@@ -28,6 +29,7 @@ class Gates:
     summary: str
     is_judging: bool
     problem: str = ""
+    trouble: str = ""
 
     @property
     def count(self) -> int:
@@ -39,7 +41,9 @@ def gates_of(change: ChangeRequest, *, at: datetime) -> Gates:
     passing = sum(one.is_passing for one in views)
     judged = [one for one in views if not one.is_pending]
     is_judging = change.state in JUDGING
-    under_way = gate_under_way(change) if is_judging else None
+    run = run_judging(change) if is_judging else None
+    asking = run.data.get("asking") if run else None
+    under_way = (asking["gate"], asking["sentence"]) if asking else None
     return Gates(
         rows=tuple(_row(change, one, under_way=under_way, at=at) for one in views),
         passing=passing,
@@ -47,6 +51,7 @@ def gates_of(change: ChangeRequest, *, at: datetime) -> Gates:
         summary=_summary(views, judged_count=len(judged), is_judging=is_judging, at=at),
         is_judging=is_judging,
         problem=change.problem,
+        trouble=trouble_of(run) if run else "",
     )
 
 

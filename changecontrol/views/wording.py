@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from changecontrol.models import ChangeRequest
+from changecontrol.rules.counting import counted
 from changecontrol.templatetags.times import duration
 
 __all__ = ["and_list", "counted", "duration", "initials", "share_of", "span", "words"]
@@ -15,10 +16,6 @@ __all__ = ["and_list", "counted", "duration", "initials", "share_of", "span", "w
 def words(slug: object) -> str:
     """Return a word of the vocabulary as people write it."""
     return str(slug).replace("_", " ")
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def and_list(items: Sequence[Any]) -> str:

@@ -24,7 +24,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Q
 
 from changecontrol import clock
-from changecontrol.errors import DomainError, Permanent, Transient
+from changecontrol.errors import DomainError, Permanent, Transient, UnderWay
 from changecontrol.models.leased import Leased
 from changecontrol.workflow.rows import columns_of, row_of
 
@@ -33,6 +33,7 @@ LEASE_SECONDS = 60
 BACK_OFF_SECONDS = (2, 4, 8, 15, 30, 60)
 AFTER_LIMIT_SECONDS = 3600.0
 """The longest wait a far side may ask for; beyond it we look again regardless."""
+UNDER_WAY_SECONDS = 5.0
 ATTEMPTS_LIMIT = 12
 """Consecutive failed ticks after which a person is asked to look."""
 
@@ -53,12 +54,14 @@ class LeaseLost(Exception):
 class Settlement(Generic[Row]):
     """What one step comes to. `write` runs in the settling transaction, on the freshly locked row.
 
-    `due_in` is when to look again; None ends the work. `failed` keeps counting attempts instead of starting afresh.
+    `due_in` is when to look again; None ends the work. `failed` keeps counting attempts instead of starting afresh, and
+    keeps what the row says is wrong, or says `trouble`; a step that succeeds clears it.
     """
 
     write: Callable[[Row], None] | None
     due_in: timedelta | None
     failed: bool = False
+    trouble: str = ""
 
 
 class Workflow(Protocol[Row]):
@@ -70,7 +73,9 @@ class Workflow(Protocol[Row]):
     def due(self) -> Q:
         """Narrow the model to the rows this workflow looks after: the same for all workflows of the class, always.
 
-        A workflow may also have `crowded(at) -> Q`: due rows that nobody claims now, since enough workers are there.
+        A workflow may also have `crowded(at) -> Q`: due rows that nobody claims now, since enough workers are there;
+        and `troubled(row, reason, at)`, called on the locked row when a step fails for a reason it did not fail for
+        before.
         """
 
     def find(self, at: datetime) -> None:
@@ -175,19 +180,26 @@ def settle(workflow: Workflow[Row], claimed: Claim[Row], settlement: Settlement[
         if settlement.write is not None:
             settlement.write(row)
         attempts = row.attempts + 1 if settlement.failed else 0
+        trouble = (settlement.trouble or row.trouble) if settlement.failed else ""
         due_at = None if settlement.due_in is None else at + settlement.due_in
-        _give_back(row, attempts=attempts, due_at=at if asked_meanwhile else due_at)
+        _give_back(row, attempts=attempts, due_at=at if asked_meanwhile else due_at, trouble=trouble, at=at)
 
 
-def _give_back(row: Leased, *, attempts: int, due_at: datetime | None) -> None:
+def _give_back(row: Leased, *, attempts: int, due_at: datetime | None, trouble: str, at: datetime) -> None:
     """End the lease of a locked row. Written out, since every tick ends here, and the model takes ten times as long."""
     meta = row._meta
+    since = (row.trouble_since or at) if trouble else None
     with connection.cursor() as cursor:
         cursor.execute(
-            f'UPDATE "{meta.db_table}" SET lease_token = NULL, lease_until = NULL, attempts = %s, next_due_at = %s'  # noqa: S608
-            f' WHERE "{meta.pk.column}" = %s',
-            [attempts, due_at, row.pk],
+            f'UPDATE "{meta.db_table}" SET lease_token = NULL, lease_until = NULL, attempts = %s, next_due_at = %s,'  # noqa: S608
+            f' trouble = %s, trouble_since = %s WHERE "{meta.pk.column}" = %s',
+            [attempts, due_at, trouble, since, row.pk],
         )
+
+
+def uncounted(row: Leased) -> None:
+    """Let a `failed` settlement neither add an attempt nor start afresh. For its `write`."""
+    row.attempts -= 1
 
 
 def back_off(attempts: int, *, after: float | None = None) -> timedelta:
@@ -206,6 +218,9 @@ def step(workflow: Workflow[Row], row: Row, *, at: datetime) -> Settlement[Row]:
         return workflow.advance(row, at)
     except Permanent as refusal:
         return workflow.refused(row, refusal.reason, at)
+    except UnderWay as word:
+        due_in = timedelta(seconds=word.after or UNDER_WAY_SECONDS)
+        return Settlement(write=uncounted, due_in=due_in, failed=True, trouble=word.reason)
     except LeaseLost:
         raise
     except Exception as trouble:  # noqa: BLE001  decided by `_failure`: none may spin, vanish or end the worker
@@ -218,7 +233,12 @@ def _failure(workflow: Workflow[Row], row: Row, trouble: Exception, *, at: datet
     if row.attempts + 1 >= ATTEMPTS_LIMIT or (row.deadline_at is not None and at >= row.deadline_at):
         return workflow.exhausted(row, reason, at)
     after = trouble.after if isinstance(trouble, Transient) else None
-    return Settlement(write=None, due_in=back_off(row.attempts, after=after), failed=True)
+
+    def tell(fresh: Row) -> None:
+        if fresh.trouble != reason and (troubled := getattr(workflow, "troubled", None)):
+            troubled(fresh, reason, at)
+
+    return Settlement(write=tell, due_in=back_off(row.attempts, after=after), failed=True, trouble=reason)
 
 
 def _sentence(trouble: Exception) -> str:

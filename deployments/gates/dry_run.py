@@ -63,10 +63,11 @@ class DryRunGate(EnvironmentGate):
                 findings += [f"{slug}: {sentence}" for sentence in answer["findings"]]
                 taken += [f"{slug}: {answer['object']}"] if answer["taken_over"] else []
                 raw.append({"environment": slug, **answer})
-        count = sum(one["answer"] != "pruned" for one in raw)
-        sentence = f"The clusters accept all {count} objects."
+        count = sum(len(context.resolved.of(slug).manifests.objects) for slug in parts)
+        sentence = f"The clusters accept all {count} objects." if count != 1 else "The cluster accepts the one object."
         if taken:
-            sentence += f" {len(taken)} of them are there already, belong to no environment and will be taken over: "
+            are = "is there already, belongs" if len(taken) == 1 else "are there already, belong"
+            sentence += f" {len(taken)} of them {are} to no environment and will be taken over: "
             sentence += f"{said([f'{one},' for one in taken]).rstrip(',')}."
         return GateVerdict(
             verdict=Verdict.FAIL if findings else Verdict.PASS,
@@ -76,6 +77,13 @@ class DryRunGate(EnvironmentGate):
             raw=raw,
             tool_version=", ".join(sorted({part["version"] for part in parts.values()})),
         )
+
+
+def taken_over(verdict: GateVerdict) -> list[str]:
+    """Return what a verdict of this gate says is taken over, as `environment: object`: a vote agrees to that."""
+    if not isinstance(verdict.raw, list):
+        return []
+    return sorted(f"{one['environment']}: {one['object']}" for one in verdict.raw if one.get("taken_over"))
 
 
 def _name(one: RenderedObject) -> str:
@@ -104,6 +112,8 @@ def _ask(cluster: Kubernetes, one: RenderedObject) -> Part:
 
 
 def _ask_pruned(cluster: Kubernetes, one: RenderedObject) -> Part:
+    if not one.ref.namespace:
+        return _answer(one, answer="in the plan no more; it stays, as everything does that a whole cluster shares")
     return _answer(one, answer="pruned", difference=_difference(cluster.observe_object(one.ref), None))
 
 

@@ -17,7 +17,7 @@ from deployments import doors
 from deployments.gates.context import KINDS, DeployContext, digest_of_value, said
 from deployments.gates.parts import EnvironmentGate, IsTimeUp, Part
 from deployments.resolution import ResolvedEnvironment
-from deployments.rules.manifests import identity_of
+from deployments.rules.manifests import identity_of, resource_of
 
 RIGHTS_AT_ONCE = 12
 """Some clusters tell rights one by one only; a tick must not wait for a hundred answers."""
@@ -36,14 +36,16 @@ class RightsGate(EnvironmentGate):
         if "served" not in part:
             part["served"] = sorted(list(pair) for pair in cluster.observe_served(SUPPORTED_KINDS))
         planned = _planned(one, served=[(pair[0], pair[1]) for pair in part["served"]])
-        if not _review(cluster, one, planned, part, is_time_up=is_time_up):
+        if not _review(cluster, planned, part, namespace=one.environment.namespace, is_time_up=is_time_up):
+            return False
+        if not _review(cluster, _cluster_wide(one), part, namespace="", is_time_up=is_time_up):
             return False
         if "stray" not in part:
             if is_time_up():
                 return False
             part["stray"] = _stray_kinds(cluster, one)
         stray = rights_for(deleted=[(pair[0], pair[1]) for pair in part["stray"]])
-        return _review(cluster, one, stray, part, is_time_up=is_time_up)
+        return _review(cluster, stray, part, namespace=one.environment.namespace, is_time_up=is_time_up)
 
     def conclude(self, context: DeployContext, parts: Mapping[str, Part]) -> GateVerdict:
         sentences: list[str] = []
@@ -79,17 +81,27 @@ def _planned(one: ResolvedEnvironment, *, served: Iterable[tuple[str, str]]) -> 
     )
 
 
-def _review(
-    cluster: Kubernetes, one: ResolvedEnvironment, rights: Iterable[Right], part: Part, *, is_time_up: IsTimeUp
-) -> bool:
-    """Note of each right whether it is held; return whether all are known."""
+def _cluster_wide(one: ResolvedEnvironment) -> tuple[Right, ...]:
+    """Return what writing the objects needs that no namespace holds. They are never deleted, nor looked for."""
+    kinds = {
+        _kind(each.ref) for group in (one.manifests, one.previous) for each in group.objects if not each.ref.namespace
+    }
+    return tuple(
+        Right(verb=verb, group=api_version.rpartition("/")[0], resource=resource_of(kind))
+        for api_version, kind in sorted(kinds)
+        for verb in ("create", "get", "patch")
+    )
+
+
+def _review(cluster: Kubernetes, rights: Iterable[Right], part: Part, *, namespace: str, is_time_up: IsTimeUp) -> bool:
+    """Note of each right whether it is held, in a namespace or for none in the cluster; tell whether all are known."""
     known = part.setdefault("rights", {})
     left = [right for right in rights if _words(right) not in known]
     for start in range(0, len(left), RIGHTS_AT_ONCE):
         if is_time_up():
             return False
         batch = left[start : start + RIGHTS_AT_ONCE]
-        lacking = cluster.observe_rights(namespace=one.environment.namespace, rights=batch)
+        lacking = cluster.observe_rights(namespace=namespace, rights=batch)
         known.update({_words(right): right not in lacking for right in batch})
     return True
 

@@ -251,6 +251,14 @@ def images_of(manifest: Mapping[str, Any]) -> tuple[ImageUse, ...]:
     )
 
 
+def resource_of(kind: str) -> str:
+    """Return a kind's resource as Kubernetes itself guesses it (`meta.UnsafeGuessKindToResource`)."""
+    word = kind.lower()
+    if word.endswith("s"):
+        return f"{word}es"
+    return f"{word[:-1]}ies" if word.endswith("y") else f"{word}s"
+
+
 def identity_of(ref: ObjectRef) -> tuple[str, str, str, str]:
     """Return what tells an object from another: two versions of one group are the same object to the API server."""
     return ref.api_version.rpartition("/")[0], ref.kind, ref.namespace, ref.name

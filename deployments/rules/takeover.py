@@ -22,6 +22,16 @@ def is_unclaimed(live: Json) -> bool:
     return INVENTORY_LABEL not in _labels(live)
 
 
+def late_refusal_of(manifest: Json, live: Json) -> str:
+    """Say why an object that belongs to nobody must not be taken over, or nothing: the plan does not speak of it."""
+    if not is_unclaimed(live):
+        return ""
+    return (
+        f"{ObjectRef.of(manifest)} belongs to no environment and appeared since the plan was approved, which does not "
+        "say that it is taken over. Delete it, or revise the change."
+    )
+
+
 def refusal_of(manifest: Json, live: Json) -> str:
     """Say why what is there must not be touched, or nothing. Both carry their labels and `metadata`; `live` its owners.
 

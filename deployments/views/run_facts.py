@@ -16,6 +16,7 @@ from changecontrol.templatetags.states import LOOKS
 from changecontrol.templatetags.times import clock_time, short_moment
 from changecontrol.views.plan_facts import CLASS_WORDS
 from changecontrol.views.wording import counted, duration, words
+from changecontrol.workflow.trouble import trouble_of
 from deployments.models import Measurement
 from deployments.rules.analysis import AnalysisVerdict, Comparison
 from deployments.rules.indicators import CATALOGUE, Health, Indicator
@@ -82,9 +83,10 @@ def version_of(run: Run, targets: Sequence[RunTarget], *, log: Sequence[RunLog],
     """Name what the live part shows: while it stays the same there is nothing to draw again."""
     seen = hashlib.sha256()
     seen.update(f"{run.state} {run.wave} {run.bakes_until} {run.sentence} {run.intent} {samples}".encode())
+    seen.update(trouble_of(run).encode())
     seen.update(str(log[0].pk if log else 0).encode())
     for one in targets:
-        seen.update(f"{one.pk}{one.state}{one.ready_count}{one.desired_count}".encode())
+        seen.update(f"{one.pk}{one.state}{one.ready_count}{one.desired_count}{trouble_of(one)}".encode())
     return seen.hexdigest()[:16]
 
 
@@ -317,9 +319,10 @@ def _wave_note(run: Run, number: int, served: Sequence[tuple[int, float]], *, pl
 
 
 def troubles(targets: Sequence[RunTarget]) -> list[dict[str, Any]]:
-    """Return the targets that need somebody, with what they said."""
-    found = [one for one in targets if one.state in {TargetState.FAILED, TargetState.DEFERRED} and one.sentence]
-    return [{"target": str(one), "state": one.state, "sentence": one.sentence} for one in found]
+    """Return the targets that need somebody, and those that are tried again, with what is wrong."""
+    stopped = {TargetState.FAILED, TargetState.DEFERRED}
+    said = [(one, trouble_of(one) or (one.sentence if one.state in stopped else "")) for one in targets]
+    return [{"target": str(one), "state": one.state, "sentence": sentence} for one, sentence in said if sentence]
 
 
 def indicator_groups(measurements: Sequence[Measurement], *, plan: PlanView) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from changecontrol.views.edge import STATUS, actor_of, scope_for
 from changecontrol.views.lifecycle import way_on
 from changecontrol.views.pages import page
 from changecontrol.views.wording import counted, words
+from changecontrol.workflow.trouble import trouble_of
 from deployments.actions.rollouts import start_now
 from deployments.queries import watching
 from deployments.views import run_facts
@@ -183,6 +184,7 @@ def _live(request: HttpRequest, found: Run, *, plan: PlanView, targets: list[Any
         "groups": run_facts.indicator_groups(measurements, plan=plan),
         "log": run_facts.log_entries(log if is_whole else log[:LOG_SHOWN]),
         "has_more_log": not is_whole and len(log) > LOG_SHOWN,
+        "trouble": trouble_of(found),
         "announcement": run_facts.announcement(found, plan=plan),
         "tone": run_facts.tone_of(found.state),
         "way_on": way_on(found.change) if found.pause_reason == PauseReason.PLAN_DRIFT else "",

@@ -39,6 +39,7 @@ from changecontrol.rules.content import Content
 from changecontrol.workflow.engine import Settlement
 from deployments import doors
 from deployments.gates.context import DeployContext, digest_of_value
+from deployments.gates.dry_run import DryRunGate, taken_over
 from deployments.rendering import stored_form
 from deployments.resolution import Resolved, document_of, environments_of, resolve, source_of
 from deployments.workflows.asking import Unfinished, as_json, could_not, go_on, without_asking
@@ -92,6 +93,9 @@ class Assessment:
         if row.step.startswith(GATE_STEP):
             return self._record_error(row, reason, at)
         return self._back_to_author(f"This could not be assessed: {reason} Submit it again to have another try.", at)
+
+    def troubled(self, row: Run, reason: str, at: datetime) -> None:
+        write_log(row, icon="clock-pause", sentence=f"{reason} It is tried again.", at=at)
 
     # The steps.
 
@@ -177,7 +181,13 @@ class Assessment:
             change,
             resolved,
             gates=[
-                {"gate": gate.key, "verdict": results[gate.key].verdict, "judged": results[gate.key].judged}
+                {
+                    "gate": gate.key,
+                    "verdict": results[gate.key].verdict,
+                    "judged": results[gate.key].judged,
+                    # What is taken over is part of what is approved.
+                    **({"taken_over": row.data["taken_over"]} if gate.key == DryRunGate.key else {}),
+                }
                 for gate in wanted
             ],
             policy={"slug": policy.slug, "version": policy.version},
@@ -242,7 +252,10 @@ def _record(run: Run, judged: Judged, *, actor: Any, at: datetime) -> None:
     )
     keys = [gate.key for gate in gates_for(run.change.kind)]
     following = keys[keys.index(judged.gate) + 1 :]
-    _go_to(run, f"{GATE_STEP}{following[0]}" if following else "finish", data=without_asking(run.data))
+    data = without_asking(run.data)
+    if judged.gate == DryRunGate.key:
+        data["taken_over"] = taken_over(judged.verdict)
+    _go_to(run, f"{GATE_STEP}{following[0]}" if following else "finish", data=data)
 
 
 def _gate_of(row: Run) -> Gate[Any] | None:

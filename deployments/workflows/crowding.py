@@ -10,7 +10,7 @@ from django.db.models import Count, Q, QuerySet
 
 from changecontrol import clock
 from changecontrol.models import Environment, RunTarget
-from changecontrol.workflow.engine import Settlement
+from changecontrol.workflow.engine import Settlement, uncounted
 
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 0.8
 
@@ -36,12 +36,8 @@ def is_crowded(row: RunTarget) -> bool:
 
 def turned_away() -> Settlement[RunTarget]:
     """Leave a claimed row to a later worker. It neither failed nor succeeded, so its attempts stay what they are."""
-
-    def write(target: RunTarget) -> None:
-        target.attempts -= 1  # `failed` adds it again
-
     wait = random.uniform(SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)  # noqa: S311
-    return Settlement(write=write, due_in=timedelta(seconds=wait), failed=True)
+    return Settlement(write=uncounted, due_in=timedelta(seconds=wait), failed=True)
 
 
 def _leased(at: datetime) -> QuerySet[RunTarget]:

@@ -194,7 +194,7 @@ def _move_back(row: Run, approved: Approved, environment: Environment, at: datet
     cause = row.data.get("cause") or row.intent_reason or "Asked for."
     confirm_lease(row)
     try:
-        moved = _taken_back(
+        moved, base = _taken_back(
             repository,
             bases=_bases(row, approved, environment, before),
             ref=environment.ref,
@@ -207,8 +207,12 @@ def _move_back(row: Run, approved: Approved, environment: Environment, at: datet
         return give_up(f"The clusters are back, and Git is not: {refusal.reason}", at)
 
     def write(run: Run, actor: Actor) -> None:
+        if base != before and environment.slug not in run.data.get("moved", []):
+            found = f"{environment.slug}: Git named {base[:8]} already: a worker that ended early had moved it."
+            _record_moved(run, environment, before, base, found, actor=actor, at=at)
+            _remember(run, "moved", environment.slug)
         sentence = f"{environment.slug}: Git has the content from before again, in commit {moved.sha[:8]}."
-        _record_moved(run, environment, before, moved.sha, sentence, actor=actor, at=at)
+        _record_moved(run, environment, base, moved.sha, sentence, actor=actor, at=at)
         _remember(run, "taken_back", environment.slug)
 
     return _settled(write, due_in=NOW)
@@ -221,12 +225,13 @@ def _bases(row: Run, approved: Approved, environment: Environment, before: str) 
     return [before, approved.commit] if row.data.get("finishing") else [before]
 
 
-def _taken_back(repository: GitRepository, *, bases: Sequence[str], **words: Any) -> RefMoved:
+def _taken_back(repository: GitRepository, *, bases: Sequence[str], **words: Any) -> tuple[RefMoved, str]:
+    """Put the commit on top of the first base that the ref names; return the move, and that base."""
     *others, last = bases
     for base in others:
         with suppress(Permanent):
-            return repository.ensure_commit_of(expected=base, **words)
-    return repository.ensure_commit_of(expected=last, **words)
+            return repository.ensure_commit_of(expected=base, **words), base
+    return repository.ensure_commit_of(expected=last, **words), last
 
 
 def _verify(row: Run, approved: Approved, targets: list[RunTarget], at: datetime) -> Settlement[Run]:

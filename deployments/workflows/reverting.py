@@ -17,6 +17,7 @@ from changecontrol.errors import Permanent, Transient
 from changecontrol.events import Tag
 from changecontrol.models import RunTarget
 from changecontrol.ports import Kubernetes, ObjectRef
+from changecontrol.rules.counting import counted
 from changecontrol.workflow.engine import Settlement, confirm_lease
 from deployments import doors
 from deployments.actions.rollouts import can
@@ -50,7 +51,12 @@ def revert(row: RunTarget, at: datetime) -> Settlement[RunTarget]:
     wanted = _wanted(row, new, previous)
     if left := [one for one in wanted if not entry_of(row, one.ref).get("reverted_at")]:
         return _bring_back(row, left, total=len(wanted), at=at)
-    created = [one.ref for one in new.of(row.workload) if not previous.holds(one.ref) and _was_created(row, one.ref)]
+    created = [
+        one.ref
+        for one in new.of(row.workload)
+        # What a whole cluster shares is never deleted: others may have come to rely on it.
+        if one.ref.namespace and not previous.holds(one.ref) and _was_created(row, one.ref)
+    ]
     if unmarked := [ref for ref in created if not _is_decided(entry_of(row, ref))]:
         return _mark(row, unmarked, at)
     if marked := [ref for ref in created if entry_of(row, ref).get("deleting")]:
@@ -91,7 +97,7 @@ def _bring_back(row: RunTarget, left: Sequence[RenderedObject], *, total: int, a
         for ref in done:
             _record(Tag.OBJECT_APPLIED, target, ref, actor=actor, at=at)
         count = total - len(left) + len(done)
-        sentence = f"{target}: {count} of {total} objects as before."
+        sentence = f"{target}: {count} of {counted(total, 'object')} as before."
         write_log(target.run, target=target, icon="arrow-back-up", sentence=sentence, at=at)
 
     return settled(write, due_in=NOW)
@@ -130,7 +136,7 @@ def _delete(row: RunTarget, refs: Sequence[ObjectRef], at: datetime) -> Settleme
         gone = [ref for ref, is_gone in done.items() if is_gone]
         for ref in gone:
             _record(Tag.OBJECT_PRUNED, target, ref, actor=actor, at=at)
-        sentence = f"{target}: {len(gone)} objects created by this run deleted."
+        sentence = f"{target}: {counted(len(gone), 'object')} created by this run deleted."
         write_log(target.run, target=target, icon="trash", sentence=sentence, at=at)
 
     return settled(write, due_in=NOW)

@@ -112,6 +112,9 @@ class RolloutRun:
             return ending.give_up(reason, at)
         return self._paused(row, PauseReason.CLUSTER_UNREACHABLE, reason, at)
 
+    def troubled(self, row: Run, reason: str, at: datetime) -> None:
+        write_log(row, icon="clock-pause", sentence=f"{reason} It is tried again.", at=at)
+
     # What people ask.
 
     def _obey(self, row: Run, at: datetime) -> Settlement[Run]:

@@ -20,11 +20,13 @@ from changecontrol.events import Tag
 from changecontrol.lifecycles.run import PauseReason, RunState, TargetState
 from changecontrol.models import RunTarget
 from changecontrol.ports import ApplyConflict, Kubernetes, NotAllowed
+from changecontrol.rules.counting import counted
 from changecontrol.rules.plan import digest_of
 from changecontrol.workflow.engine import Settlement, confirm_lease
 from changecontrol.workflow.progress import keep
 from deployments import doors
 from deployments.actions.rollouts import RETRY_DEFERRED, can, retry_target
+from deployments.approved import Approved
 from deployments.gates.dry_run import bare
 from deployments.rendering import redaction_key, safe
 from deployments.rules import takeover
@@ -106,6 +108,9 @@ class TargetUpdate:
             return give_up(reason, at)
         return settled(lambda one, actor: _defer(one, reason, actor, at), due_in=RETRY_DEFERRED)
 
+    def troubled(self, row: RunTarget, reason: str, at: datetime) -> None:
+        write_log(row.run, target=row, icon="clock-pause", sentence=f"{row}: {reason} It is tried again.", at=at)
+
     def _update(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
         """Write down what is there before anything of ours is, then apply, as far as the time of a step goes."""
         objects = new_manifests(row).of(row.workload)
@@ -116,7 +121,7 @@ class TargetUpdate:
         if not unseen:
             confirm_lease(row)
             return self._apply(row, cluster, objects, at)
-        seen = _look(cluster, unseen, at)
+        seen = _look(row, cluster, unseen, at)
 
         def write(target: RunTarget) -> None:
             remember(target, seen)
@@ -167,7 +172,7 @@ class TargetUpdate:
             if is_all and can(target, "finish_update"):
                 _finish(target, count, is_watched=is_watched, actor=actor, at=at, detail=detail)
                 return
-            target.sentence = f"{target}: {count} of {len(objects)} objects applied."
+            target.sentence = f"{target}: {count} of {counted(len(objects), 'object')} applied."
             target.save(update_fields=["applied", "sentence"])
             write_log(target.run, target=target, icon="upload", sentence=target.sentence, detail=detail, at=at)
 
@@ -192,8 +197,10 @@ class TargetUpdate:
         def write(target: RunTarget, actor: Actor) -> None:
             target.ready_count, target.desired_count = ready, desired
             if found.health is Health.HEALTHY and can(target, "confirm"):
-                words = "pods run the new version" if target.workload else "Jobs are done"
-                sentence = f"{target}: healthy, {ready} of {desired} {words}."
+                noun, verb = ("pod", "run") if target.workload else ("Job", "are")
+                what = "the new version" if target.workload else "done"
+                verb = verb if desired != 1 else {"run": "runs", "are": "is"}[verb]
+                sentence = f"{target}: healthy, {ready} of {counted(desired, noun)} {verb} {what}."
                 move_target(
                     target, "confirm", sentence=sentence, actor=actor, at=at, ready_count=ready, desired_count=desired
                 )
@@ -233,8 +240,11 @@ def _held(row: RunTarget) -> Settlement[RunTarget]:
     return Settlement(write=None, due_in=HELD if row.run.state in MAY_GO_ON else None)
 
 
-def _look(cluster: Kubernetes, unseen: Sequence[RenderedObject], at: datetime) -> dict[str, dict[str, Any]]:
+def _look(
+    row: RunTarget, cluster: Kubernetes, unseen: Sequence[RenderedObject], at: datetime
+) -> dict[str, dict[str, Any]]:
     """Return what is there, of as many objects as a step has time for; what follows trouble is left to the next."""
+    approved = Approved.of_run(row.run)
     seen: dict[str, dict[str, Any]] = {}
     for one in in_time(unseen, since=at):
         try:
@@ -243,8 +253,11 @@ def _look(cluster: Kubernetes, unseen: Sequence[RenderedObject], at: datetime) -
             if not seen:
                 raise
             break
-        if live is not None and (why := takeover.refusal_of(one.manifest, live)):
-            # The gate looked hours ago; what has become somebody else's since is not adopted either.
+        # The gate looked hours ago: what has become somebody else's since is not adopted, nor what nobody spoke of.
+        why = takeover.refusal_of(one.manifest, live) if live is not None else ""
+        if live is not None and not why and not approved.takes_over(row.environment, one.ref):
+            why = takeover.late_refusal_of(one.manifest, live)
+        if why:
             raise Permanent(why)
         seen[str(one.ref)] = {
             "existed": live is not None,
@@ -284,7 +297,7 @@ def _remember_brief(target: RunTarget, brief: tuple[str, datetime] | None) -> No
 
 
 def _finish(target: RunTarget, count: int, *, is_watched: bool, actor: Actor, at: datetime, detail: str) -> None:
-    sentence = f"{target}: {count} objects applied."
+    sentence = f"{target}: {counted(count, 'object')} applied."
     move_target(target, "finish_update", sentence=sentence, actor=actor, at=at, detail=detail, applied=target.applied)
     if not is_watched:
         move_target(target, "confirm", sentence=f"{target}: in place.", actor=actor, at=at, log=False)

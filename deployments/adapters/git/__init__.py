@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from changecontrol.ports import Secrets
+from deployments.adapters.git import fetching
 from deployments.adapters.git.hosts import check_host
 from deployments.adapters.git.remote import Remote
 from deployments.adapters.git.repository import MirroredRepository
-from deployments.adapters.git.urls import judge_url
+from deployments.adapters.git.urls import Reach, judge_url
 
 DEFAULT_EMAIL = "changecontrol@localhost"
 
@@ -34,4 +35,20 @@ def open_repository(
     reach = judge_url(url, is_local_allowed=is_local_allowed)
     guard = partial(check_host, allowed=hosts, is_loopback_allowed=is_local_allowed)
     remote = Remote(url, reach=reach, credential=credential, secrets=secrets, guard=guard)
-    return MirroredRepository(remote, mirror=mirror, author_email=author_email)
+
+    def fetch_elsewhere() -> None:
+        fetching.fetch(
+            fetching.Order(
+                url=url,
+                mirror=str(mirror),
+                secret=remote.secret(),
+                is_local_allowed=is_local_allowed,
+                hosts=tuple(hosts),
+            )
+        )
+
+    # What is on this machine is there at once; a process for each look would take longer.
+    is_near = reach is Reach.LOCAL
+    return MirroredRepository(
+        remote, mirror=mirror, author_email=author_email, fetch_elsewhere=None if is_near else fetch_elsewhere
+    )

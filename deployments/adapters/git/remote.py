@@ -17,8 +17,8 @@ from changecontrol.ports import Secrets
 from deployments.adapters.git.urls import Reach, host_of, ssh_user
 
 CONNECT_MILLISECONDS = 5_000
-# Well below the 20 s of a tick, so that a silent server ends as a sentence and not with the worker's process.
-ANSWER_MILLISECONDS = 10_000
+# With the connecting, half of the 20 s of a tick, so that a silent server ends as a sentence and not with the worker.
+ANSWER_MILLISECONDS = 5_000
 MIRRORED = ("refs/heads/", "refs/tags/", "refs/environments/", "refs/changecontrol/")
 ZERO = "0" * 40
 
@@ -58,11 +58,21 @@ class Remote:
             raise self._failure(error, doing="list its refs") from None
         return {str(head.name): str(head.oid) for head in heads}
 
-    def fetch(self, repository: pygit2.Repository) -> None:
-        """Bring every mirrored ref up to date and drop those the remote dropped."""
+    def secret(self) -> str | None:
+        """Return what the credential reference leads to, or None where there is none."""
+        if not self._credential:
+            return None
+        if self._secrets is None:
+            raise Permanent("The credential of this Git source cannot be read here.")
+        return self._secrets.read(self._credential)
+
+    def fetch(self, repository: pygit2.Repository, *, progress: Callable[[int], None] | None = None) -> None:
+        """Bring every mirrored ref up to date and drop those the remote dropped. `progress` is told bytes received."""
         specs = [f"+{prefix}*:{prefix}*" for prefix in MIRRORED]
+        callbacks = self._callbacks()
+        callbacks.progress = progress
         try:
-            self._open(repository).fetch(refspecs=specs, callbacks=self._callbacks(), prune=FetchPrune.PRUNE)
+            self._open(repository).fetch(refspecs=specs, callbacks=callbacks, prune=FetchPrune.PRUNE)
         except (pygit2.GitError, KeyError, ValueError, OSError) as error:
             raise self._failure(error, doing="send its commits") from None
 
@@ -96,7 +106,7 @@ class Remote:
     def _read_credential(self) -> pygit2.UserPass | pygit2.KeypairFromMemory:
         if self._secrets is None or self._reach is Reach.LOCAL:
             raise Permanent("A local Git source takes no credential.")
-        secret = self._secrets.read(self._credential).strip()
+        secret = (self.secret() or "").strip()
         is_key = secret.startswith("-----BEGIN ")
         if self._reach is Reach.SSH:
             if not is_key:
@@ -144,6 +154,11 @@ class _Callbacks(pygit2.RemoteCallbacks):
         self._is_offered = False
         self.swap: tuple[str, str] | None = None
         self.refusal: str | None = None
+        self.progress: Callable[[int], None] | None = None
+
+    def transfer_progress(self, stats: pygit2.remotes.TransferProgress) -> None:
+        if self.progress is not None:
+            self.progress(stats.received_bytes)
 
     def credentials(
         self, url: str, username_from_url: str | None, allowed_types: CredentialType

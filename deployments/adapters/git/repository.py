@@ -23,6 +23,7 @@ import pygit2
 from pygit2.enums import RepositoryOpenFlag, SortMode
 
 from changecontrol.errors import Permanent, Transient
+from deployments.adapters.git import fetching
 from deployments.adapters.git.remote import MIRRORED, RefChanged, Remote
 from deployments.adapters.git.trees import find_entry, read_files, with_path_of
 from deployments.adapters.git.urls import check_path, check_ref, is_short_name
@@ -32,7 +33,7 @@ AUTHOR_NAME = "ChangeControl"
 MAX_COMMITS = 1_000
 MAX_DIFF_CHARACTERS = 5_000_000
 MIN_ABBREVIATION = 7
-LOCK_SECONDS = 15.0
+LOCK_SECONDS = 5.0
 
 _HEX = set("0123456789abcdef")
 _ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -63,17 +64,30 @@ def _mended(
 
 
 class MirroredRepository:
-    """One source through its mirror. `author_email` signs the commits made here."""
+    """One source through its mirror. `author_email` signs the commits made here.
 
-    def __init__(self, remote: Remote, *, mirror: Path, author_email: str) -> None:
+    `fetch_elsewhere` fetches in another process, and raises `UnderWay` while that lasts.
+    """
+
+    def __init__(
+        self, remote: Remote, *, mirror: Path, author_email: str, fetch_elsewhere: Callable[[], None] | None = None
+    ) -> None:
         self._remote = remote
         self._mirror = mirror
         self._author_email = author_email
+        self._fetch_elsewhere = fetch_elsewhere
+
+    def ensure_fetched(self) -> None:
+        if self._fetch_elsewhere is not None:
+            self._fetch_elsewhere()
+        else:
+            self.fetch_here()
 
     @_mended
-    def ensure_fetched(self) -> None:
+    def fetch_here(self, *, progress: Callable[[int], None] | None = None) -> None:
+        """Fetch in this process, however long it takes."""
         with self._writing() as repository:
-            self._remote.fetch(repository)
+            self._remote.fetch(repository, progress=progress)
 
     @_mended
     def observe_commit(self, revision: str) -> CommitInfo:
@@ -137,7 +151,7 @@ class MirroredRepository:
 
     def discard_mirror(self) -> None:
         """Throw the mirror away; the next call fetches it again."""
-        with _locked(self._mirror.with_name(f"{self._mirror.name}.lock")):
+        with _locked(self._mirror):
             _sweep(self._mirror)
 
     def _ensure_ref(self, *, ref: str, sha: str, expected: str | None) -> RefMoved:
@@ -195,7 +209,7 @@ class MirroredRepository:
 
     @contextmanager
     def _writing(self) -> Iterator[pygit2.Repository]:
-        with _locked(self._mirror.with_name(f"{self._mirror.name}.lock")):
+        with _locked(self._mirror):
             yield _open(self._mirror) or _make(self._mirror)
 
 
@@ -293,7 +307,8 @@ def _sweep(mirror: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(mirror: Path) -> Iterator[None]:
+    path = mirror.with_name(f"{mirror.name}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         until = time.monotonic() + LOCK_SECONDS
@@ -303,6 +318,7 @@ def _locked(path: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= until:
-                    raise Transient("Another worker is busy with the mirror of this Git source.", after=5) from None
+                    busy = Transient("Another worker is busy with the mirror of this Git source.", after=5)
+                    raise fetching.is_going_on(mirror) or busy from None
                 time.sleep(0.05)
         yield

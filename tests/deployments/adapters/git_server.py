@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TOKEN = "token-of-the-source"
+PACK_BYTES = 50_000
 
 
 class GitServer:
@@ -29,6 +31,9 @@ class GitServer:
         self.cut_after_push = False
         self.status: int | None = None
         self.redirect = ""
+        self.bytes_per_second = 0
+        self.packs = 0
+        """How many packs of some size were sent."""
 
 
 @contextmanager
@@ -110,7 +115,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        handle: GitServer = self.server.handle  # type: ignore[attr-defined]
+        handle.packs += len(content) > PACK_BYTES
+        part = max(handle.bytes_per_second // 10, 1) if handle.bytes_per_second else max(len(content), 1)
+        for start in range(0, len(content), part):
+            try:
+                self.wfile.write(content[start : start + part])
+            except ConnectionError:
+                return  # whoever asked was ended in the middle
+            time.sleep(0.1 if handle.bytes_per_second else 0)
 
     do_GET = do_POST = _do  # noqa: N815 the names http.server calls
 

@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 from changecontrol.models import GateResult
-from changecontrol.ports import INVENTORY_LABEL
+from changecontrol.ports import INVENTORY_LABEL, Right
 from deployments.rules.health import BRIEF_FOR
-from tests.deployments.workflows.scene import GOOD, NEW, Scene
+from tests.deployments.workflows.scene import BAD, GOOD, NEW, Scene
 from tests.factories import submitted_change
 
 
@@ -68,9 +68,30 @@ def test_an_object_of_nobody_is_said_to_be_taken_over(scene: Scene) -> None:
     said = GateResult.objects.get(change=change, gate="dry_run").sentence
     place = scene.estate.production.namespace
     assert said.endswith(
-        "1 of them are there already, belong to no environment and will be taken over: "
+        "1 of them is there already, belongs to no environment and will be taken over: "
         f"production: ConfigMap {place}/odoo."
     )
+
+
+def test_an_object_of_nobody_that_the_plan_names_is_taken_over(scene: Scene) -> None:
+    scene.cluster.apply_as("somebody", {**settings(scene, label=None), "data": {}})
+
+    change = scene.scheduled(NEW, before=None)
+
+    said = next(one for one in change.plan.content["gates"] if one["gate"] == "dry_run")
+    assert said["taken_over"] == [f"production: ConfigMap {scene.estate.production.namespace}/odoo"]
+    assert scene.until("paused", "rolled_back", "rollback_failed", "succeeded").state == "succeeded"
+
+
+def test_an_object_of_nobody_that_appeared_since_is_refused(scene: Scene) -> None:  # APR-9
+    scene.scheduled(NEW, before=None)
+    scene.cluster.apply_as("somebody", {**settings(scene, label=None), "data": {}})
+
+    run = scene.until("paused", "rolled_back", "rollback_failed", "succeeded")
+
+    assert run.state == "rolled_back", run.sentence
+    assert "appeared since the plan was approved" in run.data["cause"]
+    assert scene.cluster.effects == []
 
 
 def test_workloads_wait_until_a_job_is_done(scene: Scene) -> None:
@@ -123,3 +144,51 @@ def test_a_pull_that_goes_on_failing_is_a_failure_soon(scene: Scene) -> None:
     assert run.detected_at is not None
     assert run.started_at is not None
     assert BRIEF_FOR <= run.detected_at - run.started_at < 3 * BRIEF_FOR
+
+
+def cluster_role(name: str = "counting", *, label: str = "") -> dict[str, Any]:
+    metadata = {"name": name, **({"labels": {INVENTORY_LABEL: label}} if label else {})}
+    rule = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}
+    kind = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole"}
+    return {**kind, "metadata": metadata, "rules": [rule]}
+
+
+def with_cluster_role(scene: Scene, *, image: str = NEW) -> None:
+    scene.estate.production.cluster_scoped_kinds = ["ClusterRole"]
+    scene.estate.production.save()
+    scene.deployed(GOOD)
+    path = f"{scene.estate.production.path}/role.yaml"
+    scene.commit(image)
+    scene.git.commit({path: yaml.safe_dump(cluster_role())})
+
+
+def test_rights_for_what_a_cluster_shares_are_asked_of_the_cluster(scene: Scene) -> None:
+    with_cluster_role(scene)
+    scene.cluster.lacking.add(Right("create", "rbac.authorization.k8s.io", "clusterroles"))
+
+    change = submit(scene)
+
+    assert "production: the executor may not create clusterroles." in change.problem
+    asked = [call.words["namespace"] for call in scene.cluster.script.calls if call.verb == "observe_rights"]
+    assert set(asked) == {"", scene.estate.production.namespace}
+
+
+def test_what_a_cluster_shares_of_another_environment_fails_the_gate(scene: Scene) -> None:  # WIN-13
+    with_cluster_role(scene)
+    scene.cluster.apply_as("somebody", cluster_role(label="another-place"))
+
+    change = submit(scene)
+
+    assert "belongs to another environment (changecontrol.io/environment: another-place)" in change.problem
+
+
+def test_what_a_cluster_shares_is_not_deleted_on_the_way_back(scene: Scene) -> None:
+    scene.cluster.spoil_image(BAD)
+    with_cluster_role(scene, image=BAD)
+    scene.scheduled(before=None, commit=False)
+
+    run = scene.until("paused", "rolled_back", "rollback_failed", "succeeded")
+
+    assert run.state == "rolled_back", run.sentence
+    effects = [(effect.verb, effect.ref.name) for effect in scene.cluster.effects if effect.ref.kind == "ClusterRole"]
+    assert effects == [("applied", "counting")]

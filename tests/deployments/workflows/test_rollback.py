@@ -191,6 +191,12 @@ def test_git_moved_by_a_worker_that_died_is_taken_back_all_the_same(scene: Scene
 
     assert run.state == "rolled_back", run.sentence
     assert scene.git.log(scene.estate.production.ref)[0].startswith(f"Roll back {change.number}: ")
+    bodies = [json.loads(one.body)["data"] for one in AuditEvent.objects.filter(tag="run:git:moved").order_by("pk")]
+    commit = change.plan.content["commit"]
+    assert [(one["from"], one["to"]) for one in bodies] == [
+        (change.plan.content["environments"][0]["commit_from"], commit),
+        (commit, scene.git.ref(scene.estate.production.ref)),
+    ]
 
 
 def prune_and_stand_still(scene: Scene) -> None:

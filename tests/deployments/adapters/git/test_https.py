@@ -89,7 +89,8 @@ def bare(tmp_path: Path) -> BareRepository:
 
 
 @pytest.fixture
-def server(tmp_path: Path, authority: Authority) -> Iterator[GitServer]:
+def server(tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[GitServer]:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))  # for the processes that fetch
     with serve_git(tmp_path / "served", tls=authority.context()) as server:
         yield server
 
@@ -125,7 +126,7 @@ def test_authority_of_one_s_own_is_named_to_the_process(
         "import sys; from pathlib import Path; from deployments.adapters.git import open_repository\n"
         "print(open_repository(url=sys.argv[1], mirror=Path(sys.argv[2]), hosts=['*']).observe_commit('main').sha)"
     )
-    environment = os.environ | ({"SSL_CERT_FILE": str(authority.file)} if is_named else {})
+    environment = {key: value for key, value in os.environ.items() if is_named or key != "SSL_CERT_FILE"}
 
     done = subprocess.run(
         [sys.executable, "-c", program, f"{server.url}/estate.git", str(tmp_path / "mirror")],

@@ -6,19 +6,23 @@ import multiprocessing
 import os
 import resource
 import shutil
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pygit2
 import pytest
 
-from changecontrol.errors import Permanent, Transient
+from changecontrol.errors import Permanent, Transient, UnderWay
 from deployments.adapters.fakes.git import BareRepository
-from deployments.adapters.git import open_repository, repository
+from deployments.adapters.git import fetching, open_repository, repository
 from deployments.adapters.git.repository import MirroredRepository
+from tests.deployments.adapters.git_server import serve_git
 
 READS = 15
 
@@ -157,20 +161,121 @@ def test_branch_that_was_forced_keeps_no_old_name_and_a_commit_that_is_gone_is_s
     assert named == bare.ref("refs/heads/other")
 
 
-def test_server_that_never_answers_is_left_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pygit2
-
-    before = pygit2.settings.server_timeout
-    assert before <= 10_000
-    pygit2.settings.server_timeout = 300
+@contextmanager
+def _silence() -> Iterator[str]:
+    """Let a server accept connections and say nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         held: list[socket.socket] = []
         thread = threading.Thread(target=lambda: held.append(listener.accept()[0]), daemon=True)
         thread.start()
         try:
-            with pytest.raises(Transient, match="could not be reached, or did not"):
-                _open(f"http://127.0.0.1:{listener.getsockname()[1]}/x.git", tmp_path).ensure_fetched()
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/x.git"
         finally:
-            pygit2.settings.server_timeout = before
             for connection in held:
                 connection.close()
+
+
+def test_server_that_never_answers_is_left_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "SILENT_MILLISECONDS", 300)
+
+    with _silence() as url, pytest.raises(Transient, match="could not be reached, or did not") as trouble:
+        _open(url, tmp_path).ensure_fetched()
+
+    assert not isinstance(trouble.value, UnderWay)
+
+
+def test_no_call_waits_longer_than_a_tick_allows() -> None:
+    assert (pygit2.settings.server_connect_timeout + pygit2.settings.server_timeout) / 1000 <= 10
+    assert fetching.WAIT_SECONDS <= 10
+    assert repository.LOCK_SECONDS <= 10
+
+
+def _slowly(bare: BareRepository, tmp_path: Path, url: str) -> MirroredRepository:
+    bare.commit({"a": os.urandom(400_000)})
+    return open_repository(url=f"{url}/{bare.path.name}", mirror=tmp_path / "mirror", is_local_allowed=True)
+
+
+def _fetched_in(source: MirroredRepository, *, limit: int = 60) -> list[str]:
+    """Ask again and again, as ticks do, and return what was said meanwhile."""
+    said: list[str] = []
+    for _ in range(limit):
+        try:
+            source.ensure_fetched()
+        except UnderWay as word:
+            said.append(word.reason)
+        else:
+            return said
+    raise AssertionError(f"It never came to an end: {said}")
+
+
+def test_first_fetch_that_outlasts_ticks_goes_on_and_is_not_begun_again(
+    bare: BareRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "WAIT_SECONDS", 0.5)
+    with serve_git(tmp_path) as server:
+        server.is_token_wanted = False
+        server.bytes_per_second = 200_000
+        source = _slowly(bare, tmp_path, server.url)
+
+        begun = time.monotonic()
+        with pytest.raises(UnderWay):
+            source.ensure_fetched()
+        waited = time.monotonic() - begun
+        said = _fetched_in(source)
+
+    assert waited < 1.5
+    assert len(said) >= 2
+    assert all(one.startswith("Fetching the source for the first time (") for one in said)
+    assert any(int(one.split("(")[1].split()[0]) > 100 for one in said), said
+    assert server.packs == 1  # the pack came over the wire once
+    assert source.observe_commit("main").summary
+
+
+def test_fetch_that_is_killed_is_said_once_and_begun_anew(
+    bare: BareRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "WAIT_SECONDS", 0.5)
+    begun: list[int] = []
+    original = fetching._begun
+    monkeypatch.setattr(fetching, "_begun", lambda order: _noted(begun, original(order)))
+    with serve_git(tmp_path) as server:
+        server.is_token_wanted = False
+        server.bytes_per_second = 50_000
+        source = _slowly(bare, tmp_path, server.url)
+        with pytest.raises(UnderWay):
+            source.ensure_fetched()
+        while '"bytes": 0' in (note := fetching.note_of(tmp_path / "mirror").read_text()) or not note:
+            time.sleep(0.01)
+
+        os.kill(begun[0], signal.SIGKILL)
+        while fetching._is_going(fetching.note_of(tmp_path / "mirror")):
+            time.sleep(0.01)
+        server.bytes_per_second = 0
+        with pytest.raises(Transient, match="broke off") as trouble:
+            source.ensure_fetched()
+        _fetched_in(source)
+
+    assert not isinstance(trouble.value, UnderWay)
+    assert not list((tmp_path / "mirror").glob("objects/pack/*_git2_*"))
+    assert source.observe_commit("main").summary
+
+
+def _noted(begun: list[int], process: Any) -> Any:
+    begun.append(process.pid)
+    return process
+
+
+def test_refusal_while_nobody_waits_is_told_to_the_next_who_asks(
+    bare: BareRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "WAIT_SECONDS", 0.0)
+    with serve_git(tmp_path) as server:
+        server.status = 403
+        source = _slowly(bare, tmp_path, server.url)
+        with pytest.raises(UnderWay):
+            source.ensure_fetched()
+        while not fetching.note_of(tmp_path / "mirror").read_text().startswith('{"state": "permanent"'):
+            time.sleep(0.02)
+
+        with pytest.raises(Permanent, match="does not let this credential"):
+            source.ensure_fetched()
