@@ -33,6 +33,7 @@ from changecontrol.events import Tag
 from changecontrol.models import ChangeRequest
 from changecontrol.offline import verify
 from changecontrol.queries import evidence
+from changecontrol.queries.evidence import Timeline
 from changecontrol.rules.evidence import manifest_bytes, manifest_of
 from changecontrol.rules.roles import Ability
 
@@ -118,7 +119,7 @@ class _Facts:
     votes: list[dict[str, Any]]
     runs: list[dict[str, Any]]
     events: list[dict[str, Any]]
-    timeline: list[dict[str, Any]]
+    timeline: Timeline
 
 
 def _facts(change: ChangeRequest) -> _Facts:

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 from django.test import override_settings
 
+from changecontrol import audit
 from changecontrol.actions.approvals import cast_vote
 from changecontrol.actions.evidence import store_artefact
 from changecontrol.actions.exports import export_evidence_pack
@@ -220,3 +222,17 @@ def test_a_store_that_does_not_answer_is_said_and_no_fault(
 
     with pytest.raises(Conflict, match="does not answer"):
         export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)
+
+
+def test_the_report_grows_with_the_change_and_not_with_its_targets(estate: SmallEstate, change: ChangeRequest) -> None:
+    with transaction.atomic():
+        for number in range(300):
+            audit.record(Tag.TARGET_MOVED, subject=f"runtarget:{number}", change=change, actor=actor(estate.cy), at=NOW)
+
+    files = unzip(export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER).data)
+
+    report = files["report.html"].decode()
+    assert "run:target:moved" not in report
+    assert "300 more events are about single targets and objects" in report
+    assert "change:approval:cast" in report
+    assert files["events.ndjson"].count(b"run:target:moved") == 300
