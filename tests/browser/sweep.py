@@ -9,7 +9,7 @@ from playwright.sync_api import Page
 
 from tests.browser.conftest import keep, overflow, violations
 
-WIDTHS = (1440, 820, 360)
+WIDTHS = (1280, 768, 360)
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
