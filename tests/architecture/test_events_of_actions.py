@@ -1,0 +1,72 @@
+"""Every public write of an app leaves an event, or is listed here with the reason why it leaves none (AUD-1)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("changecontrol/actions", "deployments/actions", "recovery/actions")
+SILENT: Mapping[str, str] = {
+    "changecontrol/actions/estate_file.py:load_estate": "each thing it makes is an event of `save_estate`",
+    "changecontrol/actions/evidence.py:key_of": "reads: names an object",
+    "changecontrol/actions/evidence.py:observe_artefacts": "reads: `open_artefact` and the export record who asked",
+    "changecontrol/actions/inbox.py:read_messages": "changes nothing but what the reader has seen",
+    "changecontrol/actions/locking.py:sight_of": "reads",
+    "changecontrol/actions/locking.py:locked_change": "locks and reads",
+    "changecontrol/actions/locking.py:move": "the caller's event says what moved",
+    "changecontrol/actions/locking.py:write": "the caller's event says what was written",
+    "changecontrol/actions/locking.py:reason_of": "reads",
+    "changecontrol/actions/people.py:username_problem": "reads",
+    "changecontrol/actions/places.py:place_of": "reads",
+    "changecontrol/actions/plans.py:record_authors": "in the transaction of the plan, whose event it is",
+    "changecontrol/actions/rounds.py:open_requirements": "reads",
+    "changecontrol/actions/rounds.py:planned_end_of": "reads",
+    "changecontrol/actions/runs.py:clear_intent": "`ask_run` recorded the intent, and its move is recorded",
+    "changecontrol/actions/runs.py:lock_run": "locks and reads",
+    "changecontrol/actions/runs.py:people_of": "reads",
+    "changecontrol/actions/runs.py:write_log": "the log beside the trail, in the transaction of what it tells",
+    "changecontrol/actions/submissions.py:add_contributor": "the caller's event names the actor",
+    "changecontrol/actions/windows.py:differences_of": "reads",
+    "deployments/actions/rollouts.py:can": "reads",
+    "deployments/actions/rollouts.py:note_time": "the log beside the trail; the moves around it are events",
+    "deployments/actions/rollouts.py:obeyed": "`ask_run` recorded the intent, and its move is recorded",
+    "deployments/actions/rollouts.py:where_things_stand": "reads",
+}
+
+
+def functions() -> Iterator[tuple[str, str, ast.FunctionDef]]:
+    """Yield every function at the top of a module of actions: its file, its name and itself."""
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).glob("*.py")):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.FunctionDef):
+                    yield str(path.relative_to(ROOT)), node.name, node
+
+
+def calls(node: ast.FunctionDef) -> set[str]:
+    """Return the names of what a function calls: `record` for `audit.record`."""
+    found = set()
+    for one in ast.walk(node):
+        if isinstance(one, ast.Call):
+            found |= {one.func.attr} if isinstance(one.func, ast.Attribute) else set()
+            found |= {one.func.id} if isinstance(one.func, ast.Name) else set()
+    return found
+
+
+def recording() -> set[str]:
+    """Return the names of the functions that record an event themselves or through another that does."""
+    known = {name: calls(node) for _, name, node in functions()}
+    found = {name for name, called in known.items() if "record" in called}
+    while more := {name for name, called in known.items() if called & found} - found:
+        found |= more
+    return found
+
+
+def test_every_public_action_leaves_an_event_or_says_why_not() -> None:  # AUD-1
+    leaving = recording()
+
+    silent = {f"{file}:{name}" for file, name, _ in functions() if not name.startswith("_") and name not in leaving}
+
+    assert silent == SILENT.keys()
