@@ -40,13 +40,17 @@ ROLLING_BACK_TIERS = frozenset({0, 1})
 
 @dataclass(frozen=True, slots=True)
 class IndicatorRule:
-    """A threshold on a series. It fails after `breach_count` breaches in a row, and passes with `minimum_samples`."""
+    """A threshold on a series. It fails after `breach_count` breaches in a row, and passes with `minimum_samples`.
+
+    `words` are comparison and threshold as a person reads them, with the unit.
+    """
 
     name: str
     comparison: Comparison
     threshold: float
     minimum_samples: int = 3
     breach_count: int = 2
+    words: str = ""
 
     def __post_init__(self) -> None:
         if self.minimum_samples < 1 or self.breach_count < 1 or not math.isfinite(self.threshold):
@@ -94,7 +98,8 @@ def analyse(rule: IndicatorRule, *, measurements: Sequence[Measurement]) -> Anal
     valid = [one.value for one in measurements if one.is_valid and one.value is not None]
     longest, trailing = _breaches(rule, valid)
     errors = _trailing_errors(measurements)
-    words = f"{rule.name} must be {rule.comparison.value.replace('_', ' ')} {rule.threshold:g}"
+    limit = rule.words or f"{rule.comparison.value.replace('_', ' ')} {rule.threshold:g}"
+    words = f"{rule.name} must be {limit}"
 
     def answer(verdict: AnalysisVerdict, sentence: str) -> Analysis:
         return Analysis(verdict, f"{words}: {sentence}", len(valid), longest, errors)

@@ -145,12 +145,14 @@ def _measurement(run: Run, one: Asked, approved: Approved, *, at: datetime) -> M
 
 
 def _analyse(row: Measurement, samples: Sequence[MeasurementSample]) -> Analysis:
+    known = CATALOGUE.get(row.indicator)
     rule = rules.IndicatorRule(
         name=row.title,
         comparison=rules.Comparison(row.comparison),
         threshold=row.threshold,
         minimum_samples=row.minimum_samples,
         breach_count=row.breach_count,
+        words=known.rule_words(row.threshold) if known else "",
     )
     return rules.analyse(
         rule, measurements=[rules.Measurement(at=one.at, value=one.value, error=one.error) for one in samples]

@@ -36,6 +36,7 @@ from changecontrol.models.run import RunKind
 from changecontrol.queries.approvals import policy_for
 from changecontrol.queries.gates import current_results
 from changecontrol.rules.content import Content
+from changecontrol.rules.counting import counted
 from changecontrol.workflow.engine import Settlement
 from deployments import doors
 from deployments.gates.context import DeployContext, digest_of_value
@@ -139,13 +140,13 @@ class Assessment:
             for pair in ((commit.author, Contribution.AUTHORED), (commit.committer, Contribution.COMMITTED))
         ]
         first = gates_for(change.kind)[0].key
-        counted = sum(len(one.manifests.objects) for one in resolved.environments)
+        count = sum(len(one.manifests.objects) for one in resolved.environments)
 
         def write(run: Run, actor: Any) -> None:
             record_authors(run.change, emails=emails, at=at)
             sentence = (
-                f"Resolved {counted} objects for {len(resolved.environments)} environments: "
-                f"{len(resolved.targets)} targets in {len(resolved.waves)} waves."
+                f"Resolved {counted(count, 'object')} for {counted(len(resolved.environments), 'environment')}: "
+                f"{counted(len(resolved.targets), 'target')} in {counted(len(resolved.waves), 'wave')}."
             )
             write_log(run, icon="git-commit", sentence=sentence, at=at)
             _go_to(run, f"{GATE_STEP}{first}", data={**run.data, "manifests": artefact.sha256})

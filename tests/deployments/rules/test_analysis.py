@@ -133,3 +133,11 @@ def test_analysis_says_what_it_saw() -> None:
 def test_rule_without_a_finite_threshold_is_refused() -> None:
     with pytest.raises(ValueError, match="finite threshold"):
         IndicatorRule("x", Comparison.ABOVE, float("nan"))
+
+
+def test_a_threshold_is_said_with_its_unit() -> None:
+    rule = IndicatorRule("POS orders not synchronised", Comparison.AT_MOST, 0.01, words="at most 1 %")
+
+    assert analyse(rule, measurements=[]).sentence == (
+        "POS orders not synchronised must be at most 1 %: there is no data."
+    )

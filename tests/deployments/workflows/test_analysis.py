@@ -47,7 +47,7 @@ def test_a_breach_rolls_back_where_the_plan_says_so(scene: Scene) -> None:  # AN
     measured = Measurement.objects.get(run=run)
     assert (measured.verdict, measured.samples.count()) == ("fail", 2)
     change.refresh_from_db()
-    assert "POS orders not synchronised must be at most 0.01: 2 breaches in a row." in change.close_note
+    assert "POS orders not synchronised must be at most 1 %: 2 breaches in a row." in change.close_note
 
 
 def test_a_breach_pauses_where_the_plan_says_so(scene: Scene) -> None:  # ANA-1
