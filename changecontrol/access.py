@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from django.contrib.auth.models import Group, Permission
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Model, Q, QuerySet
 
 from changecontrol import clock
@@ -38,6 +39,8 @@ M = TypeVar("M", bound=Model)
 SYSTEM = "changecontrol"
 """The username of the actor that background work acts as."""
 
+_system_users: WeakKeyDictionary[Any, User] = WeakKeyDictionary()
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:
@@ -61,10 +64,26 @@ class Actor:
 
 def system_actor(correlation_id: str | None = None) -> Actor:
     """Return the named actor of background work. It holds no role and never votes."""
+    return Actor(user=_system_user(), via="worker", correlation_id=correlation_id or uuid.uuid4().hex)
+
+
+def _system_user() -> User:
+    """Return the user of background work. Every settlement asks, and it never changes: a connection remembers it."""
+    session = connection.connection
+    known = _system_users.get(session) if session is not None else None
+    if known is not None:
+        return known
     user, _ = User.objects.get_or_create(
         username=SYSTEM, defaults={"display_name": "ChangeControl", "is_system": True, "is_active": False}
     )
-    return Actor(user=user, via="worker", correlation_id=correlation_id or uuid.uuid4().hex)
+
+    def remember() -> None:
+        # Only what is committed: what is rolled back yet was never there.
+        if not connection.in_atomic_block and connection.connection is not None:
+            _system_users[connection.connection] = user
+
+    transaction.on_commit(remember)
+    return user
 
 
 def operator_actor() -> Actor:
