@@ -19,6 +19,7 @@ from changecontrol.actions.locking import sight_of
 from changecontrol.actions.refusals import audited
 from changecontrol.errors import Conflict, IllegalTransition, Invalid, NotFound
 from changecontrol.events import Tag
+from changecontrol.gathering import gather
 from changecontrol.lifecycles.run import ENDED, RUN, SAFETY_VERBS, TARGET, PauseReason, RunState, TargetState
 from changecontrol.models import ChangeRequest, Cohort, Environment, Plan, Revision, Run, RunLog, RunTarget, User
 from changecontrol.models.run import RunKind
@@ -213,7 +214,14 @@ def write_log(
     run: Run, *, sentence: str, at: datetime, icon: str = "point", detail: str = "", target: RunTarget | None = None
 ) -> RunLog:
     """Add a line to the live log, in the transaction of what it speaks of."""
-    return RunLog.objects.create(run=run, target=target, at=at, icon=icon, sentence=sentence, detail=detail)
+    line = RunLog(run=run, target=target, at=at, icon=icon, sentence=sentence, detail=detail)
+    if not gather(_write_lines, line):
+        line.save(force_insert=True)
+    return line
+
+
+def _write_lines(lines: list[RunLog]) -> None:
+    RunLog.objects.bulk_create(lines)
 
 
 @audited
@@ -269,8 +277,10 @@ def lock_run(run_id: int) -> Run | None:
     change_id = Run.objects.filter(pk=run_id).values_list("change_id", flat=True).first()
     if change_id is None:
         return None
-    change = ChangeRequest.objects.select_for_update(of=("self",)).get(pk=change_id)
-    run = Run.objects.select_for_update(of=("self",)).select_related("plan", "revision", "intent_by").get(pk=run_id)
+    # Not their keys: what targets and log lines say of them may be committed meanwhile, and need not wait for us.
+    change = ChangeRequest.objects.select_for_update(of=("self",), no_key=True).get(pk=change_id)
+    runs = Run.objects.select_for_update(of=("self",), no_key=True)
+    run = runs.select_related("plan", "revision", "intent_by").get(pk=run_id)
     run.change = change
     return run
 

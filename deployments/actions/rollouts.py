@@ -26,6 +26,7 @@ from changecontrol.actions.runs import (
 )
 from changecontrol.errors import Conflict, IllegalTransition
 from changecontrol.events import Tag
+from changecontrol.gathering import gathering
 from changecontrol.lifecycles.change import EXECUTING, ChangeState, CloseCode
 from changecontrol.lifecycles.run import TARGET, PauseReason, RunState, TargetState
 from changecontrol.models import ChangeRequest, Run, RunTarget
@@ -106,19 +107,20 @@ def open_wave(run: Run, number: int, *, actor: Actor, at: datetime) -> None:
 def update_targets(run: Run, keys: Iterable[int], *, actor: Actor, at: datetime) -> None:
     """Let these pending targets of a locked run be updated, each by a worker of its own."""
     rows = RunTarget.objects.select_for_update().filter(run=run, pk__in=list(keys), state=TargetState.PENDING)
-    for target in rows.select_related("environment").order_by("pk"):
-        target.run = run
-        sentence = f"{target}: being updated."
-        move_target(
-            target,
-            "update",
-            sentence=sentence,
-            actor=actor,
-            at=at,
-            log=False,
-            next_due_at=at,
-            attempts=0,
-        )
+    with gathering():
+        for target in rows.select_related("environment").order_by("pk"):
+            target.run = run
+            sentence = f"{target}: being updated."
+            move_target(
+                target,
+                "update",
+                sentence=sentence,
+                actor=actor,
+                at=at,
+                log=False,
+                next_due_at=at,
+                attempts=0,
+            )
     wiring.nudge("target")
 
 

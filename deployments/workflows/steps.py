@@ -12,6 +12,7 @@ from django.db.models import F
 from changecontrol import clock, wiring
 from changecontrol.access import Actor, system_actor
 from changecontrol.actions.runs import move_target, write_log
+from changecontrol.gathering import gathering
 from changecontrol.lifecycles.run import PauseReason, TargetState
 from changecontrol.models import Run, RunTarget
 from changecontrol.ports import ObjectRef
@@ -77,7 +78,8 @@ def ready_within(row: RunTarget) -> timedelta:
 
 def settled(write: Write, *, due_in: timedelta | None, tells_run: bool = False) -> Settlement[RunTarget]:
     def acting(target: RunTarget) -> None:
-        write(target, system_actor(f"run:{target.run_id}"))
+        with gathering():
+            write(target, system_actor(f"run:{target.run_id}"))
         if tells_run:
             tell_run(target.run_id)
 
