@@ -15,7 +15,7 @@ from changecontrol import clock
 from changecontrol.project.local.postgres import Postgres
 from changecontrol.project.local.valkey import Valkey
 from tests.changecontrol.workflow.toy import FolderFarSide, expected_effects, make_runs, unfinished_count
-from tests.concurrency.conftest import Workshop, until
+from tests.concurrency.conftest import Workshop, stretched, until
 from tests.plugin import ROOT, TestDatabase
 
 MAKE_RUNS = """
@@ -89,7 +89,7 @@ def _is_closed(postgres: Postgres) -> bool:
 def test_one_look_of_the_command_works_off_what_is_due(workshop: Workshop) -> None:
     make_runs(2, at=clock.now(), targets=1)
 
-    workshop.start("manage.py", "tick", "--once").wait(timeout=30)
+    workshop.start("manage.py", "tick", "--once").wait(timeout=stretched(30))
 
     # Two ticks open the runs; then each target takes two steps, and wakes its run, which closes.
     assert "8 ticks." in workshop.log
