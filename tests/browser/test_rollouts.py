@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from changecontrol import clock
+from changecontrol.lifecycles.run import RunState
 from changecontrol.models import Run, RunLog, RunTarget
-from tests.browser.conftest import Complaints, Visit, overflow
+from tests.browser.conftest import Complaints, Visit, overflow, violations
 from tests.browser.scene import Scene
 from tests.browser.sweep import faults
 from tests.factories.rollout import LiveRun, live_run
 
 pytestmark = pytest.mark.browser
+
+PARTS = re.compile(r"\?part=")
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +114,36 @@ def test_ended_run_is_not_asked_again(scene: Scene, live: LiveRun, visit: Visit)
     page.wait_for_timeout(4000)
 
     assert asked == []
+
+
+def test_polls_rest_while_nobody_answers_and_go_on_afterwards(scene: Scene, live: LiveRun, visit: Visit) -> None:
+    Run.objects.filter(pk=live.run.pk).update(state="running", intent="", finished_at=None)
+    page = visit(f"/runs/{live.run.pk}/", scene.estate.cy)
+    asked: list[str] = []
+
+    def cut(route: Route) -> None:
+        asked.append(route.request.url)
+        route.abort()
+
+    page.route(PARTS, cut)
+    expect(page.locator("#messages")).to_contain_text("The server does not answer.", timeout=10_000)
+    page.wait_for_timeout(12_000)
+    seen = len(asked)
+    page.unroute(PARTS)
+    RunLog.objects.create(run=live.run, at=clock.now(), icon="point", sentence="The server is back.")
+
+    expect(page.get_by_text("The server is back.")).to_be_visible(timeout=40_000)
+    expect(page.locator("#messages [data-failure]")).to_have_count(0)
+    assert seen <= 6
+
+
+def test_every_state_of_a_run_is_accessible_on_a_phone_in_the_dark(scene: Scene, live: LiveRun, visit: Visit) -> None:
+    page = visit("/rollouts/", scene.estate.cy, theme="dark", width=360)
+
+    found = {}
+    for state in RunState:
+        Run.objects.filter(pk=live.run.pk).update(state=state, intent="", finished_at=None)
+        page.goto(f"/runs/{live.run.pk}/")
+        found[state] = (violations(page), overflow(page))
+
+    assert {state: one for state, one in found.items() if one != ([], 0)} == {}
