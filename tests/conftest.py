@@ -23,6 +23,7 @@ SLOW_PLACES = (
     "tests/browser/",
     "tests/changecontrol/api/test_grid.py",
     "tests/changecontrol/api/test_sweep.py",
+    "tests/changecontrol/api/test_tenancy.py",
     "tests/changecontrol/local/",
     "tests/concurrency/",
     "tests/contracts/",
