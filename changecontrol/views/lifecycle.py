@@ -51,7 +51,7 @@ def steps_for(change: ChangeRequest, *, scope: Scope) -> list[Step]:
     """Return what the state and the person's roles allow, the way forward first."""
     abilities = access.abilities_for(scope, change)
     verbs = verbs_for(change, abilities)
-    found = _submit(change) if "submit" in verbs else []
+    found: list[Step | None] = [*_submit(change)] if "submit" in verbs else []
     found += [_STEPS[verb](change) for verb in ("resubmit", "revise", "schedule", "close") if verb in verbs]
     if Ability.CHANGE_EDIT in abilities and change.state not in HAND_OVER_ENDS:
         found.append(_hand_over(change))
