@@ -96,18 +96,18 @@ def record_authors(change: ChangeRequest, *, emails: Iterable[tuple[str, Contrib
         [
             Contributor(change=change, user_id=person, email=email, contribution=contribution, at=at)
             for email, contribution in sorted(wanted)
-            for person in sorted(people.get(email, ())) or [None]
+            for person in people.get(email) or {None}
         ],
         ignore_conflicts=True,
     )
 
 
-def _people_by_address(addresses: Set[str]) -> dict[str, set[int]]:
+def _people_by_address(addresses: Set[str]) -> dict[str, set[int | None]]:
     """Return whose each address is, in lower case: that of the account, or another they gave."""
     rows = User.objects.filter(is_system=False).annotate(own=Lower("email"), other=Lower("emailaddress__email"))
-    found: dict[str, set[int]] = {}
+    found: dict[str, set[int | None]] = {}
     for person, *given in rows.filter(Q(own__in=addresses) | Q(other__in=addresses)).values_list("pk", "own", "other"):
-        for address in addresses.intersection(given):
+        for address in addresses & set(given):
             found.setdefault(address, set()).add(person)
     return found
 

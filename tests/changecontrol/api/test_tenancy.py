@@ -20,7 +20,7 @@ from changecontrol.models import (
     User,
     Window,
 )
-from changecontrol.rules.roles import Role
+from changecontrol.rules.roles import Ability, Role
 from tests.changecontrol.api.conftest import client_for
 from tests.factories import (
     CONTENT,
@@ -71,7 +71,7 @@ def elsewhere(db: None) -> Elsewhere:
         (estate.process, "n-process"),
         (estate.production, "n-prod"),
     ):
-        type(thing).objects.filter(pk=thing.pk).update(slug=slug)  # type: ignore[attr-defined]
+        type(thing).objects.filter(pk=thing.pk).update(slug=slug)
     type(estate.production).objects.filter(pk=estate.production.pk).update(cluster=cluster)
     done = advance_to(estate, "review", environments=["n-prod"])
     nils = add_person("nils")
@@ -356,4 +356,4 @@ def test_a_commands_address_elsewhere_is_no_address(elsewhere: Elsewhere) -> Non
                 found[method, path] = (hidden.status_code, hidden.content, missing.status_code, missing.content)
 
     assert found == {}
-    assert not access.can(access.Actor(user=elsewhere.eve, via="api"), access.Ability.CHANGE_VIEW, elsewhere.change)
+    assert not access.can(access.Actor(user=elsewhere.eve, via="api"), Ability.CHANGE_VIEW, elsewhere.change)
