@@ -34,9 +34,10 @@ class Seaweed:
 def seaweed(folder: Path, *, buckets: tuple[str, ...] = ("evidence",)) -> Iterator[Seaweed]:
     """Start SeaweedFS below a folder, make the buckets, and end it with the block."""
     config = folder / "identities.json"
-    config.write_text(json.dumps({"identities": [_identity(*WRITER, "Read", "Write", "List"), _identity(*READER, "Read", "List")]}))
+    identities = [_identity(*WRITER, "Read", "Write", "List"), _identity(*READER, "Read", "List")]
+    config.write_text(json.dumps({"identities": identities}))
     master, volume, filer, s3 = (_free_port() for _ in range(4))
-    command = [PROGRAM, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command: list[str | Path] = [PROGRAM, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
     command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
     command += ["-filer", "-s3", f"-s3.config={config}", "-volume.max=20", "-master.volumeSizeLimitMB=512"]
     with (folder / "log").open("wb") as log:
@@ -47,7 +48,7 @@ def seaweed(folder: Path, *, buckets: tuple[str, ...] = ("evidence",)) -> Iterat
         server = Seaweed(url=f"http://127.0.0.1:{s3}", process=process)
         _wait_until_it_stores(server)
         made = "".join(f"s3.bucket.create -name {bucket}\n" for bucket in buckets)
-        shell = [PROGRAM, "shell", f"-master=127.0.0.1:{master}"]
+        shell: list[str | Path] = [PROGRAM, "shell", f"-master=127.0.0.1:{master}"]
         subprocess.run(shell, input=made, text=True, cwd=folder, check=True, capture_output=True, timeout=START_SECONDS)
         yield server
     finally:

@@ -189,7 +189,7 @@ def web(port: int) -> Program:
 
 def worker() -> Program:
     """The background worker."""
-    command = (*CELERY, "worker", "--concurrency", "2", "--without-gossip", "--without-mingle", "--loglevel", "INFO")
+    command = (*CELERY, "worker", "--concurrency", "3", "--without-gossip", "--without-mingle", "--loglevel", "INFO")
     return Program(name="worker", command=command)
 
 

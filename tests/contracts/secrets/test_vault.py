@@ -44,7 +44,7 @@ class Server:
 
 def serve(folder: Path) -> Iterator[Server]:
     address = f"127.0.0.1:{free_port()}"
-    command = [PROGRAM, "server", "-dev", "-dev-no-store-token", f"-dev-root-token-id={ROOT}"]
+    command: list[str | Path] = [PROGRAM, "server", "-dev", "-dev-no-store-token", f"-dev-root-token-id={ROOT}"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, f"-dev-listen-address={address}"],
