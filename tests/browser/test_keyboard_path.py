@@ -39,6 +39,8 @@ def waiting(stage: World) -> str:
 
 def press_tab_to(page: Page, wanted: str, *, presses: int = 120) -> None:
     """Press Tab until the focus is on it. Wherever the focus passes it can be seen, and is inside the window."""
+    # A person reads before pressing Tab, and what is fetched after the page may still move what follows it.
+    page.wait_for_load_state("networkidle")
     for _ in range(presses):
         page.keyboard.press("Tab")
         if _focus_once_it_is_seen(page, wanted)["is_wanted"]:
