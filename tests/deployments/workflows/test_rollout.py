@@ -133,7 +133,7 @@ def test_every_move_is_in_the_trail_and_in_the_log(scene: Scene) -> None:  # RUN
     tags = list(AuditEvent.objects.filter(change=change).values_list("tag", flat=True))
     assert tags.count("run:target:moved") == 3 * 3
     assert {"run:created", "run:moved", "run:object:applied", "run:git:moved", "change:started"} <= set(tags)
-    applied = RunLog.objects.get(run=run, sentence__contains="odoo-rest: 1 objects applied")
+    applied = RunLog.objects.get(run=run, sentence__contains="odoo-rest: 1 object applied")
     changed = [line.strip() for line in applied.detail.splitlines() if line.startswith(("-  ", "+  "))]
     assert [line.lstrip("+- ") for line in changed] == [f"image: {GOOD}", f"image: {NEW}"]
 
