@@ -73,6 +73,11 @@ def fresh_db(django_db_setup: None, database: TestDatabase, django_db_blocker: A
     from django.db import connections
 
     with django_db_blocker.unblock():
+        if not database.is_empty():
+            # Whatever a test before this one committed is that test's fault, and must not become this one's.
+            connections.close_all()
+            database.drop()
+            database.create()
         yield database
         connections.close_all()
         database.drop()

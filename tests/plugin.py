@@ -129,6 +129,11 @@ class TestDatabase:
         with _owner(self.server) as owner:
             owner.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
 
+    def is_empty(self) -> bool:
+        """Tell whether nobody has made a tenant in it."""
+        with psycopg.connect(self.owner_url, autocommit=True) as owner:
+            return owner.execute("SELECT FROM changecontrol_tenant LIMIT 1").fetchone() is None
+
     @property
     def url(self) -> str:
         """The database as the application's role sees it, for processes that tests start."""
