@@ -53,12 +53,12 @@ def read_vault(rest: str, vault: VaultSettings | None) -> str:
     if vault is None:
         raise Permanent("No vault is configured: set VAULT_ADDR and how to sign in to it.")
     try:
-        answer = _asked(vault, path.strip("/"))
+        answer = _told(_asked(vault, path.strip("/")))
     except VaultError as trouble:
         raise _problem(trouble) from None
     except (requests.RequestException, OSError) as trouble:
         raise Transient(f"The vault did not answer ({type(trouble).__name__}).") from None
-    held: Any = (answer or {}).get("data") or {}
+    held: Any = answer.get("data") or {}
     if isinstance(held.get("data"), dict) and "metadata" in held:
         held = held["data"]
     value = held.get(field)
@@ -99,12 +99,21 @@ def _token(vault: VaultSettings, client: hvac.Client) -> str:
     known = _tokens.get(vault)
     if known is None or time.monotonic() >= known.good_until:
         asked_at = time.monotonic()
-        given: Any = _sign_in(vault, client)()["auth"]
+        given = _told(_sign_in(vault, client)())["auth"]
         # Zero means that it never ends.
         lives_for = float(given["lease_duration"] or 3600)
         known = _Token(given["client_token"], asked_at + max(0.0, lives_for - RENEW_BEFORE_SECONDS))
         _tokens[vault] = known
     return known.value
+
+
+def _told(answer: Any) -> dict[str, Any]:
+    """Return what the vault answered; no secret is nothing. A redirect or a page is no answer of a vault."""
+    if answer is None:
+        return {}
+    if not isinstance(answer, dict):
+        raise Transient("What answers at the vault's address is not the vault, or sends elsewhere.")
+    return answer
 
 
 def _sign_in(vault: VaultSettings, client: hvac.Client) -> Callable[[], Any]:

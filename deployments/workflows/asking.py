@@ -29,9 +29,9 @@ from deployments.resolution import Resolved, ResolvedEnvironment
 GATE_ATTEMPTS = 4
 """A gate, or a cluster of one, that cannot judge is asked so often; then it is an error, which fails closed."""
 ENVIRONMENTS_AT_ONCE = 4
-BEGIN_FOR_SECONDS = 5.0
-"""How long a tick begins new calls. A call may last 13 s, and a tick is stopped at 20."""
-WAIT_FOR_SECONDS = 17.0
+BEGIN_FOR_SECONDS = 2.0
+"""How long a tick begins new calls. One may begin 5 s into its task, which is stopped at 20."""
+WAIT_FOR_SECONDS = 12.0
 FORGOTTEN_AFTER = timedelta(minutes=5)
 """What a run learnt before it was paused is not what its clusters say now."""
 
@@ -113,7 +113,8 @@ def _go_on_by_environment(gate: Any, context: DeployContext, kept: Any) -> Judge
     if open_ones:
         is_all_failing = all(one.environment.cluster.slug in failures for one in open_ones)
         due_in = timedelta(seconds=min(after)) if is_all_failing and after else timedelta()
-        state["at"] = context.at.isoformat()
+        # From when it is due again: a cluster that asks for a long wait must not have its failures forgotten by then.
+        state["at"] = (context.at + due_in).isoformat()
         sentence = f"{len(done) + len(errors)} of {len(environments)} environments asked."
         return Unfinished({**state, "sentence": sentence}, due_in, sentence)
     return _concluded(gate, context, done, errors, started=datetime.fromisoformat(state["since"]))

@@ -19,6 +19,8 @@ from changecontrol.adapters.secrets import ReferencedSecrets, open_secrets
 from changecontrol.adapters.vault import VaultSettings
 from changecontrol.errors import Permanent, Transient
 from changecontrol.project.local.processes import free_port
+from tests.changecontrol.adapters.https_server import Reply
+from tests.changecontrol.adapters.https_server import serve as serve_replies
 
 CANARY = "canary-0d5f-of-the-vault"
 ROOT = "root-token-of-this-test"
@@ -189,6 +191,27 @@ def test_a_sealed_or_absent_vault_is_asked_again_later(tmp_path: Path) -> None:
 
     with pytest.raises(Transient, match="did not answer"):
         secrets.read("vault:secret/data/shop/git#token")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(307, b"", headers={"Location": f"https://elsewhere.example/{CANARY}"}),
+        Reply(200, b"<p>Welcome</p>", headers={"Content-Type": "text/html"}),
+    ],
+)
+def test_a_redirect_or_a_page_is_no_answer(by_role: VaultSettings, tmp_path: Path, reply: Reply) -> None:
+    token = tmp_path / "token"
+    token.write_text(ROOT)
+    with serve_replies(lambda request: reply, folder=tmp_path, scheme="http") as somebody:
+        for settings in (
+            VaultSettings(address=somebody.url, token_file=str(token)),
+            replace(by_role, address=somebody.url),
+        ):
+            with pytest.raises(Transient, match="is not the vault") as trouble:
+                ReferencedSecrets(vault=settings).read("vault:secret/data/shop/git#token")
+
+            assert CANARY not in trouble.value.reason
 
 
 def test_without_an_address_there_is_no_vault() -> None:

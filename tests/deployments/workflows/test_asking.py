@@ -145,6 +145,22 @@ def test_a_cluster_that_asks_to_wait_is_left_alone_that_long() -> None:
     assert found.due_in >= timedelta(seconds=90)
 
 
+def test_a_cluster_that_always_asks_to_wait_long_ends_as_an_error() -> None:  # GATE-1, RUN-8
+    def does(slug: str) -> None:
+        raise Transient("The cluster is busy.", after=3600)
+
+    gate, about = Gate(does=does), context({"a": 1})
+    kept = None
+    for _ in range(asking.GATE_ATTEMPTS):
+        found = go_on(gate, about, kept=kept, attempts=0)
+        if isinstance(found, Judged):
+            break
+        kept, about = found.kept, SimpleNamespace(**{**vars(about), "at": about.at + found.due_in})
+
+    assert isinstance(found, Judged)
+    assert found.verdict.verdict == Verdict.ERROR
+
+
 def test_a_cluster_that_fails_now_and_then_is_not_given_up() -> None:
     class Flapping(Gate):
         def ask(self, one: Any, part: Part, *, is_time_up: Callable[[], bool]) -> bool:
