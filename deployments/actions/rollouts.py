@@ -163,7 +163,8 @@ def retry_target(target: RunTarget, *, sentence: str, actor: Actor, at: datetime
 def own_up(run: Run, *, actor: Actor, at: datetime) -> None:
     """Record what a worker that has not settled may have applied: nobody will look, and none can tell otherwise."""
     unsettled = run.targets.filter(state=TargetState.UPDATING, lease_token__isnull=False, is_reverting=False)
-    for target in unsettled.select_related("environment"):
+    # Rows before their events, as a target's own settlement takes them: the other order could wait for each other.
+    for target in unsettled.select_related("environment").select_for_update(of=("self",)).order_by("pk"):
         for ref in (one["ref"] for one in target.applied if "existed" in one and "at" not in one):
             data = {"target": str(target), "object": ref, "is_certain": False}
             audit.record(Tag.OBJECT_APPLIED, subject=target, change=run.change, actor=actor, at=at, data=data)
