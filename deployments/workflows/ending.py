@@ -22,7 +22,7 @@ from deployments.approved import Approved
 from deployments.ports import GitRepository, RefMoved
 from deployments.rendering import manifests_at, name_of, previous_manifests
 from deployments.rules.health import Health, judge_workload
-from deployments.rules.manifests import RenderedObject
+from deployments.rules.manifests import RenderedObject, identity_of
 from deployments.workflows.looking import digests_of, workloads_of_all
 from deployments.workflows.reverting import is_deleted
 from deployments.workflows.steps import NOW, in_time, problem_of
@@ -139,11 +139,11 @@ def _prune(row: Run, approved: Approved, environment: Environment, at: datetime)
 
 
 def _decide_pruning(approved: Approved, environment: Environment) -> Settlement[Run]:
-    kept = {_identity(one.ref) for one in manifests_at(environment, approved.commit).objects}
+    kept = {identity_of(one.ref) for one in manifests_at(environment, approved.commit).objects}
     present = doors.open_cluster(environment.cluster).observe_inventory(
         namespace=environment.namespace, inventory=environment.inventory, kinds=SUPPORTED_KINDS
     )
-    gone = [ref for ref in present if _identity(ref) not in kept]
+    gone = [ref for ref in present if identity_of(ref) not in kept]
     return _settled(lambda run, actor: _write_pruning(run, environment, gone), due_in=NOW)
 
 
@@ -278,11 +278,6 @@ def _diverged(environment: Environment, reason: str, at: datetime) -> Settlement
         rollouts.pause(run, PauseReason.NEEDS_ATTENTION, sentence, actor=actor, at=at)
 
     return _settled(write, due_in=timedelta(seconds=30))
-
-
-def _identity(ref: ObjectRef) -> tuple[str, str, str, str]:
-    # Inventory lists one version of each kind; a manifest may name another, and it is the same object.
-    return ref.api_version.rpartition("/")[0], ref.kind, ref.namespace, ref.name
 
 
 def _environments(row: Run) -> list[Environment]:
