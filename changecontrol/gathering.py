@@ -27,7 +27,11 @@ _open: ContextVar[_Gathered | None] = ContextVar("gathered", default=None)
 
 @contextmanager
 def gathering() -> Iterator[None]:
-    """Hold back what `gather` is given until the end of the block. Call it inside a transaction."""
+    """Hold back what `gather` is given until the end of the block (the outermost). Call it inside a transaction."""
+    outer = _open.get()
+    if outer is not None and len(connection.savepoint_ids) == outer.depth:
+        yield
+        return
     gathered = _Gathered(depth=len(connection.savepoint_ids))
     token = _open.set(gathered)
     try:

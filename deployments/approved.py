@@ -38,7 +38,8 @@ class Approved:
     def of_run(cls, run: Run) -> Approved:
         """Return the plan of a run. Every target asks, and a plan never changes: it is remembered by its digest."""
         plans = Plan.objects.filter(run=run)
-        digest = plans.values_list("digest", flat=True).get()
+        known = run.plan if Run._meta.get_field("plan").is_cached(run) else None
+        digest = known.digest if known else plans.values_list("digest", flat=True).get()
         found = _remembered.get(digest)
         if found is None:
             while len(_remembered) >= MAX_REMEMBERED:

@@ -1,16 +1,17 @@
 """Leased ticks: hand each due row to one worker, let it do one step, settle only while the lease is its own.
 
 A tick *claims* a row (one statement, new token), *advances* it (input and output, no transaction) and *settles*
-(short transaction that refuses a lost lease). A crash anywhere leaves the row to the next worker once its lease ends,
-and since a workflow observes before it performs, nothing is repeated and nothing is lost. The engine writes the lease
-columns alone; what a step means is written by the workflow's own actions.
+(short transaction that refuses a lost lease). Where a workflow allows it, rows that have something in common are
+claimed and settled together, and advance one after another in between. A crash anywhere leaves the rows to the next
+worker once their lease ends, and since a workflow observes before it performs, nothing is repeated and nothing is lost.
+The engine writes the lease columns alone; what a step means is written by the workflow's own actions.
 """
 
 from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,8 +26,10 @@ from django.db.models import Q
 
 from changecontrol import clock
 from changecontrol.errors import DomainError, Permanent, Transient, UnderWay
+from changecontrol.gathering import gathering
 from changecontrol.models.leased import Leased
-from changecontrol.workflow.rows import columns_of, row_of
+from changecontrol.workflow.claiming import free, statement
+from changecontrol.workflow.rows import row_of
 
 LEASE_SECONDS = 60
 """How long a worker may hold a row. Celery's hard limit (30 s) ends a worker well before; settings may shorten it."""
@@ -36,11 +39,10 @@ AFTER_LIMIT_SECONDS = 3600.0
 UNDER_WAY_SECONDS = 5.0
 ATTEMPTS_LIMIT = 12
 """Consecutive failed ticks after which a person is asked to look."""
+TOGETHER_FOR = timedelta(seconds=4)
+"""How long a tick goes on to further rows that it claimed together; what is left goes back as it came."""
 
 DATABASE_LOST = (OperationalError, InterfaceError)
-
-_AT = datetime(1, 1, 1, tzinfo=UTC)
-_claim_statements: dict[type[Any], tuple[str, tuple[Any, ...]]] = {}
 
 log = structlog.get_logger(__name__)
 Row = TypeVar("Row", bound=Leased)
@@ -74,8 +76,10 @@ class Workflow(Protocol[Row]):
         """Narrow the model to the rows this workflow looks after: the same for all workflows of the class, always.
 
         A workflow may also have `crowded(at) -> Q`: due rows that nobody claims now, since enough workers are there;
-        and `troubled(row, reason, at)`, called on the locked row when a step fails for a reason it did not fail for
-        before.
+        `troubled(row, reason, at)`, called on the locked row when a step fails for a reason it did not fail for
+        before; and, for rows taken together: `together: Together`, `meet(rows, at) -> Settlement | None`, which reads
+        for all of them what their steps need, or returns what stands in place of a step for each, and
+        `lock_all(pks) -> list[Row]`, which locks them in the order of their keys.
         """
 
     def find(self, at: datetime) -> None:
@@ -109,64 +113,42 @@ class Claim(Generic[Row]):
     is_takeover: bool = False
 
 
+Step = tuple[Claim[Row], Settlement[Row]]
+"""A claimed row and what its step came to."""
+
+
 def lease_for() -> timedelta:
     return timedelta(seconds=getattr(settings, "WORKFLOW_LEASE_SECONDS", LEASE_SECONDS))
 
 
-def free(at: datetime) -> Q:
-    """Return the condition under which nobody holds a row."""
-    return Q(lease_until__isnull=True) | Q(lease_until__lte=at)
+def claim(workflow: Workflow[Row], *, at: datetime) -> list[Claim[Row]]:
+    """Take the row that is due longest and that nobody holds, with those the workflow takes together with it.
 
-
-def claim(workflow: Workflow[Row], *, at: datetime) -> Claim[Row] | None:
-    """Take the row that is due longest and that nobody holds, or return None. One statement.
-
-    A row whose last worker never settled counts an attempt: work that kills its workers comes before a person too.
+    One statement, one token for all. A row whose last worker never settled counts an attempt: work that kills its
+    workers comes before a person too. Such a row, or one that failed, is taken alone: it may be what ends the worker.
     """
     token = uuid.uuid4()
-    sql, params = _claim_statement(workflow)
-    now = [at if param == _AT else param for param in params]
     with connection.cursor() as cursor:
-        cursor.execute(sql, [*now, token, at + lease_for()])
-        found = cursor.fetchone()
-    if found is None:
-        return None
-    *values, is_takeover = found
-    return Claim(row=row_of(workflow.model, values), token=token, is_takeover=is_takeover)
-
-
-def _claim_statement(workflow: Workflow[Any]) -> tuple[str, tuple[Any, ...]]:
-    """Return the SQL that claims a row, and its parameters, in which `_AT` stands for the time.
-
-    Kept for each kind of workflow: building it from `due` takes longer than the database takes to answer.
-    """
-    kind = type(workflow)
-    if kind not in _claim_statements:
-        model = workflow.model
-        rows = model._default_manager.filter(workflow.due(), free(_AT), next_due_at__lte=_AT)
-        if crowded := getattr(workflow, "crowded", None):
-            rows = rows.exclude(crowded(_AT))
-        # Rows due at one moment come in any order: to put a whole wave in order for each claim costs more than it.
-        due = rows.order_by("next_due_at").values_list("pk", "lease_token")[:1]
-        sql, params = due.query.sql_with_params()
-        table, key = f'"{model._meta.db_table}"', f'"{model._meta.pk.column}"'
-        # Written out, since Django locks only inside a transaction, which would cost two more round trips. Only the row
-        # itself is locked, and not its key: whoever holds its root, or adds a log line to it, does not hide it.
-        sql = f"{sql} FOR NO KEY UPDATE OF {table} SKIP LOCKED"
-        claiming = (
-            f"WITH due (key, previous) AS ({sql}) UPDATE {table} SET lease_token = %s, lease_until = %s, "  # noqa: S608
-            "attempts = attempts + (CASE WHEN due.previous IS NULL THEN 0 ELSE 1 END) "
-            f"FROM due WHERE {table}.{key} = due.key RETURNING {columns_of(model)}, due.previous IS NOT NULL"
-        )
-        _claim_statements[kind] = claiming, tuple(params)
-    return _claim_statements[kind]
+        cursor.execute(*statement(workflow, token=token, at=at, until=at + lease_for()))
+        found = cursor.fetchall()
+    claims = [
+        Claim(row=row_of(workflow.model, values), token=token, is_takeover=is_takeover)
+        for *values, is_takeover in found
+    ]
+    return sorted(claims, key=lambda one: one.row.pk)
 
 
 def confirm_lease(row: Leased) -> None:
     """Raise `LeaseLost` unless the claimed row is still this worker's: a late one stops before its effect."""
-    still_ours = Q(pk=row.pk, lease_token=row.lease_token, lease_until__gt=clock.now())
-    if not type(row)._default_manager.filter(still_ours).exists():
-        raise LeaseLost(f"{row._meta.label} {row.pk}")
+    with connection.cursor() as cursor:
+        # Written out: every effect waits for it.
+        cursor.execute(
+            f'SELECT 1 FROM "{row._meta.db_table}" WHERE "{row._meta.pk.column}" = %s'  # noqa: S608
+            " AND lease_token = %s AND lease_until > %s",
+            [row.pk, row.lease_token, clock.now()],
+        )
+        if cursor.fetchone() is None:
+            raise LeaseLost(f"{row._meta.label} {row.pk}")
 
 
 def settle(workflow: Workflow[Row], claimed: Claim[Row], settlement: Settlement[Row], *, at: datetime) -> None:
@@ -175,25 +157,64 @@ def settle(workflow: Workflow[Row], claimed: Claim[Row], settlement: Settlement[
         row = workflow.lock(claimed.row.pk)
         if row.lease_token != claimed.token:
             raise LeaseLost(f"{workflow.name} {row.pk}")
-        # A person may have asked for something while the step ran: then the row is due at once, whatever it thought.
-        asked_meanwhile = row.next_due_at != claimed.row.next_due_at
-        if settlement.write is not None:
-            settlement.write(row)
-        attempts = row.attempts + 1 if settlement.failed else 0
-        trouble = (settlement.trouble or row.trouble) if settlement.failed else ""
-        due_at = None if settlement.due_in is None else at + settlement.due_in
-        _give_back(row, attempts=attempts, due_at=at if asked_meanwhile else due_at, trouble=trouble, at=at)
+        _give_back([_written(row, claimed, settlement, at=at)])
 
 
-def _give_back(row: Leased, *, attempts: int, due_at: datetime | None, trouble: str, at: datetime) -> None:
-    """End the lease of a locked row. Written out, since every tick ends here, and the model takes ten times as long."""
-    meta = row._meta
-    since = (row.trouble_since or at) if trouble else None
+def _settle_all(workflow: Workflow[Row], steps: Sequence[Step[Row]], *, at: datetime) -> None:
+    """Write and give back by one transaction what several steps came to, those apart whose lease is no longer ours."""
+    lock_all = workflow.lock_all  # type: ignore[attr-defined]  # whoever takes rows together has it
+    of_row = {claimed.row.pk: (claimed, settlement) for claimed, settlement in steps}
+    with transaction.atomic(), gathering():
+        returned = []
+        for row in lock_all(list(of_row)):
+            claimed, settlement = of_row[row.pk]
+            if row.lease_token == claimed.token:
+                returned.append(_written(row, claimed, settlement, at=at))
+            else:
+                log.warning("tick.lease_lost", row=row.pk)
+        _give_back(returned)
+
+
+def _written(row: Row, claimed: Claim[Row], settlement: Settlement[Row], *, at: datetime) -> _Returned:
+    """Write what a step came to on the locked row; return how its lease columns are to be."""
+    # A person may have asked for something while the step ran: then the row is due at once, whatever it thought.
+    asked_meanwhile = row.next_due_at != claimed.row.next_due_at
+    if settlement.write is not None:
+        settlement.write(row)
+    trouble = (settlement.trouble or row.trouble) if settlement.failed else ""
+    due_at = None if settlement.due_in is None else at + settlement.due_in
+    return _Returned(
+        row=row,
+        attempts=row.attempts + 1 if settlement.failed else 0,
+        due_at=at if asked_meanwhile else due_at,
+        trouble=trouble,
+        since=(row.trouble_since or at) if trouble else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    row: Leased
+    attempts: int
+    due_at: datetime | None
+    trouble: str
+    since: datetime | None
+
+
+def _give_back(returned: Sequence[_Returned]) -> None:
+    """End the lease of locked rows. Written out, since every tick ends here, and the model takes ten times as long."""
+    if not returned:
+        return
+    meta = returned[0].row._meta
+    table, key = f'"{meta.db_table}"', f'"{meta.pk.column}"'
+    columns = [(one.row.pk, one.attempts, one.due_at, one.trouble, one.since) for one in returned]
     with connection.cursor() as cursor:
         cursor.execute(
-            f'UPDATE "{meta.db_table}" SET lease_token = NULL, lease_until = NULL, attempts = %s, next_due_at = %s,'  # noqa: S608
-            f' trouble = %s, trouble_since = %s WHERE "{meta.pk.column}" = %s',
-            [attempts, due_at, trouble, since, row.pk],
+            f"UPDATE {table} SET lease_token = NULL, lease_until = NULL, attempts = new.attempts,"  # noqa: S608
+            " next_due_at = new.due_at, trouble = new.trouble, trouble_since = new.since FROM unnest("
+            "%s::bigint[], %s::integer[], %s::timestamptz[], %s::text[], %s::timestamptz[])"
+            f" AS new (key, attempts, due_at, trouble, since) WHERE {table}.{key} = new.key",
+            [list(values) for values in zip(*columns, strict=True)],
         )
 
 
@@ -256,41 +277,86 @@ def _sentence(trouble: Exception) -> str:
     return f"An unexpected {type(trouble).__name__} stopped this step; the log holds the details."
 
 
-def tick(workflow: Workflow[Row]) -> bool:
-    """Claim one due row, advance it and settle. Return whether there was one."""
+def tick(workflow: Workflow[Row]) -> int:
+    """Claim what is due, advance it and settle. Return how many rows were taken: none where nothing is due."""
     at = clock.now()
-    claimed = claim(workflow, at=at)
-    if claimed is None:
-        return False
-    with structlog.contextvars.bound_contextvars(workflow=workflow.name, row=claimed.row.pk):
-        if claimed.is_takeover:
-            log.warning("tick.takeover", attempts=claimed.row.attempts)
+    claims = claim(workflow, at=at)
+    if not claims:
+        return 0
+    with structlog.contextvars.bound_contextvars(workflow=workflow.name):
+        for one in claims:
+            if one.is_takeover:
+                log.warning("tick.takeover", row=one.row.pk, attempts=one.row.attempts)
         try:
-            settlement = _step_and_settle(workflow, claimed, at=at)
-        except LeaseLost:
-            log.warning("tick.lease_lost")
+            steps = _settle_steps(workflow, _advance_all(workflow, claims, at=at))
         except Exception as trouble:
-            # The row is left to its lease: the next worker takes it over, and counts that.
+            # The rows are left to their lease: the next worker takes them over, and counts that.
             log.error("tick.unsettled", exc_info=None if isinstance(trouble, DATABASE_LOST) else trouble)
             mend_connection()
         else:
-            due = settlement.due_in.total_seconds() if settlement.due_in is not None else None
-            seconds = round((clock.now() - at).total_seconds(), 3)
-            log.info("tick", outcome="failed" if settlement.failed else "ok", due_in=due, seconds=seconds)
-    return True
+            _tell(steps, since=at)
+    return len(claims)
 
 
-def _step_and_settle(workflow: Workflow[Row], claimed: Claim[Row], *, at: datetime) -> Settlement[Row]:
-    settlement = step(workflow, claimed.row, at=at)
+def _advance_all(workflow: Workflow[Row], claims: Sequence[Claim[Row]], *, at: datetime) -> list[Step[Row]]:
+    """Take a step of each row while there is time; a row that is no longer ours has no step."""
+    meet = getattr(workflow, "meet", None)
+    common: Settlement[Row] | None = None
+    if meet is not None:
+        try:
+            common = meet([one.row for one in claims], at)
+        except Exception as trouble:  # noqa: BLE001  decided by `_failure`, as if the step had met it
+            mend_connection()
+            return [(one, _failure(workflow, one.row, trouble, at=at)) for one in claims]
+    if common is not None:
+        return [(one, common) for one in claims]
+    steps: list[Step[Row]] = []
+    for number, one in enumerate(claims):
+        if number and clock.now() >= at + TOGETHER_FOR:
+            untouched: Settlement[Row] = Settlement(write=uncounted, due_in=timedelta(), failed=True)
+            return [*steps, *((left, untouched) for left in claims[number:])]
+        with structlog.contextvars.bound_contextvars(row=one.row.pk):
+            try:
+                steps.append((one, step(workflow, one.row, at=at)))
+            except LeaseLost:
+                log.warning("tick.lease_lost")
+    return steps
+
+
+def _settle_steps(workflow: Workflow[Row], steps: Sequence[Step[Row]]) -> Sequence[Step[Row]]:
+    """Settle what the steps came to, and return it. Where that fails together, each is settled by itself."""
+    if len(steps) > 1:
+        try:
+            _settle_all(workflow, steps, at=clock.now())
+        except Exception as trouble:  # noqa: BLE001  one of them was refused, and the others must not pay for it
+            log.warning("tick.apart", problem=type(trouble).__name__)
+            mend_connection()
+        else:
+            return steps
+    return [one for one in (_settle_step(workflow, *step) for step in steps) if one is not None]
+
+
+def _settle_step(workflow: Workflow[Row], claimed: Claim[Row], settlement: Settlement[Row]) -> Step[Row] | None:
     try:
         settle(workflow, claimed, settlement, at=clock.now())
     except LeaseLost:
-        raise
+        log.warning("tick.lease_lost", row=claimed.row.pk)
+        return None
     except Exception as trouble:  # noqa: BLE001  what was to be written was refused: the step failed, and is tried again
         mend_connection()
+        at = clock.now()
         settlement = _failure(workflow, claimed.row, trouble, at=at)
-        settle(workflow, claimed, settlement, at=clock.now())
-    return settlement
+        settle(workflow, claimed, settlement, at=at)
+    return claimed, settlement
+
+
+def _tell(steps: Sequence[Step[Any]], *, since: datetime) -> None:
+    """Write one line for each row."""
+    seconds = round((clock.now() - since).total_seconds(), 3)
+    for claimed, settlement in steps:
+        due = settlement.due_in.total_seconds() if settlement.due_in is not None else None
+        outcome = "failed" if settlement.failed else "ok"
+        log.info("tick", row=claimed.row.pk, outcome=outcome, due_in=due, seconds=seconds)
 
 
 def release(row: Leased, *, at: datetime) -> None:
@@ -300,11 +366,11 @@ def release(row: Leased, *, at: datetime) -> None:
 
 
 def drain(workflow: Workflow[Any], *, budget_seconds: float) -> int:
-    """Tick a workflow until nothing is due or the budget is spent. Return how many ticks were made."""
+    """Tick a workflow until nothing is due or the budget is spent. Return how many rows were taken."""
     ends_at = clock.now() + timedelta(seconds=budget_seconds)
     count = 0
-    while clock.now() < ends_at and tick(workflow):
-        count += 1
+    while clock.now() < ends_at and (taken := tick(workflow)):
+        count += taken
     return count
 
 

@@ -12,6 +12,8 @@ from changecontrol import clock
 from changecontrol.models import Environment, RunTarget
 from changecontrol.workflow.engine import Settlement, uncounted
 
+# What a worker claims together carries one token.
+_WORKERS = Count("lease_token", distinct=True)
 SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 0.8
 
 
@@ -21,7 +23,7 @@ def crowded(at: datetime) -> Q:
         _leased(at)
         .order_by()
         .values("environment__cluster")
-        .annotate(count=Count("pk"))
+        .annotate(count=_WORKERS)
         .filter(count__gte=settings.WORKERS_PER_CLUSTER)
         .values("environment__cluster")
     )
@@ -31,7 +33,8 @@ def crowded(at: datetime) -> Q:
 def is_crowded(row: RunTarget) -> bool:
     """Ask again once the row is claimed: workers who claim at the same moment do not see each other before."""
     cluster = Environment.objects.filter(pk=row.environment_id).values("cluster")
-    return _leased(clock.now()).filter(environment__cluster__in=cluster).count() > settings.WORKERS_PER_CLUSTER
+    there = _leased(clock.now()).filter(environment__cluster__in=cluster).aggregate(count=_WORKERS)
+    return bool(there["count"] > settings.WORKERS_PER_CLUSTER)
 
 
 def turned_away() -> Settlement[RunTarget]:

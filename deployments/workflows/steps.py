@@ -12,7 +12,7 @@ from django.db.models import F
 from changecontrol import clock, wiring
 from changecontrol.access import Actor, system_actor
 from changecontrol.actions.runs import move_target, write_log
-from changecontrol.gathering import gathering
+from changecontrol.gathering import gather, gathering
 from changecontrol.lifecycles.run import PauseReason, TargetState
 from changecontrol.models import Run, RunTarget
 from changecontrol.ports import ObjectRef
@@ -80,8 +80,8 @@ def settled(write: Write, *, due_in: timedelta | None, tells_run: bool = False) 
     def acting(target: RunTarget) -> None:
         with gathering():
             write(target, system_actor(f"run:{target.run_id}"))
-        if tells_run:
-            tell_run(target.run_id)
+            if tells_run and not gather(_tell_runs, target.run_id):
+                _tell_runs([target.run_id])
 
     return Settlement(write=acting, due_in=due_in)
 
@@ -109,6 +109,11 @@ def give_up(reason: str, at: datetime) -> Settlement[RunTarget]:
             write_log(target.run, target=target, icon="circle-x", sentence=sentence, at=at)
 
     return settled(write, due_in=None, tells_run=True)
+
+
+def _tell_runs(run_ids: Iterable[int]) -> None:
+    for run_id in set(run_ids):
+        tell_run(run_id)
 
 
 def tell_run(run_id: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, prefetch_related_objects
 
 from changecontrol import audit
 from changecontrol.access import Actor
@@ -22,8 +22,8 @@ from changecontrol.models import RunTarget
 from changecontrol.ports import ApplyConflict, Kubernetes, NotAllowed
 from changecontrol.rules.counting import counted
 from changecontrol.rules.plan import digest_of
+from changecontrol.workflow.claiming import Together
 from changecontrol.workflow.engine import Settlement, confirm_lease
-from changecontrol.workflow.progress import keep
 from deployments import doors
 from deployments.actions.rollouts import RETRY_DEFERRED, can, retry_target
 from deployments.approved import Approved
@@ -63,6 +63,8 @@ class TargetUpdate:
 
     name = "target"
     model = RunTarget
+    # Of one environment, so that one cluster that answers slowly holds up nobody else's targets.
+    together = Together(column="environment_id", at_most=25)
 
     def due(self) -> Q:
         return Q(is_reverting=True) | Q(state__in=[TargetState.UPDATING, TargetState.UPDATED, TargetState.DEFERRED])
@@ -76,10 +78,18 @@ class TargetUpdate:
     def lock(self, pk: int) -> RunTarget:
         return RunTarget.objects.select_for_update(of=("self",)).select_related("run__change", "environment").get(pk=pk)
 
-    def advance(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
-        if crowding.is_crowded(row):
+    def lock_all(self, pks: Sequence[int]) -> list[RunTarget]:
+        rows = list(RunTarget.objects.select_for_update(of=("self",)).filter(pk__in=pks).order_by("pk"))
+        prefetch_related_objects(rows, "run__change", "environment")
+        return rows
+
+    def meet(self, rows: Sequence[RunTarget], at: datetime) -> Settlement[RunTarget] | None:
+        if crowding.is_crowded(rows[0]):
             return crowding.turned_away()
-        _meet_neighbours(row)
+        prefetch_related_objects(rows, "run__plan", "environment__cluster", "environment__source")
+        return None
+
+    def advance(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
         try:
             return self._advance(row, at)
         except NotAllowed as refusal:
@@ -112,7 +122,7 @@ class TargetUpdate:
         write_log(row.run, target=row, icon="clock-pause", sentence=f"{row}: {reason} It is tried again.", at=at)
 
     def _update(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
-        """Write down what is there before anything of ours is, then apply, as far as the time of a step goes."""
+        """Write down what is there before anything of ours is; then, in a step of its own, apply."""
         objects = new_manifests(row).of(row.workload)
         if not objects:
             return settled(lambda one, actor: _confirm_empty(one, actor, at), due_in=None)
@@ -127,10 +137,7 @@ class TargetUpdate:
             remember(target, seen)
             target.save(update_fields=["applied"])
 
-        if len(seen) < len(unseen):
-            return Settlement(write=write, due_in=NOW)
-        row = keep(self, row, write)
-        return self._apply(row, cluster, objects, at) if row.run.state in WORKING else _held(row)
+        return Settlement(write=write, due_in=NOW)
 
     def _apply(
         self, row: RunTarget, cluster: Kubernetes, objects: Sequence[RenderedObject], at: datetime
@@ -227,12 +234,6 @@ class TargetUpdate:
             due_in=None,
             tells_run=True,
         )
-
-
-def _meet_neighbours(row: RunTarget) -> None:
-    """Read what a step needs beside its row by one statement, where the fields of the row would take four."""
-    found = RunTarget.objects.select_related("run", "environment__cluster", "environment__source").get(pk=row.pk)
-    row.run, row.environment = found.run, found.environment
 
 
 def _held(row: RunTarget) -> Settlement[RunTarget]:

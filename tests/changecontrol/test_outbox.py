@@ -16,6 +16,7 @@ from changecontrol import clock, outbox
 from changecontrol.models import Message, User
 from changecontrol.workflow import engine
 from changecontrol.workflow.delivery import KEEP_TRYING_FOR, Delivery, compose
+from tests.changecontrol.workflow.toy import claim_one
 from tests.plugin import TestDatabase
 
 AT = datetime(2026, 11, 23, 10, 12, tzinfo=UTC)
@@ -127,7 +128,7 @@ def test_a_repeated_mail_carries_the_same_message_id_and_no_running_number(ben: 
 def test_a_worker_that_ended_before_settling_repeats_the_mail_recognisably(ben: User) -> None:
     post(ben)
     workflow = Delivery()
-    claimed = engine.claim(workflow, at=clock.now())
+    claimed = claim_one(workflow, at=clock.now())
     assert claimed is not None
     workflow.advance(claimed.row, clock.now())  # and the process is gone
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
@@ -90,19 +91,20 @@ def test_a_target_that_is_turned_away_keeps_its_attempts(fresh_db: TestDatabase,
     targets_of("slow", count=2, since=timedelta(minutes=10))
     workflow = WorkingAlone()
     RunTarget.objects.update(attempts=3)
-    one = engine.claim(workflow, at=clock.now())
-    assert one is not None
-    # Claimed at the very same moment, as far as this worker's claim could see.
-    RunTarget.objects.exclude(pk=one.row.pk).update(lease_token=one.token, lease_until=one.row.lease_until)
-    other = engine.Claim(row=RunTarget.objects.exclude(pk=one.row.pk).get(), token=one.token)
+    (one,) = engine.claim(workflow, at=clock.now())
+    # Claimed at the very same moment by another worker, as far as this worker's claim could see.
+    token = uuid.uuid4()
+    RunTarget.objects.exclude(pk=one.row.pk).update(lease_token=token, lease_until=one.row.lease_until)
+    other = engine.Claim(row=RunTarget.objects.exclude(pk=one.row.pk).get(), token=token)
 
-    settlement = engine.step(workflow, other.row, at=clock.now())
+    settlement = workflow.meet([other.row], clock.now())
+    assert settlement is not None
     engine.settle(workflow, other, settlement, at=clock.now())
 
     other.row.refresh_from_db()
     assert workflow.done == Counter()
     assert (other.row.attempts, other.row.lease_token) == (3, None)
-    assert engine.claim(workflow, at=clock.now()) is None
+    assert engine.claim(workflow, at=clock.now()) == []
 
 
 @pytest.fixture(autouse=True)

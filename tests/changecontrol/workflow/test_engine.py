@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.test import TestCase
 
 from changecontrol import clock
 from changecontrol.errors import Conflict, Permanent, Transient
@@ -18,7 +19,7 @@ from changecontrol.lifecycles.run import TargetState
 from changecontrol.models import Run, RunTarget
 from changecontrol.workflow import engine
 from changecontrol.workflow.engine import LeaseLost, Settlement
-from tests.changecontrol.workflow.toy import MemoryFarSide, ToyRun, ToyTarget, make_runs
+from tests.changecontrol.workflow.toy import MemoryFarSide, ToyRun, ToyTarget, ToyTogether, claim_one, make_runs
 
 AT = datetime(2026, 11, 23, 10, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -73,13 +74,13 @@ def test_claim_takes_the_row_that_is_due_longest(db: None) -> None:
     for run, minutes in zip(runs, (3, 1, 2), strict=True):
         Run.objects.filter(pk=run.pk).update(next_due_at=AT - minutes * MINUTE)
 
-    order = [engine.claim(ToyRun(MemoryFarSide()), at=AT) for _ in range(3)]
+    order = [claim_one(ToyRun(MemoryFarSide()), at=AT) for _ in range(3)]
 
     assert [one.row.pk for one in order if one] == [runs[0].pk, runs[2].pk, runs[1].pk]
 
 
 def test_claim_writes_the_token_and_the_lease(target: RunTarget) -> None:
-    claimed = engine.claim(ToyTarget(MemoryFarSide()), at=AT)
+    claimed = claim_one(ToyTarget(MemoryFarSide()), at=AT)
 
     assert claimed is not None
     stored = RunTarget.objects.get()
@@ -92,21 +93,21 @@ def test_claim_writes_the_token_and_the_lease(target: RunTarget) -> None:
 def test_claim_leaves_rows_alone_that_are_held_or_not_due_or_another_workflows(target: RunTarget) -> None:
     workflow = ToyTarget(MemoryFarSide())
 
-    assert engine.claim(workflow, at=AT - MINUTE) is None
+    assert claim_one(workflow, at=AT - MINUTE) is None
     RunTarget.objects.update(lease_until=AT + MINUTE, lease_token=uuid.uuid4())
-    assert engine.claim(workflow, at=AT) is None
+    assert claim_one(workflow, at=AT) is None
     RunTarget.objects.update(lease_until=None, lease_token=None)
     Run.objects.update(kind="assessment")
-    assert engine.claim(workflow, at=AT) is None
+    assert claim_one(workflow, at=AT) is None
     Run.objects.update(kind="rollout")
-    assert engine.claim(workflow, at=AT) is not None
+    assert claim_one(workflow, at=AT) is not None
 
 
 def test_claim_takes_over_after_the_lease_and_counts_the_unsettled_tick(target: RunTarget) -> None:  # RUN-1
     workflow = ToyTarget(MemoryFarSide())
-    first = engine.claim(workflow, at=AT)
+    first = claim_one(workflow, at=AT)
 
-    second = engine.claim(workflow, at=AT + engine.lease_for())
+    second = claim_one(workflow, at=AT + engine.lease_for())
 
     assert first is not None
     assert second is not None
@@ -117,7 +118,7 @@ def test_claim_takes_over_after_the_lease_and_counts_the_unsettled_tick(target: 
 
 def test_claim_is_one_statement(target: RunTarget, django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(1):
-        engine.claim(ToyTarget(MemoryFarSide()), at=AT)
+        claim_one(ToyTarget(MemoryFarSide()), at=AT)
 
 
 # Settling.
@@ -126,7 +127,7 @@ def test_claim_is_one_statement(target: RunTarget, django_assert_num_queries: An
 def test_settle_gives_the_row_back(target: RunTarget) -> None:
     workflow = ToyTarget(MemoryFarSide())
     RunTarget.objects.update(attempts=3)
-    claimed = engine.claim(workflow, at=AT)
+    claimed = claim_one(workflow, at=AT)
     assert claimed is not None
 
     engine.settle(workflow, claimed, Settlement(write=None, due_in=MINUTE), at=AT)
@@ -138,8 +139,8 @@ def test_settle_gives_the_row_back(target: RunTarget) -> None:
 
 def test_settle_refuses_a_lost_lease_and_writes_nothing(target: RunTarget) -> None:  # RUN-1
     workflow = ToyTarget(MemoryFarSide())
-    late = engine.claim(workflow, at=AT)
-    ours = engine.claim(workflow, at=AT + 2 * MINUTE)
+    late = claim_one(workflow, at=AT)
+    ours = claim_one(workflow, at=AT + 2 * MINUTE)
     assert late is not None
     assert ours is not None
 
@@ -158,7 +159,7 @@ def test_a_late_worker_that_confirms_its_lease_stops(target: RunTarget) -> None:
     workflow = ToyTarget(MemoryFarSide())
     now = clock.now()
     RunTarget.objects.update(next_due_at=now)
-    late = engine.claim(workflow, at=now)
+    late = claim_one(workflow, at=now)
     assert late is not None
     engine.confirm_lease(late.row)
 
@@ -166,7 +167,7 @@ def test_a_late_worker_that_confirms_its_lease_stops(target: RunTarget) -> None:
 
     with pytest.raises(LeaseLost):
         engine.confirm_lease(late.row)
-    ours = engine.claim(workflow, at=clock.now())
+    ours = claim_one(workflow, at=clock.now())
     assert ours is not None
     engine.confirm_lease(ours.row)
     with pytest.raises(LeaseLost):
@@ -283,8 +284,8 @@ def test_a_row_that_cannot_even_be_settled_is_left_to_its_lease(
     stored = RunTarget.objects.get()
     assert stored.lease_token is not None
     assert "tick.unsettled" in caplog.text
-    assert engine.claim(Broken(done), at=clock.now()) is None
-    assert engine.claim(Broken(done), at=clock.now() + engine.lease_for()) is not None
+    assert claim_one(Broken(done), at=clock.now()) is None
+    assert claim_one(Broken(done), at=clock.now() + engine.lease_for()) is not None
 
 
 def test_a_broken_finder_starves_neither_its_own_rows_nor_others(target: RunTarget) -> None:
@@ -387,3 +388,147 @@ def test_the_clock_follows_the_database(db: None) -> None:
         cursor.execute("SELECT clock_timestamp()")
         clock.set_offset(engine.database_offset())
         assert abs(clock.now() - cursor.fetchone()[0]) < timedelta(seconds=5)
+
+
+# Rows taken together.
+
+
+class Company(ToyTogether):
+    """Rows of one run, three at most, whose steps a test says."""
+
+    def __init__(self, advance: Advance) -> None:
+        super().__init__(MemoryFarSide())
+        self.advance = advance  # type: ignore[method-assign]
+
+
+class Adjourned(Company):
+    """Of a class of its own, since the claim of a class is built once."""
+
+    def meet(self, rows: Sequence[RunTarget], at: datetime) -> Settlement[RunTarget] | None:
+        return Settlement(write=None, due_in=MINUTE)
+
+
+@pytest.fixture
+def company(db: None) -> list[RunTarget]:
+    """Two runs of four targets, all of them due; the first of the second run is due longest."""
+    runs = make_runs(2, at=AT, targets=4)
+    now = clock.now()
+    RunTarget.objects.update(next_due_at=now - MINUTE)
+    rows = list(RunTarget.objects.filter(run=runs[1]).order_by("pk"))
+    RunTarget.objects.filter(pk=rows[0].pk).update(next_due_at=now - 2 * MINUTE)
+    return rows
+
+
+def note(row: RunTarget) -> None:
+    row.sentence = "written"
+    row.save(update_fields=["sentence"])
+
+
+def write_note(row: RunTarget, at: datetime) -> Settlement[RunTarget]:
+    return Settlement(write=note, due_in=None)
+
+
+def test_rows_that_share_the_column_are_claimed_together_under_one_token(
+    company: list[RunTarget], django_assert_num_queries: Any
+) -> None:
+    with django_assert_num_queries(1):
+        claims = engine.claim(Company(done), at=clock.now())
+
+    assert company[0].pk == claims[0].row.pk
+    assert {one.row.pk for one in claims} < {one.pk for one in company}
+    assert (len(claims), len({one.token for one in claims})) == (3, 1)
+    stored = RunTarget.objects.filter(lease_token=claims[0].token)
+    assert {one.pk for one in stored} == {one.row.pk for one in claims}
+
+
+def test_a_row_that_failed_or_lost_its_worker_is_taken_alone_and_joins_nobody(company: list[RunTarget]) -> None:
+    RunTarget.objects.filter(pk=company[0].pk).update(attempts=1)
+    RunTarget.objects.filter(pk=company[1].pk).update(lease_token=uuid.uuid4(), lease_until=AT)
+    RunTarget.objects.filter(pk=company[1].pk).update(next_due_at=clock.now() - 2 * MINUTE + timedelta(seconds=1))
+    workflow = Company(done)
+
+    first, second, third = (engine.claim(workflow, at=clock.now()) for _ in range(3))
+
+    assert [one.row.pk for one in first] == [company[0].pk]
+    assert [one.row.pk for one in second] == [company[1].pk]
+    assert not {company[0].pk, company[1].pk} & {one.row.pk for one in third}
+
+
+def test_what_steps_together_come_to_is_written_by_one_transaction(company: list[RunTarget]) -> None:
+    commits: list[int] = []
+
+    def advance(row: RunTarget, at: datetime) -> Settlement[RunTarget]:
+        def write(fresh: RunTarget) -> None:
+            note(fresh)
+            transaction.on_commit(lambda: commits.append(RunTarget.objects.filter(sentence="written").count()))
+
+        return Settlement(write=write, due_in=MINUTE)
+
+    with TestCase.captureOnCommitCallbacks(execute=True):
+        taken = engine.tick(Company(advance))
+
+    assert (taken, commits) == (3, [3, 3, 3])
+    assert RunTarget.objects.filter(sentence="written", lease_token=None, next_due_at__gt=clock.now()).count() == 3
+
+
+def test_a_step_that_fails_leaves_the_others_of_its_company_alone(company: list[RunTarget]) -> None:
+    def advance(row: RunTarget, at: datetime) -> Settlement[RunTarget]:
+        if row.pk == company[0].pk:
+            raise Transient("No answer.")
+        return write_note(row, at)
+
+    engine.tick(Company(advance))
+
+    assert RunTarget.objects.filter(sentence="written").count() == 2
+    failed = RunTarget.objects.get(pk=company[0].pk)
+    assert (failed.attempts, failed.trouble, failed.lease_token) == (1, "No answer.", None)
+
+
+def test_where_one_cannot_be_written_each_of_its_company_is_settled_by_itself(company: list[RunTarget]) -> None:
+    def advance(row: RunTarget, at: datetime) -> Settlement[RunTarget]:
+        def write(fresh: RunTarget) -> None:
+            note(fresh)
+            if fresh.pk == company[0].pk:
+                raise Conflict("Somebody else has it.")
+
+        return Settlement(write=write, due_in=None)
+
+    engine.tick(Company(advance))
+
+    assert RunTarget.objects.filter(sentence="written", next_due_at=None).count() == 2
+    refused = RunTarget.objects.get(pk=company[0].pk)
+    assert (refused.sentence, refused.attempts, refused.trouble) == ("", 1, "Somebody else has it.")
+
+
+def test_a_lease_lost_on_the_way_loses_that_row_alone(company: list[RunTarget]) -> None:  # RUN-1
+    token = uuid.uuid4()
+
+    def advance(row: RunTarget, at: datetime) -> Settlement[RunTarget]:
+        RunTarget.objects.filter(pk=company[0].pk).update(lease_token=token)
+        return write_note(row, at)
+
+    engine.tick(Company(advance))
+
+    assert RunTarget.objects.filter(sentence="written", lease_token=None).count() == 2
+    lost = RunTarget.objects.get(pk=company[0].pk)
+    assert (lost.sentence, lost.lease_token) == ("", token)
+
+
+def test_rows_there_is_no_time_for_go_back_as_they_came(company: list[RunTarget]) -> None:
+    def advance(row: RunTarget, at: datetime) -> Settlement[RunTarget]:
+        clock.set_offset(clock._offset + engine.TOGETHER_FOR)
+        return write_note(row, at)
+
+    engine.tick(Company(advance))
+
+    assert RunTarget.objects.filter(sentence="written").count() == 1
+    left = RunTarget.objects.filter(run=company[0].run_id, sentence="", attempts=0, lease_token=None, trouble="")
+    assert left.filter(next_due_at__lte=clock.now()).count() == 3
+
+
+def test_what_they_meet_may_stand_in_place_of_their_steps(company: list[RunTarget]) -> None:
+    taken = engine.tick(Adjourned(write_note))
+
+    assert taken == 3
+    assert not RunTarget.objects.filter(sentence="written").exists()
+    assert RunTarget.objects.filter(next_due_at__gt=clock.now()).count() == 3

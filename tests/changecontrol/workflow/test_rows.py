@@ -10,9 +10,8 @@ from django.db.models import Model
 
 from changecontrol.models import Message, Run, RunTarget, User
 from changecontrol.models.leased import Leased
-from changecontrol.workflow import engine
 from changecontrol.workflow.rows import lock_row
-from tests.changecontrol.workflow.toy import MemoryFarSide, ToyRun, ToyTarget, make_runs
+from tests.changecontrol.workflow.toy import MemoryFarSide, ToyRun, ToyTarget, claim_one, make_runs
 
 AT = datetime(2026, 11, 23, 10, 12, tzinfo=UTC)
 
@@ -43,7 +42,7 @@ def test_a_locked_row_holds_what_the_manager_reads(rows: list[Leased]) -> None:
 def test_a_claimed_row_holds_what_the_manager_reads(rows: list[Leased]) -> None:
     workflows: list[Any] = [ToyRun(MemoryFarSide()), ToyTarget(MemoryFarSide())]
     for workflow in workflows:
-        claimed = engine.claim(workflow, at=AT)
+        claimed = claim_one(workflow, at=AT)
 
         assert claimed is not None
         assert values_of(claimed.row) == values_of(workflow.model._default_manager.get())

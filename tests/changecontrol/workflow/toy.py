@@ -9,9 +9,10 @@ import itertools
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from django.db.models import Q
 
@@ -29,7 +30,8 @@ from changecontrol.models import (
 )
 from changecontrol.models.run import RunKind
 from changecontrol.workflow import engine
-from changecontrol.workflow.engine import Settlement, confirm_lease
+from changecontrol.workflow.claiming import Together
+from changecontrol.workflow.engine import Claim, Settlement, Workflow, confirm_lease
 
 STEPS = ("apply", "confirm")
 SOON = timedelta(seconds=2)
@@ -170,6 +172,16 @@ class ToyTarget:
             self.gate.pass_by(place)
 
 
+class ToyTogether(ToyTarget):
+    """The same, with the targets of one run taken together; its tick may stop between them."""
+
+    together = Together(column="run_id", at_most=3)
+
+    def lock_all(self, pks: Sequence[int]) -> list[RunTarget]:
+        list(Run.objects.select_for_update(of=("self",)).filter(targets__in=pks).order_by("pk"))
+        return list(RunTarget.objects.select_for_update().filter(pk__in=pks).order_by("pk"))
+
+
 class ToyRun:
     """Opens its targets, waits for them, closes."""
 
@@ -214,6 +226,13 @@ class ToyRun:
 
     def exhausted(self, row: Run, reason: str, at: datetime) -> Settlement[Run]:
         return Settlement(write=None, due_in=None)
+
+
+def claim_one(workflow: Workflow[Any], *, at: datetime) -> Claim[Any] | None:
+    """Claim from a workflow that takes no rows together."""
+    claims = engine.claim(workflow, at=at)
+    assert len(claims) <= 1
+    return claims[0] if claims else None
 
 
 def make_environment(slug: str = "production") -> Environment:
