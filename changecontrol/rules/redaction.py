@@ -22,6 +22,8 @@ _SECRET_NAME = re.compile(
 )
 _URL_CREDENTIALS = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://)(?P<secret>[^/\s\"'@]+)(?P<after>@)", re.IGNORECASE)
 _BEARER = re.compile(r"(?P<before>\b(?:bearer|basic)\s+)(?P<secret>[A-Za-z0-9._~+/=-]{8,})(?P<after>)", re.IGNORECASE)
+_SUSPECT = re.compile(r"[=:\s]")
+"""Without one of these no pattern of a text can match; most values of an object have none."""
 _FLAG = re.compile(r"^(?P<flag>--?[\w.-]+)=(?P<value>.*)$", re.DOTALL)
 _ASSIGNMENTS = (
     re.compile(r"(?P<before>\b(?P<name>[A-Za-z_][\w-]*)[ \t]?=[ \t]?)(?P<value>[^\s;&\"'=]+)"),
@@ -68,6 +70,8 @@ class _Walk:
         return value if isinstance(value, str) and value.startswith(REDACTED) else self._hide(value)
 
     def text(self, text: str) -> str:
+        if not _SUSPECT.search(text):
+            return text
         for pattern in (_URL_CREDENTIALS, _BEARER):
             text = pattern.sub(lambda found: f"{found['before']}{self.hide(found['secret'])}{found['after']}", text)
         for pattern in _ASSIGNMENTS:
