@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -207,14 +208,14 @@ def _give_back(returned: Sequence[_Returned]) -> None:
         return
     meta = returned[0].row._meta
     table, key = f'"{meta.db_table}"', f'"{meta.pk.column}"'
-    columns = [(one.row.pk, one.attempts, one.due_at, one.trouble, one.since) for one in returned]
+    values = [(one.row.pk, one.attempts, one.due_at, one.trouble, one.since) for one in returned]
+    places = ", ".join(["(%s::bigint, %s::integer, %s::timestamptz, %s::text, %s::timestamptz)"] * len(values))
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {table} SET lease_token = NULL, lease_until = NULL, attempts = new.attempts,"  # noqa: S608
-            " next_due_at = new.due_at, trouble = new.trouble, trouble_since = new.since FROM unnest("
-            "%s::bigint[], %s::integer[], %s::timestamptz[], %s::text[], %s::timestamptz[])"
+            f" next_due_at = new.due_at, trouble = new.trouble, trouble_since = new.since FROM (VALUES {places})"
             f" AS new (key, attempts, due_at, trouble, since) WHERE {table}.{key} = new.key",
-            [list(values) for values in zip(*columns, strict=True)],
+            list(chain.from_iterable(values)),
         )
 
 
