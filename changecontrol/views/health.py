@@ -28,6 +28,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from changecontrol import clock, wiring
 from changecontrol.models import Message
 from changecontrol.workflow import engine
+from changecontrol.workflow.claiming import free
 
 FORWARDING_HEADERS = ("X-Forwarded-For", "X-Real-IP", "Forwarded")
 
@@ -162,7 +163,7 @@ def _figures_of_workflows(at: datetime) -> Iterable[Metric]:
 
 
 def _figures_of(workflow: Any, *, at: datetime) -> dict[str, float]:
-    is_waiting = Q(next_due_at__lte=at) & engine.free(at)
+    is_waiting = Q(next_due_at__lte=at) & free(at)
     # The partial index of rows with something due: the tables themselves grow without end.
     found = workflow.model._default_manager.filter(workflow.due(), next_due_at__isnull=False).aggregate(
         rows_due=Count("pk", filter=is_waiting),

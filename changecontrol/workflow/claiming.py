@@ -85,7 +85,8 @@ def _due_with_it(workflow: Claiming, together: Together) -> tuple[str, tuple[Any
 
 
 def _due_and_free(workflow: Claiming) -> QuerySet[Any]:
-    return workflow.model._default_manager.filter(workflow.due(), free(_AT), next_due_at__lte=_AT)
+    rows: QuerySet[Any] = workflow.model._default_manager.filter(workflow.due(), free(_AT), next_due_at__lte=_AT)
+    return rows
 
 
 def _locked_as(name: str, rows: QuerySet[Any]) -> tuple[str, tuple[Any, ...]]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -72,6 +73,9 @@ def main() -> None:
     import django
 
     django.setup()
+    # A worker has them long before a wave opens.
+    import_module("changecontrol.adapters.kubernetes")
+    import_module("deployments.workflows.rollout")
     for line in sys.stdin:
         words = json.loads(line)
         if "apply" in words:

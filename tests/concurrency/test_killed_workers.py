@@ -68,7 +68,7 @@ def test_a_worker_stopped_past_its_lease_is_fenced(
     os.kill(late, signal.SIGSTOP)
     gate.open(place)
     ours = ToyTarget(FolderFarSide(workshop.far_side))
-    until(lambda: engine.tick(ours), seconds=SHORT_LEASE_SECONDS + 10, log=lambda: workshop.log)
+    until(lambda: engine.tick(ours) > 0, seconds=SHORT_LEASE_SECONDS + 10, log=lambda: workshop.log)
     settled = RunTarget.objects.values_list("applied", "attempts").get()
     os.kill(late, signal.SIGCONT)
 

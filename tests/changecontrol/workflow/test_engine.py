@@ -398,7 +398,10 @@ class Company(ToyTogether):
 
     def __init__(self, advance: Advance) -> None:
         super().__init__(MemoryFarSide())
-        self.advance = advance  # type: ignore[method-assign]
+        self._advance = advance
+
+    def advance(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
+        return self._advance(row, at)
 
 
 class Adjourned(Company):
