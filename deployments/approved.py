@@ -37,15 +37,10 @@ class Approved:
     @classmethod
     def of_run(cls, run: Run) -> Approved:
         """Return the plan of a run. Every target asks, and a plan never changes: it is remembered by its digest."""
+        if Run._meta.get_field("plan").is_cached(run) and run.plan is not None:
+            return _remembered.get(run.plan.digest) or _remember(run.plan)
         plans = Plan.objects.filter(run=run)
-        known = run.plan if Run._meta.get_field("plan").is_cached(run) else None
-        digest = known.digest if known else plans.values_list("digest", flat=True).get()
-        found = _remembered.get(digest)
-        if found is None:
-            while len(_remembered) >= MAX_REMEMBERED:
-                _remembered.pop(next(iter(_remembered)), None)
-            found = _remembered[digest] = cls.of(plans.get())
-        return found
+        return _remembered.get(plans.values_list("digest", flat=True).get()) or _remember(plans.get())
 
     @cached_property
     def content(self) -> Content:
@@ -98,3 +93,10 @@ class Approved:
             on_failure=rules.OnFailure.ROLL_BACK if self.rolls_back else rules.OnFailure.PAUSE,
             needs_promotion=wave.promotion is Promotion.MANUAL,
         )
+
+
+def _remember(plan: Plan) -> Approved:
+    while len(_remembered) >= MAX_REMEMBERED:
+        _remembered.pop(next(iter(_remembered)), None)
+    found = _remembered[plan.digest] = Approved.of(plan)
+    return found
