@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from changecontrol.adapters.kubernetes.redaction import redact_object
 from changecontrol.adapters.kubernetes.refusals import refusal_of
-from changecontrol.adapters.kubernetes.transport import APPLY_PATCH, JSON, Answer, Transport, path_of, within
+from changecontrol.adapters.kubernetes.transport import APPLY_PATCH, JSON, THREADS, Answer, Transport, path_of, within
 from changecontrol.adapters.kubernetes.workloads import WORKLOAD_KINDS, read_workloads, selector_of
 from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import (
@@ -32,7 +32,6 @@ from changecontrol.ports import (
 PAGE_SIZE = 500
 MAX_PAGES = 100
 DISCOVERY_REFRESH_SECONDS = 10.0
-THREADS = 8
 CALL_SECONDS = 10.0
 """How long one call may take, of however many requests it is made: a tick has seconds."""
 RETRY_DELETING_SECONDS = 2.0

@@ -28,7 +28,12 @@ from changecontrol.adapters.kubernetes.refusals import refusal_of
 from changecontrol.errors import Permanent, Transient
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-POOL_SIZE = 8
+THREADS = 8
+"""Requests that one call makes at the same time."""
+CALLERS = 8
+"""Calls that are made to one cluster at the same time: as many as a wave has environments looked at together."""
+POOL_SIZE = CALLERS * THREADS
+"""A connection beyond these is thrown away after one request, and costs the next its TLS handshake."""
 
 APPLY_PATCH = "application/apply-patch+yaml"
 JSON = "application/json"

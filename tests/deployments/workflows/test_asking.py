@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from changecontrol.actions.gates import Judged
+from changecontrol.adapters.kubernetes import transport
 from changecontrol.errors import Permanent, Transient
 from changecontrol.gates import GateVerdict
 from changecontrol.models.gate import Verdict
-from deployments.gates.parts import EnvironmentGate, Part, fill
-from deployments.workflows import asking
+from deployments.gates.parts import CALLS_AT_ONCE, EnvironmentGate, Part, fill
+from deployments.workflows import asking, looking
 from deployments.workflows.asking import Unfinished, go_on
 from tests.factories import NOW
 
@@ -100,6 +101,12 @@ def test_at_most_four_environments_are_asked_at_once() -> None:
     tick_until_judged(Gate(does=does), context({"a": 12}))
 
     assert max(running) == asking.ENVIRONMENTS_AT_ONCE
+
+
+def test_no_more_threads_talk_to_one_cluster_than_keep_a_connection() -> None:
+    assert max(asking.ENVIRONMENTS_AT_ONCE, looking.THREADS) <= transport.CALLERS
+    # A dry run makes its calls at the same time, each of one request at a time.
+    assert asking.ENVIRONMENTS_AT_ONCE * CALLS_AT_ONCE <= transport.POOL_SIZE
 
 
 def test_a_cluster_that_is_down_is_named_and_holds_nobody() -> None:  # GATE-1, RUN-8

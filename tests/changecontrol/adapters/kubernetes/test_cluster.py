@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from changecontrol.adapters.fakes.objects import FakeSecrets
 from changecontrol.adapters.kubernetes import cluster as cluster_module
-from changecontrol.adapters.kubernetes import open_cluster
+from changecontrol.adapters.kubernetes import open_cluster, transport
 from changecontrol.adapters.kubernetes.cluster import Cluster
 from changecontrol.adapters.kubernetes.transport import within
 from changecontrol.errors import Permanent, Transient
@@ -488,3 +489,26 @@ def test_the_kinds_of_an_inventory_are_asked_for_at_the_same_time(cluster: Clust
     kinds = [("v1", "ConfigMap"), ("v1", "Service")]
 
     assert cluster.observe_inventory(namespace="shop", inventory="acme.production", kinds=kinds) == ()
+
+
+def test_connections_are_kept_for_all_threads_that_talk_to_one_cluster(
+    api: ApiServer, secrets: FakeSecrets, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = open_cluster(credential="env:KUBECONFIG_ONE", secrets=secrets, connect_seconds=8, read_seconds=9)
+    environments = 2
+    together = threading.Barrier(environments * transport.THREADS, timeout=8)
+
+    def wait_for_all(request: Request) -> None:
+        if "accessreview" in request.path:
+            together.wait()
+
+    api.fault = wait_for_all
+    api.reviews = lambda attributes: True
+    rights = [Right("get", "", f"things{number}") for number in range(transport.THREADS)]
+
+    with ThreadPoolExecutor(max_workers=environments) as pool:
+        asked = [pool.submit(cluster.observe_rights, namespace="shop", rights=rights) for _ in range(environments)]
+        lacking = [one.result() for one in asked]
+
+    assert lacking == [()] * environments
+    assert "Connection pool is full" not in caplog.text
