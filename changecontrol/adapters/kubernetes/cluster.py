@@ -163,6 +163,7 @@ class Cluster:
 
         return tuple(sorted(set().union(*_at_once(refs_of, sorted(set(kinds))))))
 
+    @within(CALL_SECONDS)
     def observe_served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         return frozenset(
             (api_version, kind) for api_version, kind in kinds if self._find(api_version, kind) is not None
@@ -188,6 +189,7 @@ class Cluster:
         self._check(answer, doing=doing, kind=ref.kind)
         return True
 
+    @within(CALL_SECONDS)
     def observe_rights(self, *, namespace: str, rights: Iterable[Right]) -> tuple[Right, ...]:
         asked = sorted(set(rights))
         # The server lists rules for a namespace only. What holds in the whole cluster is asked right by right.

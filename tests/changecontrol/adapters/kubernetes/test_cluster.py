@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -489,6 +490,32 @@ def test_the_kinds_of_an_inventory_are_asked_for_at_the_same_time(cluster: Clust
     kinds = [("v1", "ConfigMap"), ("v1", "Service")]
 
     assert cluster.observe_inventory(namespace="shop", inventory="acme.production", kinds=kinds) == ()
+
+
+@pytest.mark.parametrize("verb", ["observe_served", "observe_rights"])
+def test_what_a_gate_asks_of_a_slow_cluster_ends_in_time(
+    cluster: Cluster, api: ApiServer, server: HttpsServer, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    passed: list[float] = []
+
+    def take_three_seconds(request: Request) -> None:
+        passed.append(3.0)
+
+    api.fault = take_three_seconds
+    api.reviews = lambda attributes: False
+    words: dict[str, dict[str, Any]] = {
+        "observe_served": {"kinds": [(f"group{number}.example/v1", "Thing") for number in range(40)]},
+        "observe_rights": {
+            "namespace": "shop",
+            "rights": [Right("get", "", f"things{number}") for number in range(40)],
+        },
+    }
+    monkeypatch.setattr(transport, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + sum(passed)))
+
+    with pytest.raises(Transient, match=r"too slowly|in time"):
+        getattr(cluster, verb)(**words[verb])
+
+    assert len(server.requests) < 20
 
 
 def test_connections_are_kept_for_all_threads_that_talk_to_one_cluster(
