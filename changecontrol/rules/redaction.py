@@ -16,8 +16,9 @@ Hide = Callable[[Any], str]
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)?(?![a-z])|pwd|secret|token|credential|api[-_.]?key|private[-_.]?key|access[-_.]?key"
-    r"|encryption[-_.]?key|signing[-_.]?key|database[-_.]?ur[il]|dsn$|connection[-_.]?string",
+    r"(?<!by)pass(?![a-z])|pass(word|wd|phrase)|pwd|secret|token|credential"
+    r"|api[-_.]?key|private[-_.]?key|access[-_.]?key|encryption[-_.]?key|signing[-_.]?key"
+    r"|database[-_.]?ur[il]|dsn$|connection[-_.]?string",
     re.IGNORECASE,
 )
 _URL_CREDENTIALS = re.compile(r"(?P<before>[a-z][a-z0-9+.-]*://)(?P<secret>[^/\s\"'@]+)(?P<after>@)", re.IGNORECASE)

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from changecontrol.ports import ObjectRef
+from changecontrol.rules.redaction import is_secret_name
 from deployments.rules.dry_run import target_of
 
 MAX_RULES = 200
@@ -36,9 +37,6 @@ _POD_PATHS: Mapping[str, tuple[str, ...]] = {
     "Job": ("spec", "template", "spec"),
     "CronJob": ("spec", "jobTemplate", "spec", "template", "spec"),
 }
-_SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)|secret|token|credential|api_?key|private_?key|access_?key", re.IGNORECASE
-)
 _NAMES_NO_VALUE = re.compile(
     r"_(file|path|name|ref|url|length|size|count|ttl|seconds|minutes|hours|days|timeout|lifetime|expiry|enabled|policy)$",
     re.IGNORECASE,
@@ -169,7 +167,7 @@ def plain_secret_variables(container: Mapping[str, Any]) -> list[str]:
 
 
 def is_secret_variable(name: str) -> bool:
-    return bool(_SECRET_NAME.search(name)) and not _NAMES_NO_VALUE.search(name)
+    return is_secret_name(name) and not _NAMES_NO_VALUE.search(name)
 
 
 def pod_spec_of(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:

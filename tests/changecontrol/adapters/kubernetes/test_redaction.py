@@ -51,12 +51,14 @@ def test_environment_flags_keys_and_urls_that_look_secret_are_redacted() -> None
     assert redacted[1]["data"]["workers"] == "4"
 
 
-@pytest.mark.parametrize("name", ["PASSWORD", "db_pass", "ODOO_API_KEY", "clientSecret", "SENTRY_DSN", "DATABASE_URL"])
+@pytest.mark.parametrize(
+    "name", ["PASSWORD", "db_pass", "ADMIN_PASSWORDS", "ODOO_API_KEY", "clientSecret", "SENTRY_DSN", "DATABASE_URL"]
+)
 def test_names_of_secrets_are_known(name: str) -> None:
     assert is_secret_name(name)
 
 
-@pytest.mark.parametrize("name", ["WORKERS", "PGHOST", "PASSENGERS", "KEYBOARD", "LOG_LEVEL"])
+@pytest.mark.parametrize("name", ["WORKERS", "PGHOST", "PASSENGERS", "BYPASS_CACHE", "KEYBOARD", "LOG_LEVEL"])
 def test_other_names_are_left_alone(name: str) -> None:
     assert not is_secret_name(name)
 
