@@ -50,6 +50,14 @@ def note_of(mirror: Path) -> Path:
 
 def fetch(order: Order) -> None:
     """Bring a mirror up to date, or raise `UnderWay` where that takes longer than a tick may wait."""
+    try:
+        _fetch(order)
+    except OSError as error:
+        # No process, file or memory to be had: that says nothing about the mirror.
+        raise Transient(f"The fetch of the Git source could not begin on this worker: {error.strerror}.") from None
+
+
+def _fetch(order: Order) -> None:
     path = note_of(Path(order.mirror))
     path.parent.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + WAIT_SECONDS

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import resource
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -279,3 +281,25 @@ def test_refusal_while_nobody_waits_is_told_to_the_next_who_asks(
 
         with pytest.raises(Permanent, match="does not let this credential"):
             source.ensure_fetched()
+
+
+def test_fetch_that_cannot_begin_costs_no_mirror(
+    bare: BareRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve_git(tmp_path) as server:
+        server.is_token_wanted = False
+        source = _slowly(bare, tmp_path, server.url)
+        source.ensure_fetched()
+        kept = (tmp_path / "mirror").resolve()
+
+        def refuse(*args: Any, **words: Any) -> Any:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+        monkeypatch.setattr(subprocess, "Popen", refuse)
+        with pytest.raises(Transient, match="Resource temporarily unavailable"):
+            source.observe_commit("a" * 40)
+        with pytest.raises(Transient, match="Resource temporarily unavailable"):
+            source.ensure_fetched()
+
+    assert (tmp_path / "mirror").resolve() == kept
+    assert source.observe_commit("main").summary
