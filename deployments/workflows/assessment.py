@@ -47,6 +47,7 @@ from deployments.workflows.asking import Unfinished, as_json, could_not, go_on, 
 
 NOW = timedelta()
 FIND_LIMIT = 50
+FULL_HASH = 40
 GATE_STEP = "gate:"
 
 
@@ -104,7 +105,9 @@ class Assessment:
         """Bring the mirror up to date and pin what the requester named to one commit."""
         content = _content(row)
         repository = doors.open_source(source_of(environments_of(change)))
-        repository.ensure_fetched()
+        if len(content.commit) < FULL_HASH:
+            repository.ensure_fetched()
+        # A full hash names the same commit for ever: it is fetched only where the mirror lacks it.
         commit = repository.observe_commit(content.commit or content.revision_name).sha
         before = Plan.objects.filter(revision__change=change).order_by("-pk").first()
         kept = str(before.content.get("commit", "")) if before else ""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from changecontrol.actions.changes import cancel_change, hold_change, release_change, revise_change
-from changecontrol.errors import Permanent, Transient
+from changecontrol.errors import Permanent, Transient, UnderWay
 from changecontrol.models import AuditEvent, ChangeRequest, Contributor, GateResult, Message, Run
 from changecontrol.ports import Right
 from deployments.workflows.assessment import Assessment
@@ -153,6 +153,17 @@ def test_a_git_server_that_comes_back_costs_only_time(scene: Scene) -> None:
     scene.repository().script.fail_before("ensure_fetched", Transient("The Git server did not answer."), times=3)
 
     assert scene.assess(submit(scene)).state == "authorize"
+
+
+def test_a_commit_that_is_in_the_mirror_waits_for_no_fetch(scene: Scene) -> None:
+    scene.deployed()
+    commit = scene.commit(NEW)
+    scene.repository().inner.ensure_fetched()
+    scene.repository().script.fail_before("ensure_fetched", UnderWay("Fetching the source (1 MB)…"), times=1000)
+
+    change = scene.assess(submit(scene, commit=commit))
+
+    assert change.state == "authorize", change.problem
 
 
 def test_a_gate_that_cannot_judge_does_not_pass(scene: Scene) -> None:  # GATE-1
