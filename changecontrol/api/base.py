@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
 from django.db.models import Model, QuerySet
@@ -28,13 +27,11 @@ from changecontrol.api.parsing import BoundedJSONParser
 from changecontrol.api.problems import NOTHING_HERE
 from changecontrol.errors import Forbidden, NotFound
 from changecontrol.models import ApiToken
-from changecontrol.queries.audit import has_just_read
+from changecontrol.queries.audit import SAME_READING, has_just_read
 from changecontrol.rules.roles import Ability, Role
 from changecontrol.views.edge import actor_of
 
 M = TypeVar("M", bound=Model)
-SAME_READING = timedelta(minutes=10)
-"""For so long a program that asks for the same thing again is at the same reading (AUD-8)."""
 
 
 class ProblemSerializer(serializers.Serializer[Any]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
@@ -16,6 +16,8 @@ from changecontrol.models import AuditEvent, User
 
 PAGE_SIZE = 100
 PAGE_LIMIT = 500
+SAME_READING = timedelta(minutes=10)
+"""For so long a program, or a page's script, that asks for the same thing again is at the same reading (AUD-8)."""
 READINGS_SEEN = 100
 """How many of a reader's newest events tell whether they are still at the same reading."""
 

@@ -19,6 +19,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from changecontrol import clock
 from changecontrol.actions.evidence import note_reading
 from changecontrol.models import User
+from changecontrol.queries.audit import SAME_READING, has_just_read
 from changecontrol.rules.roles import Role
 from changecontrol.views.edge import actor_of, scope_for
 from changecontrol.views.wording import words
@@ -56,9 +57,13 @@ def page(view: View[P]) -> View[P]:
 
 
 def _note_reading(request: HttpRequest) -> None:
-    # Parts that a page asks for again by script are read with the page.
-    if Role.AUDITOR in scope_for(request).roles and not request.headers.get("HX-Request"):
-        note_reading(actor=actor_of(request), asked={"path": request.path[:400]}, at=clock.now())
+    if Role.AUDITOR not in scope_for(request).roles:
+        return
+    actor, at, path = actor_of(request), clock.now(), request.path[:400]
+    # Parts that a page asks for again by script are read with the page; anybody may send the header, so the trail says.
+    if request.headers.get("HX-Request") and has_just_read(actor.person, path=path, since=at - SAME_READING):
+        return
+    note_reading(actor=actor, asked={"path": path}, at=at)
 
 
 def _sign_in(and_then: str) -> str:

@@ -13,6 +13,7 @@ from changecontrol.models import AuditEvent
 from changecontrol.views.audit import PAGE_SIZE
 from changecontrol.views.timeline import entry_of
 from tests.factories import NOW, actor, advance_to, scheduled_change, submitted_change
+from tests.factories.rollout import live_run
 from tests.functional.counting import statements
 
 pytestmark = pytest.mark.django_db
@@ -125,21 +126,46 @@ def test_trail_costs_the_same_with_one_change_and_three(estate, signed_in) -> No
         ("/changes/{number}/", True),
         ("/changes/{number}/difference/", True),
         ("/environments/northwind/production/", True),
-        ("/changes/{number}/?part=live", False),
+        ("/changes/{number}/?part=live", True),
+        ("/changes/{number}/run/", True),
         ("/changes/CHG-999999/", False),
         ("/changes/", False),
     ],
 )
 def test_what_an_auditor_opens_is_recorded(estate, signed_in, path: str, is_noted: bool) -> None:  # AUD-8
     url = path.format(number=submitted_change(estate).number)
-    headers = {"HX-Request": "true"} if "part" in path else {}
+    headers = {"HX-Request": "true"} if "part" in path or "run" in path else {}
 
     signed_in(estate.dee).get(url, headers=headers)
     signed_in(estate.ada).get(url, headers=headers)
 
     read = [(one.actor, one.body) for one in AuditEvent.objects.filter(tag="evidence:read")]
     assert [actor for actor, _ in read] == ([estate.dee] if is_noted else [])
-    assert all(f'"path":"{url}"' in body for _, body in read)
+    assert all(f'"path":"{url.partition("?")[0]}"' in body for _, body in read)
+
+
+@pytest.mark.parametrize("part", ["", "?part=live", "?part=controls"])
+def test_what_an_auditor_asks_as_a_fragment_is_recorded(estate, signed_in, part: str) -> None:  # AUD-8
+    url = f"/runs/{live_run(estate, at=NOW).run.pk}/"
+
+    answer = signed_in(estate.dee).get(url + part, headers={"HX-Request": "true"})
+
+    event = AuditEvent.objects.get(tag="evidence:read")
+    assert answer.status_code == 200
+    assert event.actor == estate.dee
+    assert f'"path":"{url}"' in event.body
+
+
+def test_a_page_that_asks_for_its_part_again_is_recorded_once(estate, signed_in) -> None:  # AUD-8
+    client = signed_in(estate.dee)
+    url = f"/changes/{submitted_change(estate).number}/"
+
+    client.get(url)
+    for _ in range(3):
+        client.get(f"{url}?part=live", headers={"HX-Request": "true"})
+    client.get(url)
+
+    assert AuditEvent.objects.filter(tag="evidence:read").count() == 2
 
 
 def test_whoever_reads_a_piece_of_evidence_is_recorded_once(estate, signed_in) -> None:  # AUD-8

@@ -11,8 +11,8 @@ import time_machine
 
 from changecontrol import clock
 from changecontrol.actions.evidence import store_artefact
-from changecontrol.api.base import SAME_READING
 from changecontrol.models import Artefact, AuditEvent, ChangeRequest
+from changecontrol.queries.audit import SAME_READING
 from tests.changecontrol.api.conftest import client_for, sentence
 from tests.factories import NOW, SmallEstate, actor, draft_change, stranger_estate
 
