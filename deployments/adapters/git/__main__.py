@@ -34,7 +34,9 @@ class Given:
 class Notes:
     """Writes into the file whose lock it holds."""
 
-    def __init__(self, file: IO[str], *, is_first: bool) -> None:
+    def __init__(self, file: IO[str], *, is_first: bool, stalled_seconds: int) -> None:
+        self._stalled_seconds = stalled_seconds
+        self._ends_at = time.monotonic() + LASTS_SECONDS
         self._file = file
         self._is_first = is_first
         self._noted_at = 0.0
@@ -51,6 +53,8 @@ class Notes:
     def progress(self, received: int) -> None:
         if received > LARGEST_BYTES:
             raise Permanent(f"The Git source is larger than {size_words(LARGEST_BYTES)}, which is too much to mirror.")
+        # Without a handler this ends the process: what is noted then tells whoever asks next.
+        signal.alarm(max(1, min(self._stalled_seconds, int(self._ends_at - time.monotonic()))))
         if time.monotonic() >= self._noted_at + NOTE_EVERY_SECONDS:
             self._noted_at = time.monotonic()
             self.write("going", bytes=received)
@@ -63,10 +67,8 @@ def main() -> int:
     with note_of(mirror).open("a+") as file:
         if not is_locked_by_us(file):
             return BUSY
-        # Without a handler this ends the process: what is noted then tells whoever asks next.
-        signal.alarm(LASTS_SECONDS)
         os.nice(5)
-        notes = Notes(file, is_first=not mirror.exists())
+        notes = Notes(file, is_first=not mirror.exists(), stalled_seconds=order["stalled_seconds"])
         notes.progress(0)
         for part in mirror.glob("objects/pack/*_git2_*"):
             part.unlink(missing_ok=True)  # what an earlier fetch that was killed had got so far

@@ -26,6 +26,8 @@ TOLD_WITHIN_SECONDS = {"done": 15, "going": 600, "transient": 600, "permanent": 
 """An ending nobody asked for in time says nothing about now."""
 SILENT_MILLISECONDS = 60_000
 """A server may take its time to pack what is fetched for the first time; nobody waits for it there."""
+STALLED_SECONDS = 300
+"""A fetch in which nothing is received or indexed for so long ends, and counts as a failed attempt."""
 BROKE_OFF = "The fetch of the Git source broke off."
 BUSY = 3
 """The exit code for: another process fetches into this mirror already."""
@@ -103,7 +105,11 @@ def _begun(order: Order) -> subprocess.Popen[bytes]:
         env={**environment, "PYTHONPATH": str(ROOT)},
         start_new_session=True,  # what ends the worker does not end the fetch
     )
-    limits = {"silent_milliseconds": SILENT_MILLISECONDS, "wait_seconds": WAIT_SECONDS}
+    limits = {
+        "silent_milliseconds": SILENT_MILLISECONDS,
+        "stalled_seconds": STALLED_SECONDS,
+        "wait_seconds": WAIT_SECONDS,
+    }
     stdin = process.stdin
     assert stdin is not None, "asked for above"
     try:

@@ -186,6 +186,15 @@ def test_server_that_never_answers_is_left_in_time(tmp_path: Path, monkeypatch: 
     assert not isinstance(trouble.value, UnderWay)
 
 
+def test_fetch_that_gets_nowhere_ends_as_a_failed_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "STALLED_SECONDS", 1)
+
+    with _silence() as url, pytest.raises(Transient, match="broke off") as trouble:
+        _open(url, tmp_path).ensure_fetched()
+
+    assert not isinstance(trouble.value, UnderWay)
+
+
 def test_no_call_waits_longer_than_a_tick_allows() -> None:
     assert (pygit2.settings.server_connect_timeout + pygit2.settings.server_timeout) / 1000 <= 10
     assert fetching.WAIT_SECONDS <= 10
