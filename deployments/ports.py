@@ -31,8 +31,11 @@ class RefMoved:
 class GitRepository(Protocol):
     """One source, through a bare mirror that `ensure_fetched` brings up to date."""
 
-    def ensure_fetched(self) -> None:
-        """Fetch all branches, tags and environment refs. Raises `Transient` when the remote does not answer."""
+    def ensure_fetched(self, *, since: datetime | None = None) -> None:
+        """Fetch all branches, tags and environment refs. Raises `Transient` when the remote does not answer.
+
+        What a fetch begun before `since` has found does not count: name it where a branch is to be read as it is now.
+        """
 
     def observe_commit(self, revision: str) -> CommitInfo:
         """Resolve a branch, tag or (abbreviated) hash to one commit. Raises `Permanent` when there is none."""

@@ -106,7 +106,7 @@ class Assessment:
         content = _content(row)
         repository = doors.open_source(source_of(environments_of(change)))
         if len(content.commit) < FULL_HASH:
-            repository.ensure_fetched()
+            repository.ensure_fetched(since=row.created_at)
         # A full hash names the same commit for ever: it is fetched only where the mirror lacks it.
         commit = repository.observe_commit(content.commit or content.revision_name).sha
         before = Plan.objects.filter(revision__change=change).order_by("-pk").first()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -36,16 +37,15 @@ def open_repository(
     guard = partial(check_host, allowed=hosts, is_loopback_allowed=is_local_allowed)
     remote = Remote(url, reach=reach, credential=credential, secrets=secrets, guard=guard)
 
-    def fetch_elsewhere() -> None:
-        fetching.fetch(
-            fetching.Order(
-                url=url,
-                mirror=str(mirror),
-                secret=remote.secret(),
-                is_local_allowed=is_local_allowed,
-                hosts=tuple(hosts),
-            )
+    def fetch_elsewhere(since: datetime | None) -> None:
+        order = fetching.Order(
+            url=url,
+            mirror=str(mirror),
+            secret=remote.secret(),
+            is_local_allowed=is_local_allowed,
+            hosts=tuple(hosts),
         )
+        fetching.fetch(order, since=since)
 
     # What is on this machine is there at once; a process for each look would take longer.
     is_near = reach is Reach.LOCAL

@@ -15,9 +15,11 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from changecontrol import clock
 from changecontrol.errors import Permanent, Transient, UnderWay
 
 WAIT_SECONDS = 8.0
@@ -50,22 +52,25 @@ def note_of(mirror: Path) -> Path:
     return mirror.with_name(f"{mirror.name}.fetch")
 
 
-def fetch(order: Order) -> None:
-    """Bring a mirror up to date, or raise `UnderWay` where that takes longer than a tick may wait."""
+def fetch(order: Order, *, since: datetime | None = None) -> None:
+    """Bring a mirror up to date, or raise `UnderWay` where that takes longer than a tick may wait.
+
+    With `since`, only a fetch begun later counts: an earlier one may have listed the refs too soon.
+    """
     try:
-        _fetch(order)
+        _fetch(order, since)
     except OSError as error:
         # No process, file or memory to be had: that says nothing about the mirror.
         raise Transient(f"The fetch of the Git source could not begin on this worker: {error.strerror}.") from None
 
 
-def _fetch(order: Order) -> None:
+def _fetch(order: Order, since: datetime | None) -> None:
     path = note_of(Path(order.mirror))
     path.parent.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + WAIT_SECONDS
     while True:
         if not _is_going(path):
-            if _is_done(path):
+            if _is_done(path, since):
                 return
             code = _run(order, path, until)
             if code != BUSY:
@@ -109,6 +114,7 @@ def _begun(order: Order) -> subprocess.Popen[bytes]:
         "silent_milliseconds": SILENT_MILLISECONDS,
         "stalled_seconds": STALLED_SECONDS,
         "wait_seconds": WAIT_SECONDS,
+        "begun_at": clock.now().timestamp(),
     }
     stdin = process.stdin
     assert stdin is not None, "asked for above"
@@ -139,7 +145,7 @@ def is_locked_by_us(file: IO[Any]) -> bool:
     return True
 
 
-def _is_done(path: Path) -> bool:
+def _is_done(path: Path, since: datetime | None = None) -> bool:
     """Tell once what became of a fetch that ended: raise its failure, or say that it has just succeeded."""
     with path.open("a+") as file:
         if not is_locked_by_us(file):
@@ -149,7 +155,7 @@ def _is_done(path: Path) -> bool:
     if not found or time.time() > float(found["at"]) + TOLD_WITHIN_SECONDS[found["state"]]:
         return False
     if found["state"] == "done":
-        return True
+        return since is None or float(found["begun_at"]) >= since.timestamp()
     if found["state"] == "going":
         raise Transient(BROKE_OFF)
     raise (Permanent if found["state"] == "permanent" else Transient)(str(found["reason"]))

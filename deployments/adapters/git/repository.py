@@ -70,16 +70,21 @@ class MirroredRepository:
     """
 
     def __init__(
-        self, remote: Remote, *, mirror: Path, author_email: str, fetch_elsewhere: Callable[[], None] | None = None
+        self,
+        remote: Remote,
+        *,
+        mirror: Path,
+        author_email: str,
+        fetch_elsewhere: Callable[[datetime | None], None] | None = None,
     ) -> None:
         self._remote = remote
         self._mirror = mirror
         self._author_email = author_email
         self._fetch_elsewhere = fetch_elsewhere
 
-    def ensure_fetched(self) -> None:
+    def ensure_fetched(self, *, since: datetime | None = None) -> None:
         if self._fetch_elsewhere is not None:
-            self._fetch_elsewhere()
+            self._fetch_elsewhere(since)
         else:
             self.fetch_here()
 

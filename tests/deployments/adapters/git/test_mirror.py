@@ -20,6 +20,7 @@ from typing import Any
 import pygit2
 import pytest
 
+from changecontrol import clock
 from changecontrol.errors import Permanent, Transient, UnderWay
 from deployments.adapters.fakes.git import BareRepository
 from deployments.adapters.git import fetching, open_repository, repository
@@ -240,6 +241,25 @@ def test_first_fetch_that_outlasts_ticks_goes_on_and_is_not_begun_again(
     assert any(int(one.split("(")[1].split()[0]) > 100 for one in said), said
     assert server.packs == 1  # the pack came over the wire once
     assert source.observe_commit("main").summary
+
+
+def test_fetch_begun_before_it_was_asked_for_is_no_answer(
+    bare: BareRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "WAIT_SECONDS", 0.0)
+    with serve_git(tmp_path) as server:
+        server.is_token_wanted = False
+        source = _slowly(bare, tmp_path, server.url)
+        with pytest.raises(UnderWay):
+            source.ensure_fetched()
+        while not fetching.note_of(tmp_path / "mirror").read_text().startswith('{"state": "done"'):
+            time.sleep(0.02)
+        pushed = bare.commit({"b": b"1"})
+        monkeypatch.setattr(fetching, "WAIT_SECONDS", 20.0)
+
+        source.ensure_fetched(since=clock.now())
+
+    assert source.observe_commit("main").sha == pushed
 
 
 def test_fetch_that_is_killed_is_said_once_and_begun_anew(
