@@ -209,10 +209,11 @@ class World:
         found: dict[str, int] = self.ask_cluster("GET", "/practice/calls").json()["effects"]
         return found
 
-    def ask_cluster(self, method: str, path: str) -> requests.Response:
+    def ask_cluster(self, method: str, path: str, body: object = None) -> requests.Response:
         answer = requests.request(
             method,
             self.practice.url + path,
+            json=body,
             headers={"Authorization": f"Bearer {self.practice.admin_token}"},
             verify=str(self.paths.practice / "ca.crt"),
             timeout=10,

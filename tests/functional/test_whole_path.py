@@ -133,13 +133,17 @@ def test_worker_killed_in_the_middle_of_a_wave_changes_nothing_but_time(stage: W
     ada = stage.caller("ada")
     number = submitted(stage, ada, GOOD.summary, waves=[PILOT])
     stage.ask_cluster("DELETE", "/practice/calls")
+    slow = {"kind": "slow", "method": "PATCH", "path": "/apis/apps/", "times": None, "seconds": 0.5}
+    stage.ask_cluster("POST", "/practice/faults", slow)
     approve(stage, number)
 
-    # Some of the wave is on the new version and some is not.
-    stage.until(lambda: 1 <= RunTarget.objects.filter(state__in=["updated", "healthy"], workload__gt="").count() < 5)
+    # Some of the wave is on the new version and some is not; the worker has settled neither.
+    stage.until(lambda: 1 <= len(deployments_changed(stage)) < 5)
     first.kill()
     first.wait()
-    assert RunTarget.objects.exclude(state__in=["updated", "healthy"]).exists()
+    assert len(deployments_changed(stage)) < 5
+    assert not RunTarget.objects.filter(state__in=["updated", "healthy"], workload__gt="").exists()
+    stage.ask_cluster("DELETE", "/practice/faults")
     stage.start_worker()
     stage.until(lambda: state_of(ada, number) == "review")
 
@@ -147,7 +151,7 @@ def test_worker_killed_in_the_middle_of_a_wave_changes_nothing_but_time(stage: W
     assert (run["state"], {one["state"] for one in run["targets"]}) == ("succeeded", {"healthy"})
     effects = stage.effects()
     assert {key: count for key, count in effects.items() if count != 1} == {}
-    assert len([key for key in effects if "deployments" in key and "nw-pilot/" in key]) == 5, effects
+    assert len(deployments_changed(stage)) == 5, effects
     assert stage.images("nw-pilot") == {GOOD.image}
     moves = [
         one
@@ -155,6 +159,10 @@ def test_worker_killed_in_the_middle_of_a_wave_changes_nothing_but_time(stage: W
         if "nw-pilot: Git names" in one["sentence"]
     ]
     assert len(moves) == 1
+
+
+def deployments_changed(stage: World) -> list[str]:
+    return [key for key in stage.effects() if "deployments" in key and "nw-pilot/" in key]
 
 
 # What must hold.
