@@ -1,22 +1,22 @@
 """Builds the evidence pack of a change: one zip file that proves itself offline.
 
 The pack holds what is recorded and nothing of the moment it is asked for, so asked twice without anything happening in
-between it is the same bytes. That somebody exported is recorded on the person's own chain, outside the pack.
+between it is the same bytes. It grows in a file, one artefact after another, whatever its size. That somebody exported
+is recorded on the person's own chain, outside the pack.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import io
 import json
+import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Self
 
 from django.conf import settings
 from django.db import transaction
@@ -34,7 +34,7 @@ from changecontrol.models import ChangeRequest
 from changecontrol.offline import verify
 from changecontrol.queries import evidence
 from changecontrol.queries.evidence import Timeline
-from changecontrol.rules.evidence import manifest_bytes, manifest_of
+from changecontrol.rules.evidence import Entry, manifest_bytes, manifest_of
 from changecontrol.rules.roles import Ability
 
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -64,10 +64,14 @@ manifest.json, manifest.sig, public_key.pem
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A built pack, and the SHA-256 of its manifest, which the audit trail keeps."""
+    """A built pack, and the SHA-256 of its manifest, which the audit trail keeps.
+
+    `file` stands at its beginning, has no name on disk, and is gone once it is closed. `size` is in bytes.
+    """
 
     name: str
-    data: bytes
+    file: IO[bytes]
+    size: int
     manifest_sha256: str
 
 
@@ -83,28 +87,34 @@ def export_evidence_pack(*, actor: Actor, change_id: int, at: datetime) -> Pack:
         contributed = {
             path: data for name in settings.EVIDENCE_CONTRIBUTORS for path, data in import_string(name)(change)
         }
-    artefacts = {f"artefacts/{one.sha256[:12]}-{one.name}": data for one, data in observe_artefacts(kept)}
-    files = {**_documents(facts), **artefacts, **contributed}
     try:
         signer = wiring.adapter("signer")(settings.EVIDENCE_SIGNING_KEY, secrets=wiring.secrets())
     except Permanent as refusal:
         raise Conflict(refusal.reason) from refusal
-    files["public_key.pem"] = signer.public_key()
-    chains = _chains(facts.events)
-    manifest = manifest_bytes(manifest_of(files, change=change.number, chains=chains))
-    signature = base64.b64encode(signer.sign(manifest))
-    data = _zip({**files, verify.MANIFEST: manifest, verify.SIGNATURE: signature})
-    pack = Pack(name=f"{change.number}.zip", data=data, manifest_sha256=_sha256(manifest))
-    with transaction.atomic():
-        audit.record(
-            Tag.EVIDENCE_EXPORTED,
-            subject=actor.person,
-            actor=actor,
-            at=at,
-            tenant=change.tenant_id,
-            data={"change": change.number, "manifest_sha256": pack.manifest_sha256, "size": len(data)},
-        )
-    return pack
+    documents = {**_documents(facts), **contributed, verify.KEY: signer.public_key()}
+    with ExitStack() as until_built:
+        file = until_built.enter_context(tempfile.TemporaryFile())
+        with _Zip(file) as pack:
+            for name, data in sorted(documents.items()):
+                pack.add(name, data)
+            for artefact, data in observe_artefacts(kept):
+                pack.add(f"artefacts/{artefact.sha256[:12]}-{artefact.name}", data)
+            manifest = manifest_bytes(manifest_of(pack.entries, change=change.number, chains=_chains(facts.events)))
+            pack.add(verify.MANIFEST, manifest)
+            pack.add(verify.SIGNATURE, base64.b64encode(signer.sign(manifest)))
+        size, manifest_sha256 = file.tell(), Entry.of(manifest).sha256
+        with transaction.atomic():
+            audit.record(
+                Tag.EVIDENCE_EXPORTED,
+                subject=actor.person,
+                actor=actor,
+                at=at,
+                tenant=change.tenant_id,
+                data={"change": change.number, "manifest_sha256": manifest_sha256, "size": size},
+            )
+        file.seek(0)
+        until_built.pop_all()  # whoever sends the pack closes it
+    return Pack(name=f"{change.number}.zip", file=file, size=size, manifest_sha256=manifest_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,17 +186,24 @@ def _json(value: Any, *, indent: int | None = 2) -> bytes:
     return (json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent) + "\n").encode()
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+class _Zip:
+    """A zip written file by file, undated: the same files in the same order are the same bytes."""
 
+    def __init__(self, file: IO[bytes]) -> None:
+        self._archive = zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=6)
+        self.entries: dict[str, Entry] = {}
 
-def _zip(files: Mapping[str, bytes]) -> bytes:
-    """Return the files as a zip: sorted, undated, the same bytes for the same files."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-        for name in sorted(files):
-            info = zipfile.ZipInfo(name, date_time=ZIP_DATE)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = (0o755 if name.endswith(".py") else 0o644) << 16
-            archive.writestr(info, files[name])
-    return buffer.getvalue()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+
+    def add(self, name: str, data: bytes) -> None:
+        if name in self.entries:
+            return  # one artefact kept under one name twice is one file
+        info = zipfile.ZipInfo(name, date_time=ZIP_DATE)
+        info.compress_type = zipfile.ZIP_DEFLATED
+        info.external_attr = (0o755 if name.endswith(".py") else 0o644) << 16
+        self._archive.writestr(info, data)
+        self.entries[name] = Entry.of(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.http import HttpResponse
+from django.http import FileResponse, HttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.decorators import action
@@ -81,11 +81,7 @@ class EvidenceParts(OfChange):
         }
     )
     @action(detail=True, url_path="evidence-pack", pagination_class=None, filterset_class=None)
-    def evidence_pack(self, request: Request, number: str) -> HttpResponse:
+    def evidence_pack(self, request: Request, number: str) -> FileResponse:
         """The evidence pack: signed, and verified offline by the `verify.py` in it."""
         pack = exports.export_evidence_pack(actor=acting(request), change_id=self._change(number).pk, at=clock.now())
-        return HttpResponse(
-            pack.data,
-            content_type="application/zip",
-            headers={"Content-Disposition": f'attachment; filename="{pack.name}"'},
-        )
+        return FileResponse(pack.file, as_attachment=True, filename=pack.name, content_type="application/zip")

@@ -20,8 +20,8 @@ import os
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -31,6 +31,7 @@ EVENTS = "events.ndjson"
 UNLISTED = {MANIFEST, SIGNATURE}
 """Not in the manifest: the manifest itself and its signature."""
 FILE_BYTES_LIMIT = 512 * 1024 * 1024
+PART_BYTES = 1024 * 1024
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 """What reading a damaged archive raises; RuntimeError is also a password, an unknown method and too deep a nesting."""
 
@@ -77,10 +78,10 @@ class Pack:
     """The files of a pack, from a zip file or a folder."""
 
     def __init__(self, path: str) -> None:
-        self._open: Callable[[str], bytes]
+        self._open: Callable[[str], IO[bytes]]
         if os.path.isdir(path):
             self.names = self._names_below(path)
-            self._open = lambda name: self._file(os.path.join(path, *name.split("/")))
+            self._open = lambda name: open(os.path.join(path, *name.split("/")), "rb")  # noqa: SIM115
         elif zipfile.is_zipfile(path):
             archive = zipfile.ZipFile(path)
             listed = [info for info in archive.infolist() if not info.is_dir()]
@@ -90,14 +91,23 @@ class Pack:
             large = [info.filename for info in listed if info.file_size > FILE_BYTES_LIMIT]
             if large:
                 raise CannotTell(f"{large[0]} is larger than {FILE_BYTES_LIMIT} bytes")
-            self._open = archive.read
+            self._open = archive.open
         else:
             raise CannotTell(f"{path} is neither a zip file nor a folder")
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes. Raises `Broken`, naming it, where it cannot be read."""
+        return b"".join(self.parts(name))
+
+    def parts(self, name: str) -> Iterator[bytes]:
+        """Yield a file's bytes in parts of a size that any machine holds. Raises `Broken` as `read` does."""
         try:
-            return self._open(name)
+            with self._open(name) as file:
+                while True:
+                    part = file.read(PART_BYTES)
+                    if not part:
+                        return
+                    yield part
         except UNREADABLE as problem:
             raise Broken(f"{name} cannot be read: {problem}") from None
 
@@ -109,11 +119,6 @@ class Pack:
                 found.add(os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/"))
         return found
 
-    @staticmethod
-    def _file(path: str) -> bytes:
-        with open(path, "rb") as file:
-            return file.read()
-
 
 def check_files(pack: Pack, manifest: dict[str, Any]) -> int:
     """Compare every file with the manifest; return how many there are."""
@@ -121,8 +126,11 @@ def check_files(pack: Pack, manifest: dict[str, Any]) -> int:
     for name in sorted(listed):
         if name not in pack.names:
             raise Broken(f"{name} is missing")
-        data = pack.read(name)
-        if len(data) != listed[name]["size"] or hashlib.sha256(data).hexdigest() != listed[name]["sha256"]:
+        size, digest = 0, hashlib.sha256()
+        for part in pack.parts(name):
+            size += len(part)
+            digest.update(part)
+        if size != listed[name]["size"] or digest.hexdigest() != listed[name]["sha256"]:
             raise Broken(f"{name} was changed")
     added = sorted(pack.names - set(listed) - UNLISTED)
     if added:
@@ -170,7 +178,7 @@ def check_signature(pack: Pack, key_file: str | None) -> str:
     except ImportError:
         raise CannotTell("the signature was not checked: install the Python package “cryptography”") from None
     try:
-        key = serialization.load_pem_public_key(Pack._file(key_file) if key_file else pack.read(KEY))
+        key = serialization.load_pem_public_key(_bytes_of(key_file) if key_file else pack.read(KEY))
     except (ValueError, OSError) as problem:
         raise CannotTell(f"the public key cannot be read: {problem}") from None
     if not isinstance(key, Ed25519PublicKey):
@@ -218,6 +226,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (CannotTell, *UNREADABLE) as problem:
         return _end(f"CANNOT TELL: {problem}", lines, 2)
     return _end("VERIFIED", lines, 0)
+
+
+def _bytes_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _end(verdict: str, lines: list[str], code: int) -> int:

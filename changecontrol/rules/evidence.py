@@ -1,16 +1,29 @@
-"""What an evidence pack lists. Pure: files in, the manifest's bytes out. `changecontrol.offline.verify` checks it."""
+"""What an evidence pack lists. Pure: what its files are in, the manifest's bytes out. `offline.verify` checks it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from changecontrol.offline.verify import FORMAT
 from changecontrol.rules.plan import canonical
 
 
-def manifest_of(files: Mapping[str, bytes], *, change: str, chains: Mapping[str, int]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the manifest says of one file. `size` is in bytes."""
+
+    sha256: str
+    size: int
+
+    @classmethod
+    def of(cls, data: bytes) -> Entry:
+        return cls(hashlib.sha256(data).hexdigest(), len(data))
+
+
+def manifest_of(files: Mapping[str, Entry], *, change: str, chains: Mapping[str, int]) -> dict[str, Any]:
     """Describe the files and how many events each chain has. Raises `ValueError` for a path that leaves the pack."""
     for path in files:
         parts = path.split("/")
@@ -20,9 +33,7 @@ def manifest_of(files: Mapping[str, bytes], *, change: str, chains: Mapping[str,
         "format": FORMAT,
         "change": change,
         "chains": dict(chains),
-        "files": {
-            path: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for path, data in files.items()
-        },
+        "files": {path: asdict(entry) for path, entry in files.items()},
     }
 
 

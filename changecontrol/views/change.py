@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
@@ -167,9 +167,7 @@ def evidence_pack(request: HttpRequest, number: str) -> HttpResponseBase:
     """Download the pack that proves this change offline. That it was taken is recorded."""
     found = change_of(request, number)
     pack = export_evidence_pack(actor=actor_of(request), change_id=found.pk, at=clock.now())
-    response = HttpResponse(pack.data, content_type="application/zip")
-    response["Content-Disposition"] = f'attachment; filename="{pack.name}"'
-    return response
+    return FileResponse(pack.file, as_attachment=True, filename=pack.name, content_type="application/zip")
 
 
 @page

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from changecontrol.actions import exports
 from changecontrol.offline import verify
-from changecontrol.rules.evidence import manifest_bytes, manifest_of
+from changecontrol.rules.evidence import Entry, manifest_bytes, manifest_of
 from tests.bench.harness import Figure, in_turns
 from tests.plugin import TestDatabase
 
@@ -66,7 +66,9 @@ def _files() -> dict[str, bytes]:
     signing = Ed25519PrivateKey.generate()
     public = signing.public_key()
     files[verify.KEY] = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    manifest = manifest_bytes(manifest_of(files, change="CHG-000001", chains=chains))
+    manifest = manifest_bytes(
+        manifest_of({name: Entry.of(data) for name, data in files.items()}, change="CHG-000001", chains=chains)
+    )
     return {**files, verify.MANIFEST: manifest, verify.SIGNATURE: base64.b64encode(signing.sign(manifest))}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,10 +21,10 @@ from django.test import override_settings
 from changecontrol import audit
 from changecontrol.actions.approvals import cast_vote
 from changecontrol.actions.evidence import store_artefact
-from changecontrol.actions.exports import export_evidence_pack
+from changecontrol.actions.exports import Pack, export_evidence_pack
 from changecontrol.errors import Conflict, Forbidden, NotFound
 from changecontrol.events import Tag
-from changecontrol.models import ApprovalPolicy, AuditEvent, ChangeRequest, Requirement
+from changecontrol.models import ApprovalPolicy, AuditEvent, ChangeRequest, Requirement, User
 from changecontrol.rules.roles import Role
 from tests.factories.changes import authorized_change
 from tests.factories.estate import NOW, SmallEstate, actor, add_person, grant, small_estate, stranger_estate
@@ -33,6 +35,18 @@ LATER = NOW + timedelta(hours=1)
 @pytest.fixture
 def estate(db: None) -> SmallEstate:
     return small_estate()
+
+
+def keep(change: ChangeRequest, name: str, data: bytes, *, by: User) -> None:
+    store_artefact(
+        change_id=change.pk,
+        name=name,
+        media_type="application/json",
+        data=data,
+        source="gate dry_run",
+        actor=actor(by),
+        at=NOW,
+    )
 
 
 @pytest.fixture
@@ -49,15 +63,7 @@ def change(estate: SmallEstate) -> ChangeRequest:
         comment="Rehearsed: 41 s.",
         at=NOW,
     )
-    store_artefact(
-        change_id=change.pk,
-        name="dry-run.json",
-        media_type="application/json",
-        data=b'{"differences": []}',
-        source="gate dry_run",
-        actor=actor(estate.ada),
-        at=NOW,
-    )
+    keep(change, "dry-run.json", b'{"differences": []}', by=estate.ada)
     return change
 
 
@@ -87,19 +93,24 @@ def verify(data: bytes, folder: Path, key: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+def read(pack: Pack) -> bytes:
+    with pack.file:
+        return pack.file.read()
+
+
 def test_an_auditor_s_pack_verifies_by_the_program_in_it(
     estate: SmallEstate, change: ChangeRequest, signing: Path, tmp_path: Path
 ) -> None:  # AUD-3
     pack = export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)
 
-    code, said = verify(pack.data, tmp_path, signing)
+    code, said = verify(read(pack), tmp_path, signing)
 
     assert pack.name == f"{change.number}.zip"
     assert (code, said.splitlines()[0]) == (0, "VERIFIED")
 
 
 def test_a_pack_holds_what_was_asked_decided_and_done(estate: SmallEstate, change: ChangeRequest) -> None:
-    files = unzip(export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER).data)
+    files = unzip(read(export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)))
 
     assert {
         "README.txt",
@@ -142,19 +153,36 @@ def test_whatever_people_write_the_pack_verifies(
 
     pack = export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)
 
-    assert verify(pack.data, tmp_path, signing)[0] == 0
-    assert json.loads(unzip(pack.data)["votes.json"])[-1]["comment"] == words.strip()
+    data = read(pack)
+    assert verify(data, tmp_path, signing)[0] == 0
+    assert json.loads(unzip(data)["votes.json"])[-1]["comment"] == words.strip()
 
 
 def test_the_same_pack_asked_twice_is_the_same_bytes(estate: SmallEstate, change: ChangeRequest) -> None:
     one = export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)
     other = export_evidence_pack(actor=actor(estate.ben), change_id=change.pk, at=LATER + timedelta(days=1))
 
-    assert one.data == other.data
+    assert read(one) == read(other)
+
+
+def test_a_pack_is_never_held_in_memory_whole(estate: SmallEstate, change: ChangeRequest) -> None:
+    size, count = 4_000_000, 10
+    for number in range(count):
+        keep(change, f"gate-{number}.json", os.urandom(size), by=estate.ada)
+    read(export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER))  # imports, templates, fonts
+    tracemalloc.start()
+
+    pack = export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    pack.file.close()
+    assert pack.size > size * count
+    assert peak < size * count / 2
 
 
 def test_what_happens_elsewhere_later_leaves_the_pack_as_it_is(estate: SmallEstate, change: ChangeRequest) -> None:
-    before = export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER).data
+    before = read(export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER))
 
     for thing in (estate.tenant, estate.production, estate.pilot, estate.region, estate.process):
         thing.name = "Another name"
@@ -166,18 +194,19 @@ def test_what_happens_elsewhere_later_leaves_the_pack_as_it_is(estate: SmallEsta
     authorized_change(estate, title="Another change")
     stranger_estate()
 
-    assert export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER).data == before
+    assert read(export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)) == before
 
 
 def test_an_export_is_recorded_with_the_manifest_it_gave(estate: SmallEstate, change: ChangeRequest) -> None:  # AUD-1
     pack = export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)
 
+    assert pack.size == len(read(pack))
     event = AuditEvent.objects.get(tag=Tag.EVIDENCE_EXPORTED)
     assert (event.actor, event.tenant, event.change) == (estate.dee, estate.tenant, None)
     assert json.loads(event.body)["data"] == {
         "change": change.number,
         "manifest_sha256": pack.manifest_sha256,
-        "size": len(pack.data),
+        "size": pack.size,
     }
 
 
@@ -229,7 +258,7 @@ def test_the_report_grows_with_the_change_and_not_with_its_targets(estate: Small
         for number in range(300):
             audit.record(Tag.TARGET_MOVED, subject=f"runtarget:{number}", change=change, actor=actor(estate.cy), at=NOW)
 
-    files = unzip(export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER).data)
+    files = unzip(read(export_evidence_pack(actor=actor(estate.dee), change_id=change.pk, at=LATER)))
 
     report = files["report.html"].decode()
     assert "run:target:moved" not in report

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from changecontrol.offline import verify
-from changecontrol.rules.evidence import manifest_bytes, manifest_of
+from changecontrol.rules.evidence import Entry, manifest_bytes, manifest_of
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
@@ -62,7 +62,9 @@ def files_of_a_pack() -> dict[str, bytes]:
 
 def signed(files: dict[str, bytes], *, key: Ed25519PrivateKey = KEY, chains: dict[str, int] | None = None) -> bytes:
     counts = {"changerequest:1": 4, "run:1": 2} if chains is None else chains
-    manifest = manifest_bytes(manifest_of(files, change="CHG-000001", chains=counts))
+    manifest = manifest_bytes(
+        manifest_of({name: Entry.of(data) for name, data in files.items()}, change="CHG-000001", chains=counts)
+    )
     return zipped({**files, verify.MANIFEST: manifest, verify.SIGNATURE: base64.b64encode(key.sign(manifest))})
 
 
