@@ -239,7 +239,7 @@ def ask_run(*, actor: Actor, run_id: int, verb: str, reason: str = "", at: datet
         raise Invalid(f"A run cannot be asked to “{verb}”.")
     access.require(actor, ABILITY_OF[verb], run)
     reason = reason.strip()
-    if verb in REASON_REQUIRED and not seen(reason):
+    if (reason or verb in REASON_REQUIRED) and not seen(reason):
         raise Invalid("Say why.", fields={"reason": ["Say why: it stays in the record."]})
     if run.intent and not (verb in SAFETY_VERBS and verb != run.intent):
         raise Conflict(f"The run has already been asked {ASKED[run.intent]}.")

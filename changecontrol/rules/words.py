@@ -11,7 +11,12 @@ _INKLESS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 def seen(text: str) -> str:
-    """Return the text without its margins; empty where a reader would see nothing, such as a zero-width space."""
+    """Return the text without its margins; empty where a reader would see nothing, such as a zero-width space.
+
+    Empty, too, where it is no text that can be kept: with a NUL or half of a surrogate pair inside.
+    """
     words = text.strip()
+    if any(one == "\0" or unicodedata.category(one) == "Cs" for one in words):
+        return ""
     is_seen = any(unicodedata.category(one)[0] in _SEEN and one not in _INKLESS for one in words)
     return words if is_seen else ""

@@ -96,4 +96,5 @@ def next_url(request: HttpRequest, fallback: str) -> str:
     is_ours = url_has_allowed_host_and_scheme(
         wanted, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
-    return wanted if wanted and is_ours else fallback
+    # A path: anything else would be taken for the name of a view, which need not be there.
+    return wanted if wanted.startswith("/") and is_ours else fallback
