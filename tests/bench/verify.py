@@ -30,7 +30,9 @@ def measure(database: TestDatabase) -> Iterator[Figure]:
     size = sum(len(data) for data in files.values())
     with tempfile.TemporaryDirectory(prefix="changecontrol-bench-") as folder:
         path = Path(folder) / "CHG-000001.zip"
-        path.write_bytes(exports._zip(files))
+        with path.open("wb") as file, exports._Zip(file) as pack:
+            for name, data in sorted(files.items()):
+                pack.add(name, data)
         key = Path(folder) / "key.pem"
         key.write_bytes(files[verify.KEY])
         ours, floor = in_turns(
