@@ -23,6 +23,7 @@ from changecontrol.models.estate import (
 )
 from changecontrol.models.evidence import Artefact
 from changecontrol.models.gate import GateResult
+from changecontrol.models.job import Job
 from changecontrol.models.outbox import IdempotencyKey, Message
 from changecontrol.models.plan import Plan
 from changecontrol.models.run import EnvironmentLock, Run, RunLog, RunTarget
@@ -48,6 +49,7 @@ __all__ = [
     "GateResult",
     "GitSource",
     "IdempotencyKey",
+    "Job",
     "Message",
     "Plan",
     "Region",

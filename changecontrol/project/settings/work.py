@@ -37,6 +37,9 @@ WORKFLOWS = [
 ]
 """The workflows a sweep looks after, in order. `changecontrol` finds them here and knows none by name."""
 
+JOBS: dict[str, str] = {}
+"""What does each kind of job, by dotted path: called with its order and a place to say how far it is."""
+
 ADAPTERS = {
     "kubernetes": env.text("KUBERNETES_ADAPTER", "changecontrol.adapters.kubernetes.open_cluster"),
     "object_store": env.text("OBJECT_STORE_ADAPTER", "changecontrol.adapters.object_store.open_store"),
