@@ -6,8 +6,9 @@ Adapters (`changecontrol/adapters/`) answer these protocols and raise only `Tran
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from changecontrol.errors import Permanent
@@ -228,12 +229,13 @@ class Kubernetes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object in the object store. `size` is in bytes."""
+    """An object in the object store. `size` is in bytes. A listing tells `modified_at` and no digest."""
 
     key: str
     size: int
     sha256: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
+    modified_at: datetime | None = None
 
 
 class ObjectStore(Protocol):
@@ -244,6 +246,15 @@ class ObjectStore(Protocol):
 
     def observe_object(self, key: str) -> bytes | None:
         """Return the bytes, or None."""
+
+    def observe_range(self, key: str, *, start: int, size: int) -> bytes | None:
+        """Return these bytes of the object, fewer only at its end; None where there is no object."""
+
+    def observe_objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Return what lies below a prefix of whole words (`a/b` holds `a/b/c`, not `a/bc`), in no order."""
+
+    def ensure_absent(self, key: str) -> None:
+        """Delete the object; one that is not there is no error."""
 
     def observe_reachable(self) -> None:
         """Return when the store answers; else raise `Transient` or `Permanent`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ CONNECT_SECONDS = 3
 REQUEST_SECONDS = 60
 MAX_RETRIES = 2
 PROBE_PREFIX = "reachable"
+LISTED_AT_ONCE = 1000
 
 
 class StoredObjects:
@@ -55,6 +57,35 @@ class StoredObjects:
             return None
         except (BaseError, OSError, ValueError) as error:
             raise _failure(error, doing=f"read {key}") from None
+
+    def observe_range(self, key: str, *, start: int, size: int) -> bytes | None:
+        _check_key(key)
+        try:
+            whole = obstore.head(self._store, key)["size"]
+            end = min(start + size, whole)
+            return bytes(obstore.get_range(self._store, key, start=start, end=end)) if start < end else b""
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError, ValueError) as error:
+            raise _failure(error, doing=f"read {key}") from None
+
+    def observe_objects(self, prefix: str) -> Iterator[StoredObject]:
+        _check_key(prefix)
+        try:
+            for chunk in obstore.list(self._store, prefix=prefix, chunk_size=LISTED_AT_ONCE):
+                for found in chunk:
+                    yield StoredObject(key=found["path"], size=found["size"], modified_at=found["last_modified"])
+        except (BaseError, OSError, ValueError) as error:
+            raise _failure(error, doing=f"list {prefix}") from None
+
+    def ensure_absent(self, key: str) -> None:
+        _check_key(key)
+        try:
+            obstore.delete(self._store, key)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError, ValueError) as error:
+            raise _failure(error, doing=f"delete {key}") from None
 
     def observe_reachable(self) -> None:
         try:
@@ -130,8 +161,8 @@ def _check_key(key: str) -> None:
 
 
 def _failure(error: Exception, *, doing: str) -> Transient | Permanent:
-    # A listing reports a refusal as a generic error, with the status in its words alone.
-    is_refused = re.search(r"status code: 40[13]\b", str(error)) is not None
+    # A listing and a deletion report a refusal as a generic error, in its words alone.
+    is_refused = re.search(r"status code: 40[13]\b|AccessDenied", str(error)) is not None
     if is_refused or isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
         return Permanent(f"The object store does not let this credential {doing}.")
     if isinstance(error, InvalidPathError | ValueError):

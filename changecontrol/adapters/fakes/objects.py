@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 from changecontrol.adapters.fakes.script import Call, Script
 from changecontrol.errors import Permanent
@@ -11,10 +12,11 @@ from changecontrol.ports import StoredObject
 
 
 class FakeObjectStore:
-    """A create-only store of bytes. `objects` is what it holds."""
+    """A create-only store of bytes. `objects` is what it holds, each as if written at `modified_at`."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.modified_at = datetime(2026, 1, 1, tzinfo=UTC)
         self.script = Script()
 
     def ensure_object(self, key: str, data: bytes) -> StoredObject:
@@ -29,6 +31,28 @@ class FakeObjectStore:
     def observe_object(self, key: str) -> bytes | None:
         found: bytes | None = self.script.run(Call("observe_object", (key,)), lambda: self.objects.get(key))
         return found
+
+    def observe_range(self, key: str, *, start: int, size: int) -> bytes | None:
+        def act() -> bytes | None:
+            data = self.objects.get(key)
+            return None if data is None else data[start : start + size]
+
+        found: bytes | None = self.script.run(Call("observe_range", (key,), {"start": start, "size": size}), act)
+        return found
+
+    def observe_objects(self, prefix: str) -> Iterator[StoredObject]:
+        def act() -> list[StoredObject]:
+            below = f"{prefix}/"
+            return [
+                StoredObject(key=key, size=len(data), modified_at=self.modified_at)
+                for key, data in self.objects.items()
+                if key.startswith(below)
+            ]
+
+        yield from self.script.run(Call("observe_objects", (prefix,)), act)
+
+    def ensure_absent(self, key: str) -> None:
+        self.script.run(Call("ensure_absent", (key,)), lambda: self.objects.pop(key, None))
 
     def observe_reachable(self) -> None:
         self.script.run(Call("observe_reachable"), lambda: None)

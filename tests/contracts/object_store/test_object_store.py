@@ -71,6 +71,43 @@ def test_empty_object_is_an_object(store: ObjectStore) -> None:
     assert store.observe_object("empty") == b""
 
 
+def test_range_of_an_object_is_read(store: ObjectStore) -> None:
+    store.ensure_object("long", bytes(range(200)))
+
+    assert store.observe_range("long", start=10, size=5) == bytes(range(10, 15))
+    assert store.observe_range("long", start=190, size=50) == bytes(range(190, 200))
+    assert store.observe_range("long", start=200, size=1) == b""
+    assert store.observe_range("absent", start=0, size=1) is None
+
+
+def test_objects_below_a_prefix_are_listed_with_their_sizes(store: ObjectStore) -> None:
+    for number in range(3):
+        store.ensure_object(f"points/7/part {number}", b"x" * number)
+    store.ensure_object("points/70", b"other")
+
+    found = list(store.observe_objects("points/7"))
+
+    assert sorted((one.key, one.size) for one in found) == [
+        ("points/7/part 0", 0),
+        ("points/7/part 1", 1),
+        ("points/7/part 2", 2),
+    ]
+    assert all(one.modified_at is not None and one.modified_at.tzinfo is not None for one in found)
+    assert list(store.observe_objects("nothing")) == []
+
+
+def test_deleted_object_is_gone_and_its_key_may_be_used_again(store: ObjectStore) -> None:
+    store.ensure_object("a/b", b"one")
+    store.ensure_object("a/c", b"other")
+
+    store.ensure_absent("a/b")
+    store.ensure_absent("a/b")
+
+    assert store.observe_object("a/b") is None
+    assert store.observe_object("a/c") == b"other"
+    store.ensure_object("a/b", b"two")
+
+
 def test_store_is_reachable(store: ObjectStore) -> None:
     store.observe_reachable()
 
@@ -129,6 +166,11 @@ def test_who_only_reads_cannot_write_and_a_wrong_secret_does_neither(real_s3: Se
             refused.ensure_object("b", b"2")
     with pytest.raises(Permanent, match="does not let this credential read a"):
         stranger.observe_object("a")
+    with pytest.raises(Permanent, match="does not let this credential list"):
+        list(stranger.observe_objects("below"))
+    with pytest.raises(Permanent, match="does not let this credential delete a"):
+        reader.ensure_absent("a")
+    assert reader.observe_object("a") == b"1"
 
 
 def test_bucket_that_does_not_exist_is_not_reachable(real_s3: Seaweed) -> None:
