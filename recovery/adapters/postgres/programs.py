@@ -1,0 +1,196 @@
+"""PostgreSQL's own programs: the right ones for a server, run without a password on any command line.
+
+They are chosen by the server's major version. Failures become sentences; a server that is away is `Transient`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from changecontrol.errors import Permanent, Transient
+from changecontrol.project.local.processes import Account, run_as
+from recovery.ports import DatabaseServer, parse_lsn
+
+CONNECT_SECONDS = 10
+FOLDERS = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin", "/opt/homebrew/opt/postgresql@{major}/bin")
+OLDEST_MAJOR = 15
+VARIABLES = {
+    "host": "PGHOST",
+    "hostaddr": "PGHOSTADDR",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "dbname": "PGDATABASE",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "channel_binding": "PGCHANNELBINDING",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+}
+"""What may stand in a database's address, and the variable that tells it to a program."""
+AWAY = re.compile(
+    r"could not connect|connection refused|timeout expired|the database system is|closed the connection|"
+    r"terminating connection|remaining connection slots|too many connections|could not receive|No route to host",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """The programs of one major version in one folder."""
+
+    folder: Path
+    major: int
+
+    def path(self, name: str) -> Path:
+        found = self.folder / name
+        if not found.is_file():
+            raise Permanent(f"PostgreSQL {self.major} has no program '{name}' in {self.folder}; install it there.")
+        return found
+
+
+def find_programs(*, major: int, folders: Sequence[str] = ()) -> Programs:
+    """Return the programs of this major version from the folders given, the usual places, or PATH.
+
+    A folder may say `{major}`. Raises `Permanent` naming the version where none has them.
+    """
+    candidates = [Path(folder.replace("{major}", str(major))) for folder in (*folders, *FOLDERS)]
+    on_path = shutil.which("pg_basebackup")
+    if on_path is not None:
+        candidates.append(Path(on_path).resolve().parent)
+    for folder in candidates:
+        if (folder / "pg_basebackup").is_file() and _major_of(folder / "pg_basebackup") == major:
+            return Programs(folder=folder, major=major)
+    raise Permanent(f"The programs of PostgreSQL {major} are not installed on this machine (pg_basebackup and others).")
+
+
+def connection_environment(url: str) -> dict[str, str]:
+    """Return the environment in which a program finds this database: nothing of it stands on a command line."""
+    try:
+        options = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise Permanent("The address of the database is not one that PostgreSQL's programs accept.") from None
+    unknown = sorted(set(options) - set(VARIABLES) - {"application_name", "connect_timeout"})
+    if unknown:
+        raise Permanent(f"The address of the database says '{unknown[0]}', which backups do not know.")
+    environment = {VARIABLES[name]: str(value) for name, value in options.items() if name in VARIABLES}
+    return plain_environment() | environment | {"PGCONNECT_TIMEOUT": str(CONNECT_SECONDS)}
+
+
+def plain_environment() -> dict[str, str]:
+    """Return what programs see: none of the caller's variables, English messages."""
+    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C", "TZ": "UTC"}
+
+
+def run_program(
+    command: Sequence[str | Path], *, environment: Mapping[str, str], account: Account | None = None, seconds: float
+) -> str:
+    """Run a program and return what it printed. Raises `Permanent` or `Transient` with its last words."""
+    name = Path(command[0]).name
+    try:
+        done: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603
+            [str(word) for word in command],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=seconds,
+            **run_as(account),
+        )
+    except subprocess.TimeoutExpired:
+        raise Transient(f"{name} was not done after {seconds:.0f} seconds.") from None
+    except OSError as error:
+        raise Permanent(f"{name} could not be started: {error.strerror}.") from None
+    if done.returncode != 0:
+        raise failure(name, words=done.stderr or done.stdout, environment=environment)
+    return done.stdout
+
+
+def failure(name: str, *, words: str, environment: Mapping[str, str]) -> Transient | Permanent:
+    """Return what a program's last words mean, without the password of its environment."""
+    lines = [line.strip() for line in words.strip().splitlines() if line.strip()]
+    last = " ".join(lines[-3:])[-600:] or "it says nothing"
+    secret = environment.get("PGPASSWORD")
+    if secret:
+        last = last.replace(secret, "…")
+    sentence = f"{name} did not succeed: {last}"
+    return Transient(sentence) if AWAY.search(last) else Permanent(sentence)
+
+
+@contextmanager
+def connected(url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Connect to a database; what goes wrong is `Transient` or `Permanent`, without the address."""
+    try:
+        with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
+            yield connection
+    except psycopg.Error as error:
+        secret = str(conninfo_to_dict(url).get("password") or "")
+        raise failure("The database", words=str(error), environment={"PGPASSWORD": secret}) from None
+
+
+def observe_server(url: str) -> DatabaseServer:
+    """Ask a server who it is. Raises `Permanent` for a version before 15."""
+    with connected(url) as connection:
+        number, version, segment = one_row(
+            connection,
+            "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
+            " (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size')",
+        )
+    major = int(number) // 10_000
+    if major < OLDEST_MAJOR:
+        raise Permanent(f"The server is PostgreSQL {major}; backups need {OLDEST_MAJOR} or newer.")
+    try:
+        with psycopg.connect(
+            url, autocommit=True, connect_timeout=CONNECT_SECONDS, replication="database"
+        ) as replication:
+            found = replication.execute("IDENTIFY_SYSTEM").fetchone()
+    except psycopg.Error as error:
+        secret = str(conninfo_to_dict(url).get("password") or "")
+        raise failure("A replication connection", words=str(error), environment={"PGPASSWORD": secret}) from None
+    if found is None:
+        raise Permanent("The server does not identify itself over the replication protocol.")
+    return DatabaseServer(
+        system_identifier=str(found[0]),
+        version=str(version),
+        major=major,
+        timeline=int(found[1]),
+        segment_bytes=int(segment),
+    )
+
+
+def one_row(connection: psycopg.Connection[Any], statement: str, *values: object) -> tuple[Any, ...]:
+    """Return the first row of a statement that always has one."""
+    row = connection.execute(statement, values or None).fetchone()
+    if row is None:
+        raise Permanent("The database gave no answer where it always has one.")
+    return tuple(row)
+
+
+def lsn_of(value: object) -> int:
+    """Return a position from a column; 0 for none."""
+    return parse_lsn(str(value)) if value is not None else 0
+
+
+def _major_of(program: Path) -> int:
+    try:
+        printed = subprocess.run(  # noqa: S603
+            [program, "--version"], capture_output=True, text=True, check=False, env=plain_environment(), timeout=10
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = re.search(r"\(PostgreSQL\) (\d+)", printed)
+    return int(found.group(1)) if found else 0

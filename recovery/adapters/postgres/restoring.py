@@ -1,0 +1,259 @@
+"""Restores: a copy in a folder of its own, replayed to a time, promoted, and started behind a socket.
+
+Nothing here writes to the archive: the server finds its WAL in a local folder and archives nothing. As root everything
+runs as an unprivileged user.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from changecontrol.errors import Permanent, Transient
+from changecontrol.ports import ObjectStore
+from changecontrol.project.local.processes import end_with_parent, last_lines, run_as, stop_child, wait_until
+from recovery.adapters.postgres.fetching import fetch_copy
+from recovery.adapters.postgres.programs import Programs, lsn_of, one_row, plain_environment, run_program
+from recovery.adapters.postgres.sandbox import STOP_STEPS, Sandbox, make_sandbox, tear_down
+from recovery.adapters.postgres.wal import check_covered, coverage_of
+from recovery.ports import BaseBackup, Coverage, Latest, RestoredDatabase, RestoreTo, WalArchive, format_lsn
+
+REPLAY_SECONDS = 6 * 3600.0
+NOT_REACHED = "recovery ended before configured recovery target was reached"
+PORT = 5432
+CONTROL_SETTINGS = {
+    "max_connections setting": "max_connections",
+    "max_worker_processes setting": "max_worker_processes",
+    "max_wal_senders setting": "max_wal_senders",
+    "max_prepared_xacts setting": "max_prepared_transactions",
+    "max_locks_per_xact setting": "max_locks_per_transaction",
+}
+"""What a server cannot recover with less of than the one that wrote the WAL."""
+
+
+class Restored:
+    """A copy that was replayed and answers. It ends with `stop`, or with the process that started it."""
+
+    def __init__(self, sandbox: Sandbox, *, child: subprocess.Popen[bytes], facts: RestoredDatabase) -> None:
+        self.sandbox = sandbox
+        self.facts = facts
+        self._child = child
+
+    @property
+    def url(self) -> str:
+        return self.facts.url
+
+    def url_of(self, database: str) -> str:
+        """Return the address of another database of the same server."""
+        return make_conninfo(self.url, dbname=database)
+
+    def __enter__(self) -> Restored:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def is_running(self) -> bool:
+        return self._child.poll() is None
+
+    def stop(self) -> None:
+        """Stop the server; its data stays until the run is torn down."""
+        stop_child(self._child, steps=STOP_STEPS)
+
+
+def start_copy(
+    sandbox: Sandbox,
+    *,
+    programs: Programs,
+    base: BaseBackup,
+    coverage: Coverage,
+    at: RestoreTo,
+    role: str,
+    database: str = "postgres",
+    unpack_seconds: float = 0.0,
+    seconds: float = REPLAY_SECONDS,
+) -> Restored:
+    """Replay a fetched copy to a time, promote it, and return it as a role of the source sees it.
+
+    Start from the main thread: the server ends with it. Raises `Permanent` with the server's last words where it does
+    not come up, and where it replayed less than it should have.
+    """
+    if programs.major != base.server_major:
+        raise Permanent(f"The backup is of PostgreSQL {base.server_major}, the programs are of {programs.major}.")
+    began = time.monotonic()
+    _configure(sandbox, programs=programs, coverage=coverage, base=base, target=at)
+    child = _spawn(sandbox, programs=programs)
+    try:
+        if not _is_up(sandbox, child=child, seconds=seconds) and NOT_REACHED in _said(sandbox):
+            # Nothing committed after that time in all WAL there is, and the WAL reaches beyond it: its end is the same.
+            _configure(sandbox, programs=programs, coverage=coverage, base=base, target=Latest.LATEST)
+            child = _spawn(sandbox, programs=programs)
+            _is_up(sandbox, child=child, seconds=seconds)
+        if child.poll() is not None:
+            raise Permanent(f"The restored server did not start. Its log ends: {last_lines(sandbox.log)}")
+        url = f"postgresql:///{database}?host={sandbox.socket}&port={PORT}&user={role}"
+        replayed, last_commit_at = _replayed(url)
+        _check_replayed(replayed, base=base, coverage=coverage, at=at)
+    except BaseException:
+        stop_child(child, steps=STOP_STEPS)
+        raise
+    facts = RestoredDatabase(
+        run_id=sandbox.run_id,
+        url=url,
+        folder=sandbox.folder,
+        replayed_lsn=replayed,
+        last_commit_at=last_commit_at,
+        unpack_seconds=unpack_seconds,
+        replay_seconds=time.monotonic() - began,
+    )
+    return Restored(sandbox, child=child, facts=facts)
+
+
+def restore(
+    *,
+    store: ObjectStore,
+    base: BaseBackup,
+    archive: WalArchive,
+    at: RestoreTo,
+    identities: Sequence[str],
+    parent: Path,
+    run_id: str,
+    programs: Programs,
+    role: str,
+    database: str = "postgres",
+) -> Restored:
+    """Restore a base backup to a time and start it. What fails leaves no folder behind."""
+    check_covered(coverage_of(base, archive=archive), at=at)
+    sandbox = make_sandbox(parent, run_id=run_id)
+    began = time.monotonic()
+    try:
+        coverage = fetch_copy(store=store, base=base, archive=archive, at=at, identities=identities, sandbox=sandbox)
+        return start_copy(
+            sandbox,
+            programs=programs,
+            base=base,
+            coverage=coverage,
+            at=at,
+            role=role,
+            database=database,
+            unpack_seconds=time.monotonic() - began,
+        )
+    except BaseException:
+        tear_down(parent, run_id=run_id)
+        raise
+
+
+def _configure(
+    sandbox: Sandbox, *, programs: Programs, coverage: Coverage, base: BaseBackup, target: RestoreTo
+) -> None:
+    """Write a configuration of our own: the source's may be elsewhere, name libraries, and archive."""
+    settings = {
+        "listen_addresses": "",
+        "unix_socket_directories": str(sandbox.socket),
+        "unix_socket_permissions": "0700",
+        "port": str(PORT),
+        "hba_file": str(sandbox.folder / "hba.conf"),
+        "ident_file": str(sandbox.folder / "ident.conf"),
+        "archive_mode": "off",
+        "hot_standby": "off",
+        "restore_command": f'cp "{sandbox.wal}/%f" "%p"',
+        "recovery_target_timeline": str(coverage.timeline) if coverage.timeline != base.timeline else "current",
+        "recovery_target_action": "promote",
+        # One call for the whole file system instead of one for each of thousands of files.
+        "recovery_init_sync_method": "syncfs",
+        "log_timezone": "UTC",
+        **_control_settings(sandbox, programs=programs),
+    }
+    if not isinstance(target, Latest):
+        settings["recovery_target_time"] = target.astimezone(UTC).isoformat(sep=" ")
+    lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
+    for name, text in (("postgresql.conf", lines), ("hba.conf", "local all all trust\n"), ("ident.conf", "")):
+        (sandbox.folder / name).write_text(text)
+        sandbox.give(sandbox.folder / name)
+    for name in ("postgresql.auto.conf", "recovery.signal"):
+        (sandbox.data / name).write_text("")
+        sandbox.give(sandbox.data / name)
+    (sandbox.data / "standby.signal").unlink(missing_ok=True)
+
+
+def _control_settings(sandbox: Sandbox, *, programs: Programs) -> dict[str, str]:
+    printed = run_program(
+        [programs.path("pg_controldata"), sandbox.data],
+        environment=plain_environment(),
+        account=sandbox.account,
+        seconds=60,
+    )
+    found = dict(line.split(":", 1) for line in printed.splitlines() if ":" in line)
+    return {setting: found[name].strip() for name, setting in CONTROL_SETTINGS.items() if name in found}
+
+
+def _spawn(sandbox: Sandbox, *, programs: Programs) -> subprocess.Popen[bytes]:
+    with sandbox.log.open("wb") as log:
+        return subprocess.Popen(  # noqa: S603
+            [
+                str(programs.path("postgres")),
+                "-D",
+                str(sandbox.data),
+                "-c",
+                f"config_file={sandbox.folder / 'postgresql.conf'}",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=sandbox.folder,
+            env=plain_environment(),
+            start_new_session=True,
+            preexec_fn=end_with_parent(signal.SIGINT),
+            **run_as(sandbox.account),
+        )
+
+
+def _is_up(sandbox: Sandbox, *, child: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait until the server takes connections, which without hot standby it does once promoted; False if it ended."""
+
+    def is_settled() -> bool:
+        if child.poll() is not None:
+            return True
+        try:
+            lines = (sandbox.data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) > 7 and lines[0] == str(child.pid) and lines[7].strip() == "ready"
+
+    if not wait_until(is_settled, seconds=seconds):
+        raise Transient(f"The restored server was still replaying WAL after {seconds:.0f} seconds.")
+    return child.poll() is None
+
+
+def _said(sandbox: Sandbox) -> str:
+    return last_lines(sandbox.log, count=20)
+
+
+def _replayed(url: str) -> tuple[int, datetime | None]:
+    try:
+        with psycopg.connect(url, autocommit=True) as connection:
+            replayed, last_commit_at, is_in_recovery = one_row(
+                connection,
+                "SELECT pg_last_wal_replay_lsn(), pg_last_xact_replay_timestamp(), pg_is_in_recovery()",
+            )
+    except psycopg.Error as error:
+        raise Permanent(f"The restored server does not let the role in: {str(error).strip()[-200:]}") from None
+    if is_in_recovery:
+        raise Permanent("The restored server was not promoted.")
+    return lsn_of(replayed), last_commit_at
+
+
+def _check_replayed(replayed: int, *, base: BaseBackup, coverage: Coverage, at: RestoreTo) -> None:
+    """Raise `Permanent` where the replay ended before the last of the WAL that was to be replayed whole."""
+    wanted = base.stop_lsn
+    if isinstance(at, Latest) and coverage.needed:
+        wanted = max(wanted, coverage.needed[-1].start)
+    if replayed < wanted:
+        raise Permanent(f"The restored server replayed up to {format_lsn(replayed)} and not to {format_lsn(wanted)}.")

@@ -1,0 +1,310 @@
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from changecontrol.errors import Permanent
+from recovery.adapters.encryption import make_key_pair
+from recovery.adapters.postgres.archiving import WalArchiver
+from recovery.adapters.postgres.base import observe_base_backup, observe_base_backups
+from recovery.adapters.postgres.fetching import fetch_copy, verify_copy
+from recovery.adapters.postgres.restoring import Restored
+from recovery.adapters.postgres.sandbox import make_sandbox, tear_down
+from recovery.adapters.postgres.verifying import question, verify_stored
+from recovery.adapters.postgres.wal import coverage_of
+from recovery.ports import Latest
+from tests.recovery.adapters.postgres.conftest import KEY, Marks, Source, now_at, ship_until
+
+pytestmark = pytest.mark.slow
+
+
+def rows_of(restored: Restored) -> list[int]:
+    with psycopg.connect(restored.url) as connection:
+        return [number for (number,) in connection.execute("SELECT number FROM marks ORDER BY number")]
+
+
+def test_backup_and_its_wal_come_back_whole(source: Source, archiver: WalArchiver, marks: Callable[[], Marks]) -> None:
+    source.execute("INSERT INTO marks SELECT generate_series(1, 1000)")
+    base = source.back_up("first")
+    source.execute("INSERT INTO marks VALUES (1001)")
+    source.execute("CREATE TABLE sentinel AS SELECT timestamptz '2026-03-01 12:00+01' AS at")
+    ship_until(archiver, now_at(source))
+
+    coverage = verify_stored(store=source.store, base=base, archive=source.archive(), identities=[KEY.identity])
+    with source.restore(base, at=Latest.LATEST) as restored:
+        rows = rows_of(restored)
+        answers = question(restored, programs=source.programs, sentinel=("postgres", "public.sentinel", "at"))
+        with psycopg.connect(restored.url) as connection:
+            archives = connection.execute("SHOW archive_mode").fetchone()
+            connection.execute("INSERT INTO marks VALUES (1002)")
+
+    source.execute("DROP TABLE sentinel")
+    assert rows == list(range(1, 1002))
+    assert answers.newest_at == datetime(2026, 3, 1, 11, tzinfo=UTC)
+    assert set(answers.databases) >= {"changecontrol", "postgres"}
+    assert archives == ("off",)
+    assert coverage.gaps == ()
+    assert observe_base_backup(source.store, prefix=source.prefix, label="first") == base
+    assert list(observe_base_backups(source.store, prefix=source.prefix)) == [base]
+    assert (base.server_major, base.timeline) == (17, 1)
+    assert 0 < base.start_lsn < base.stop_lsn
+
+
+def test_restored_rows_are_exactly_those_committed_before_the_time(
+    source: Source, archiver: WalArchiver, marks: Callable[[], Marks]
+) -> None:
+    writing = marks()
+    shipping = threading.Event()
+
+    def ship() -> None:
+        while not shipping.wait(0.2):
+            archiver.ship()
+
+    thread = threading.Thread(target=ship)
+    thread.start()
+    base = source.back_up()
+    for _ in range(3):
+        time.sleep(1.5)
+        source.execute("SELECT pg_switch_wal()")
+    time.sleep(1.5)
+    ends_at = now_at(source)
+    shipping.set()
+    thread.join()
+    ship_until(archiver, ends_at)
+    span = ends_at - base.finished_at
+
+    for _ in range(6):
+        at = base.finished_at + span * random.random()
+        with source.restore(base, at=at) as restored:
+            assert rows_of(restored) == writing.before(at)
+
+
+def test_time_at_which_a_row_was_committed_includes_it(
+    source: Source, archiver: WalArchiver, marks: Callable[[], Marks]
+) -> None:
+    base = source.back_up()
+    writing = marks()
+    time.sleep(1)
+    number, at = writing.written[-5]
+    ship_until(archiver, now_at(source))
+
+    with source.restore(base, at=at) as restored:
+        assert rows_of(restored)[-1] == number
+
+
+def test_quiet_time_after_the_last_commit_is_restored_from_the_end_of_the_wal(
+    source: Source, archiver: WalArchiver, marks: Callable[[], Marks]
+) -> None:
+    base = source.back_up()
+    source.execute("INSERT INTO marks VALUES (7)")
+    time.sleep(0.5)
+    at = now_at(source)
+    ship_until(archiver, at)
+
+    with source.restore(base, at=at) as restored:
+        assert rows_of(restored) == [7]
+
+
+def test_times_outside_and_in_a_gap_are_refused_with_the_last_safe_time_and_nothing_is_made(
+    source: Source, archiver: WalArchiver, marks: Callable[[], Marks]
+) -> None:
+    base = source.back_up()
+    safe_at = now_at(source)
+    ship_until(archiver, safe_at)
+    marks()
+    for _ in range(4):
+        time.sleep(0.3)
+        source.execute("SELECT pg_switch_wal()")
+        time.sleep(0.3)
+        archiver.ship()
+    at = now_at(source)
+    ship_until(archiver, at)
+    whole = source.archive()
+    finished = [one for one in whole.objects if one.is_finished and one.start > base.stop_lsn]
+    lost = finished[1]
+    for one in whole.objects:
+        if lost.start <= one.start < lost.end:
+            source.store.ensure_absent(one.key)
+
+    archive = source.archive()
+    coverage = coverage_of(base, archive=archive)
+
+    assert coverage_of(base, archive=whole).gaps == ()
+    assert [(gap.start, gap.end) for gap in coverage.gaps] == [(lost.start, lost.end)]
+    assert coverage.end_at is not None
+    assert base.finished_at <= coverage.end_at < at
+    for wrong, words in (
+        (base.finished_at - timedelta(seconds=1), "the first safe time is"),
+        (at, f"WAL is missing from .* The last safe time is {coverage.end_at:%Y-%m-%d %H:%M:%S}"),
+        (at + timedelta(days=1), "The last safe time is"),
+        (at.replace(tzinfo=None), "carries its zone"),
+    ):
+        with pytest.raises(Permanent, match=words):
+            source.restore(base, at=wrong, archive=archive)
+    assert list(source.runs.iterdir()) == []
+    with source.restore(base, at=coverage.end_at, archive=archive) as restored:
+        assert restored.is_running()
+
+
+def test_slot_that_is_gone_and_a_wrong_key_are_sentences(source: Source, archiver: WalArchiver) -> None:
+    base = source.back_up()
+    ship_until(archiver, now_at(source))
+    archiver.stop()
+    source.execute(f"SELECT pg_drop_replication_slot('{source.slot}')")
+
+    with pytest.raises(Permanent, match=f"The replication slot {source.slot} is gone"):
+        archiver.ship()
+    with pytest.raises(Permanent, match="encrypted to other recipients"):
+        source.restore(base, at=Latest.LATEST, identities=[make_key_pair().identity])
+    assert list(source.runs.iterdir()) == []
+
+
+def test_archiver_that_was_killed_goes_on_without_a_gap(
+    source: Source, archiver: WalArchiver, marks: Callable[[], Marks]
+) -> None:
+    base = source.back_up()
+    writing = marks()
+    time.sleep(0.5)
+    archiver.ship()
+    assert archiver._child is not None
+    archiver._child.kill()
+    archiver._child.wait()
+    source.execute("SELECT pg_switch_wal()")
+    time.sleep(0.5)
+    again = source.archiver()
+    again.start()
+    at = now_at(source)
+    ship_until(again, at)
+    again.stop()
+
+    assert coverage_of(base, archive=source.archive()).gaps == ()
+    with source.restore(base, at=at) as restored:
+        assert rows_of(restored) == writing.before(at)
+
+
+def test_slot_tells_how_much_wal_the_server_keeps(source: Source, archiver: WalArchiver) -> None:
+    archiver.stop()
+    source.execute("SELECT pg_switch_wal()")
+    source.execute("CREATE TABLE bulk AS SELECT repeat('x', 500) FROM generate_series(1, 20000)")
+    source.execute("DROP TABLE bulk")
+
+    slot = archiver.ship().slot
+
+    assert slot.retained_bytes > 5_000_000
+    assert slot.limit_bytes is None
+
+
+def damage(path: Path, how: str) -> None:
+    if how == "removed":
+        path.unlink()
+    elif how == "cut":
+        os.truncate(path, random.randrange(path.stat().st_size))
+    else:
+        content = bytearray(path.read_bytes())
+        content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+        path.write_bytes(content)
+
+
+@pytest.fixture
+def backed_up(source: Source, archiver: WalArchiver) -> tuple[Source, Path]:
+    source.back_up("only")
+    for _ in range(2):
+        source.execute("SELECT pg_switch_wal()")
+        source.execute("SELECT pg_log_standby_snapshot()")
+    ship_until(archiver, now_at(source))
+    return source, source.folder / "objects"
+
+
+@pytest.mark.parametrize("how", ["removed", "cut", "flipped"])
+@pytest.mark.parametrize("part", ["base.tar", "backup_manifest", "wal"])
+def test_damage_is_never_verified(backed_up: tuple[Source, Path], part: str, how: str) -> None:
+    source, objects = backed_up
+    base = observe_base_backup(source.store, prefix=source.prefix, label="only")
+    archive = source.archive()
+    name = coverage_of(base, archive=archive).needed[0].key if part == "wal" else f"/{part}"
+    victims = [path for path in objects.rglob("*") if path.is_file() and name in str(path)]
+    damage(random.choice(victims), how)
+
+    for read in (
+        lambda: verify_stored(store=source.store, base=base, archive=archive, identities=[KEY.identity]),
+        lambda: source.restore(base, at=Latest.LATEST, archive=archive),
+    ):
+        with pytest.raises(Permanent) as raised:
+            read()
+        assert any(word in raised.value.reason for word in ("base.tar", "backup_manifest", "The WAL 0000"))
+
+
+def test_swapped_wal_is_refused(backed_up: tuple[Source, Path]) -> None:
+    source, objects = backed_up
+    base = observe_base_backup(source.store, prefix=source.prefix, label="only")
+    archive = source.archive()
+    one, other = [objects / one.key for one in coverage_of(base, archive=archive).needed if one.is_finished][:2]
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+
+    with pytest.raises(Permanent, match="is another segment than its name says"):
+        verify_stored(store=source.store, base=base, archive=archive, identities=[KEY.identity])
+
+
+def test_wal_of_another_system_is_refused(backed_up: tuple[Source, Path]) -> None:
+    source, _ = backed_up
+    base = observe_base_backup(source.store, prefix=source.prefix, label="only")
+    archive = source.archive()
+
+    with pytest.raises(Permanent, match="is of another system"):
+        verify_stored(
+            store=source.store,
+            base=replace(base, system_identifier="1"),
+            archive=replace(archive, system_identifier="1"),
+            identities=[KEY.identity],
+        )
+
+
+def test_copy_that_was_changed_after_unpacking_is_named(backed_up: tuple[Source, Path]) -> None:
+    source, _ = backed_up
+    base = observe_base_backup(source.store, prefix=source.prefix, label="only")
+    sandbox = make_sandbox(source.runs, run_id="checked")
+    fetch_copy(
+        store=source.store,
+        base=base,
+        archive=source.archive(),
+        at=Latest.LATEST,
+        identities=[KEY.identity],
+        sandbox=sandbox,
+    )
+    verify_copy(sandbox, programs=source.programs)
+
+    damage(sandbox.data / "global" / "pg_control", "flipped")
+
+    with pytest.raises(Permanent, match=r"pg_verifybackup did not succeed: .*pg_control"):
+        verify_copy(sandbox, programs=source.programs)
+
+
+def test_only_what_carries_the_id_of_the_run_is_torn_down(source: Source) -> None:
+    sandbox = make_sandbox(source.runs, run_id="mine")
+    other = source.runs / "other"
+    other.mkdir()
+    (other / "books").write_text("kept")
+
+    with pytest.raises(Permanent, match="does not carry the run's id"):
+        tear_down(source.runs, run_id="other")
+    with pytest.raises(Permanent, match="has a folder already"):
+        make_sandbox(source.runs, run_id="mine")
+    with pytest.raises(Permanent, match="id is made of letters"):
+        tear_down(source.runs, run_id="../mine")
+    tear_down(source.runs, run_id="mine")
+    tear_down(source.runs, run_id="mine")
+
+    assert not sandbox.folder.exists()
+    assert (other / "books").read_text() == "kept"
+    (other / "run").write_text("other")
