@@ -2,7 +2,7 @@
 
 Its text is one line of JSON (what it is and which packs it names), then a line a file, sorted by name:
 `sha1 size pack offset`, the pack being its place in the list and the offset that of the content in the pack's tar.
-Lines stay bytes, so that a million files take some 100 MB. An index says the same of one pack.
+Lines stay bytes: a copy takes some 270 MB of memory for a million files. An index says the same of one pack.
 """
 
 from __future__ import annotations
@@ -87,10 +87,15 @@ def merged(
     places: dict[Pack, int] = {}
     lines: list[bytes] = []
     for packs, chosen in parts:
+        numbers = sorted({int(line.split(b" ", 3)[2]) for line in chosen})
+        moves = {number: places.setdefault(packs[number], len(places)) for number in numbers}
+        if all(number == moved for number, moved in moves.items()):
+            # The usual case, in which a million lines need not be made twice.
+            lines += chosen
+            continue
         for line in chosen:
-            digest, size, number, offset = line.split(b" ")
-            place = places.setdefault(packs[int(number)], len(places))
-            lines.append(b"%s %s %d %s" % (digest, size, place, offset))
+            digest, size, place, offset = line.split(b" ")
+            lines.append(b"%s %s %d %s" % (digest, size, moves[int(place)], offset))
     lines.sort()
     return Manifest(prefix=prefix, point=point, taken_at=taken_at, packs=tuple(places), lines=lines)
 

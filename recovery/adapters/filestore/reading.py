@@ -133,7 +133,7 @@ class TargetFolder:
         marker = self._state / "point"
         try:
             target.mkdir(parents=True, exist_ok=True)
-            is_resumed = marker.is_file() and marker.read_text() == restoring
+            is_resumed = marker.is_file() and marker.read_bytes() == restoring.encode()
             if not is_resumed and any(entry != STATE_FOLDER or marker.exists() for entry in os.listdir(target)):
                 raise Permanent(
                     f"The folder {target} is not empty, and a filestore is restored into an empty one only."
