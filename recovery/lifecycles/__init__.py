@@ -1,0 +1,1 @@
+"""What may become of recovery points, backups, restores and drills: tables, standard library alone."""
