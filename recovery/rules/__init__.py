@@ -1,0 +1,1 @@
+"""Decisions about recovery on frozen dataclasses: nothing here reads a database or a clock."""
