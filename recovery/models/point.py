@@ -1,0 +1,204 @@
+"""Recovery points: what was copied, where to, what was proved of it, and what must not go."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+from changecontrol.lifecycles.machine import Word
+from recovery.lifecycles.point import KEPT, PointState
+from recovery.models.backup import BackupKind, BackupRun
+from recovery.models.policy import BackupPolicy, OfEnvironment
+
+
+class PartKind(Word):
+    DATABASE = "database"
+    DATABASE_MANIFEST = "database_manifest"
+    FILESTORE_MANIFEST = "filestore_manifest"
+    CONFIGURATION = "configuration"
+    EVIDENCE = "evidence"
+
+
+class RecoveryPointQuerySet(models.QuerySet["RecoveryPoint"]):
+    def kept(self) -> Self:
+        return self.filter(state__in=sorted(KEPT))
+
+
+class RecoveryPoint(OfEnvironment):
+    """One set (BCK-2): a database at a WAL position, its filestore, and the code and modules that ran on it.
+
+    Everything but its standing is written once. `level` is the highest that its checks prove, `consistent_at` the
+    moment that restoring it alone leads to; sizes are in bytes, positions are WAL byte positions.
+    """
+
+    key = models.CharField(max_length=120, help_text="Its name in the store, unique within the environment.")
+    policy = models.ForeignKey(BackupPolicy, on_delete=models.PROTECT, related_name="points")
+    run = models.OneToOneField(BackupRun, on_delete=models.PROTECT, null=True, related_name="point")
+    parent = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="increments")
+    kind = models.CharField(max_length=16, choices=BackupKind.choices())
+    state = models.CharField(max_length=16, choices=PointState.choices(), default=PointState.COPIED)
+    level = models.PositiveSmallIntegerField(default=0)
+    checked_at = models.DateTimeField(null=True, help_text="When its standing was last proved or disproved.")
+    started_at = models.DateTimeField()
+    consistent_at = models.DateTimeField()
+    finished_at = models.DateTimeField()
+    system_identifier = models.CharField(max_length=20, blank=True)
+    server_version = models.CharField(max_length=40, blank=True)
+    timeline = models.PositiveIntegerField(default=0)
+    start_lsn = models.BigIntegerField(default=0)
+    stop_lsn = models.BigIntegerField(default=0)
+    filestore_at = models.DateTimeField(null=True, help_text="When its attachments were copied.")
+    git_commit = models.CharField(max_length=64, blank=True)
+    image = models.CharField(max_length=300, blank=True)
+    modules = models.JSONField(default=dict, help_text="Version by name.")
+    size = models.BigIntegerField()
+    locked_until = models.DateTimeField(null=True)
+    removal_asked_at = models.DateTimeField(null=True)
+    removal_asked_by = models.ForeignKey("changecontrol.User", on_delete=models.PROTECT, null=True, related_name="+")
+    removed_at = models.DateTimeField(null=True)
+
+    objects = RecoveryPointQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-consistent_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["environment", "key"], name="one_recovery_point_per_key"),
+            models.CheckConstraint(
+                condition=models.Q(state__in=list(PointState)), name="recovery_point_state_is_in_the_table"
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(state=PointState.VERIFIED) | models.Q(level__gte=2, checked_at__isnull=False),
+                name="verified_means_restored_and_questioned",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    started_at__lte=models.F("consistent_at"), consistent_at__lte=models.F("finished_at")
+                ),
+                name="a_recovery_point_is_consistent_while_it_is_taken",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(filestore_at__isnull=True) | models.Q(filestore_at__gte=models.F("consistent_at")),
+                name="a_filestore_is_copied_after_its_database",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(kind=BackupKind.INCREMENTAL, parent__isnull=False)
+                | (~models.Q(kind=BackupKind.INCREMENTAL) & models.Q(parent__isnull=True)),
+                name="an_incremental_point_has_a_parent",
+            ),
+        ]
+        indexes = [
+            # The points of an environment, newest first: its page, its coverage, and how fresh it is.
+            models.Index(fields=["environment", "-consistent_at"], name="points_of_environment"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class PointPart(models.Model):
+    """One object of a point in the store, as it was written. Never altered."""
+
+    point = models.ForeignKey(RecoveryPoint, on_delete=models.PROTECT, related_name="parts")
+    kind = models.CharField(max_length=24, choices=PartKind.choices())
+    key = models.CharField(max_length=500)
+    size = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["point", "key"], name="one_part_per_key")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class PointCopy(models.Model):
+    """A destination that holds every part of a point."""
+
+    point = models.ForeignKey(RecoveryPoint, on_delete=models.PROTECT, related_name="copies")
+    store = models.CharField(max_length=500)
+    stored_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "point copies"
+        constraints = [models.UniqueConstraint(fields=["point", "store"], name="one_copy_per_store")]
+
+    def __str__(self) -> str:
+        return self.store
+
+
+class WalSegment(OfEnvironment):
+    """A piece of WAL in the store, complete up to `ends_at`; positions as a point has them."""
+
+    system_identifier = models.CharField(max_length=20)
+    timeline = models.PositiveIntegerField()
+    start_lsn = models.BigIntegerField()
+    end_lsn = models.BigIntegerField()
+    ends_at = models.DateTimeField()
+    key = models.CharField(max_length=500)
+    size = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["environment", "timeline", "start_lsn"]
+        constraints = [
+            # Also serves the coverage of an environment, which reads its WAL in this order.
+            models.UniqueConstraint(
+                fields=["environment", "system_identifier", "timeline", "start_lsn"], name="one_segment_per_position"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(end_lsn__gt=models.F("start_lsn")), name="a_segment_ends_after_it_starts"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Verification(models.Model):
+    """What one check of a point came to. Never altered: a later one supersedes it."""
+
+    point = models.ForeignKey(RecoveryPoint, on_delete=models.PROTECT, related_name="verifications")
+    drill = models.ForeignKey("recovery.Drill", on_delete=models.PROTECT, null=True, related_name="verifications")
+    level = models.PositiveSmallIntegerField(validators=[MinValueValidator(1), MaxValueValidator(5)])
+    is_passed = models.BooleanField()
+    sentence = models.TextField()
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(level__gte=1, level__lte=5), name="verification_level_is_one_to_five"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"L{self.level}: {self.sentence}"
+
+
+class LegalHold(OfEnvironment):
+    """Keeps a point, or with none named everything of an environment, until it is lifted."""
+
+    point = models.ForeignKey(RecoveryPoint, on_delete=models.PROTECT, null=True, related_name="holds")
+    name = models.CharField(max_length=120)
+    reason = models.CharField(max_length=500)
+    placed_at = models.DateTimeField()
+    placed_by = models.ForeignKey("changecontrol.User", on_delete=models.PROTECT, related_name="+")
+    lifted_at = models.DateTimeField(null=True)
+    lifted_by = models.ForeignKey("changecontrol.User", on_delete=models.PROTECT, null=True, related_name="+")
+
+    class Meta:
+        ordering = ["placed_at", "id"]
+        indexes = [
+            # What may not go.
+            models.Index(fields=["environment"], name="holds_in_force", condition=models.Q(lifted_at__isnull=True))
+        ]
+
+    def __str__(self) -> str:
+        return self.name
