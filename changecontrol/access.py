@@ -318,6 +318,15 @@ def _of_environments(things: QuerySet[M], name: str, *, environments: set[int], 
     return condition
 
 
+def environments_with(scope: Scope, ability: Ability) -> QuerySet[Environment]:
+    """Return the environments on which the scope has an ability: what narrows the rows of apps that build on this."""
+    if ability in scope.abilities(scope.everywhere):
+        return Environment.objects.all()
+    tenants = [pk for pk, roles in scope.tenants.items() if ability in scope.abilities(roles)]
+    environments = [pk for pk, roles in scope.environments.items() if ability in scope.abilities(roles)]
+    return Environment.objects.filter(Q(tenant__in=tenants) | Q(pk__in=environments))
+
+
 @dataclass(frozen=True, slots=True)
 class HolderBook:
     """Who holds which role where, for some tenants and environments; `people` are the active ones, by key."""

@@ -32,28 +32,38 @@ _SUBJECTS: Mapping[str, type[Model]] = {
 }
 
 
+def audited_for(subjects: Mapping[str, type[Model]]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return `audited` for the actions of an app that builds on this one, which name their things by these keywords."""
+
+    def decorate(action: Callable[P, R]) -> Callable[P, R]:
+        @wraps(action)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return action(*args, **kwargs)
+            except (Forbidden, IllegalTransition, Conflict) as refusal:
+                record_refusal(action.__name__, refusal, kwargs, subjects=subjects)
+                raise
+
+        return wrapped
+
+    return decorate
+
+
 def audited(action: Callable[P, R]) -> Callable[P, R]:
     """Record a refusal (`Forbidden`, `IllegalTransition`, `Conflict`) of this action, and raise it on.
 
     `NotFound` leaves nothing: an event about a thing one may not see would say that it is there. The action takes
     `actor` and `at`, and names its thing by one of the keywords above.
     """
-
-    @wraps(action)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return action(*args, **kwargs)
-        except (Forbidden, IllegalTransition, Conflict) as refusal:
-            record_refusal(action.__name__, refusal, kwargs)
-            raise
-
-    return wrapped
+    return audited_for(_SUBJECTS)(action)
 
 
-def record_refusal(action: str, refusal: DomainError, words: Mapping[str, Any]) -> None:
+def record_refusal(
+    action: str, refusal: DomainError, words: Mapping[str, Any], *, subjects: Mapping[str, type[Model]] = _SUBJECTS
+) -> None:
     """Write the one event, in a transaction of its own, on the chain of what was aimed at or else of the person."""
     actor, at = words["actor"], words["at"]
-    thing = _thing(words)
+    thing = _thing(words, subjects)
     subject = thing if thing is not None else actor.user
     if subject is None:
         return  # a stranger aiming at nothing has no chain to write to
@@ -71,8 +81,8 @@ def record_refusal(action: str, refusal: DomainError, words: Mapping[str, Any]) 
         )
 
 
-def _thing(words: Mapping[str, Any]) -> Model | None:
-    for key, model in _SUBJECTS.items():
+def _thing(words: Mapping[str, Any], subjects: Mapping[str, type[Model]]) -> Model | None:
+    for key, model in subjects.items():
         if words.get(key) is not None:
             found: Model | None = model._default_manager.filter(pk=words[key]).first()
             return found

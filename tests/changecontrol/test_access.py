@@ -242,6 +242,25 @@ def test_no_row_of_a_tenant_is_visible_to_a_stranger(estate: SmallEstate, name: 
     assert seen_by_dee & before  # what is hidden from Eve is there to be seen
 
 
+def test_environments_are_found_by_ability_on_them_or_on_their_tenant(estate: SmallEstate) -> None:
+    _, eve = stranger_estate()
+    person = add_person("one")
+    grant(person, Role.RECOVERY_OWNER, estate.staging)
+    root = add_person("root", is_superuser=True)
+    stages = ("development", "staging", "production")
+
+    def found(who: User, ability: Ability, *, scopes: frozenset[str] | None = None) -> set[str]:
+        rows = access.environments_with(scope(who, scopes=scopes), ability)
+        return {f"{one.tenant.slug}/{one.slug}" for one in rows}
+
+    assert found(person, Ability.RECOVERY_EDIT) == {"northwind/staging"}
+    assert found(person, Ability.CHANGE_CREATE) == set()
+    assert found(estate.ada, Ability.RECOVERY_VIEW) == {f"northwind/{one}" for one in stages}
+    assert found(eve, Ability.RECOVERY_VIEW) == {f"kite/{one}" for one in stages}
+    assert found(estate.ada, Ability.RECOVERY_VIEW, scopes=frozenset({"change.view"})) == set()
+    assert len(found(root, Ability.RECOVERY_VIEW)) == 6
+
+
 def test_a_cluster_is_seen_by_whose_environments_it_runs(estate: SmallEstate) -> None:
     lonely = Cluster.objects.create(slug="fi-1", name="Helsinki 1", credential="env:FI")
     seen = visible(scope(estate.ada), Cluster.objects.all())
