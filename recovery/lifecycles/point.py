@@ -38,6 +38,8 @@ POINT: Lifecycle[PointState] = Lifecycle(
         # Once more is proof too: a later check may reach a higher level, or mend what an earlier one found.
         "verify": (KEPT, _P.VERIFIED),
         "break": (KEPT, _P.BROKEN),
+        # What failed passes now, and there is no proof of more.
+        "mend": (frozenset({_P.BROKEN}), _P.COPIED),
         "remove": (KEPT, _P.REMOVED),
     },
 )

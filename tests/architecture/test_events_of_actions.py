@@ -36,6 +36,11 @@ SILENT: Mapping[str, str] = {
     "deployments/actions/rollouts.py:note_time": "the log beside the trail; the moves around it are events",
     "deployments/actions/rollouts.py:obeyed": "`ask_run` recorded the intent, and its move is recorded",
     "deployments/actions/rollouts.py:where_things_stand": "reads",
+    "recovery/actions/locking.py:locked_environment": "locks and reads",
+    "recovery/actions/locking.py:policy_of": "reads",
+    "recovery/actions/points.py:owners_of": "reads",
+    "recovery/actions/points.py:tell_owners": "words to people, in the transaction of the event they tell",
+    "recovery/actions/restores.py:point_at": "reads",
 }
 
 

@@ -14,7 +14,7 @@ from recovery.lifecycles.restore import RESTORE
 Grid = dict[str, dict[str, str]]
 
 _KEPT = {"verify": "verified", "break": "broken", "remove": "removed"}
-POINT_GRID: Grid = {"copied": _KEPT, "verified": _KEPT, "broken": _KEPT, "removed": {}}
+POINT_GRID: Grid = {"copied": _KEPT, "verified": _KEPT, "broken": {**_KEPT, "mend": "copied"}, "removed": {}}
 
 BACKUP_GRID: Grid = {
     "queued": {"start": "running", "fail": "failed", "cancel": "canceled"},

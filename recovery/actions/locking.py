@@ -1,0 +1,29 @@
+"""Locking the root of recovery: the environment whose data it is."""
+
+from __future__ import annotations
+
+from changecontrol import access
+from changecontrol.access import Actor
+from changecontrol.actions.locking import sight_of
+from changecontrol.errors import NotFound
+from changecontrol.models import Environment
+from changecontrol.rules.roles import Ability
+from recovery.models import BackupPolicy
+
+
+def locked_environment(actor: Actor, environment_id: int) -> Environment:
+    """Lock an environment whose recovery the actor may see. One that is hidden is exactly as missing as none."""
+    rows = access.environments_with(sight_of(actor), Ability.RECOVERY_VIEW).filter(pk=environment_id)
+    # Not its key: what points at an environment may be written meanwhile, and need not wait for us.
+    found = rows.select_for_update(of=("self",), no_key=True).select_related("tenant").first()
+    if found is None:
+        raise NotFound("There is no such environment.")
+    return found
+
+
+def policy_of(environment: Environment) -> BackupPolicy:
+    """Return the policy in force. Raises `NotFound` where there is none."""
+    policy = BackupPolicy.objects.active().filter(environment=environment).first()
+    if policy is None:
+        raise NotFound("This environment has no backup policy yet: write one first.")
+    return policy

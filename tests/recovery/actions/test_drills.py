@@ -1,0 +1,190 @@
+"""Drills: begun, questioned, judged with their cleaning up, signed off by another."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from changecontrol.access import system_actor
+from changecontrol.errors import Conflict, Forbidden, IllegalTransition, Invalid, NotFound
+from changecontrol.models import AuditEvent, Message, User
+from changecontrol.rules.roles import Role
+from recovery.actions.drills import finish_drill, move_drill, record_check, sign_off_drill, start_drill
+from recovery.models import CorrectiveAction, Drill, SignOff
+from tests.changecontrol.actions.events import events
+from tests.factories import NOW, SmallEstate, actor, add_person, grant, small_estate, stranger_estate
+from tests.factories.recovery import HOUR, backup_policy, finished_drill, recorded_point, recovery_owner
+
+pytestmark = pytest.mark.django_db
+
+TAKEN = NOW - 2 * HOUR
+
+
+@pytest.fixture
+def estate() -> SmallEstate:
+    found = small_estate()
+    backup_policy(found.production)
+    return found
+
+
+@pytest.fixture
+def rio(estate: SmallEstate) -> User:
+    person = recovery_owner(estate)
+    recorded_point(estate.production, "p1", TAKEN, by=person)
+    return person
+
+
+@pytest.fixture
+def owner(estate: SmallEstate) -> User:
+    person = add_person("otto")
+    grant(person, Role.PROCESS_OWNER, estate.tenant)
+    return person
+
+
+def start(estate: SmallEstate, by: User, **words: Any) -> Drill:
+    return start_drill(
+        **{
+            "actor": actor(by), "environment_id": estate.production.pk, "level": 2, "target_at": TAKEN,
+            "scope": "Warehouse, on the newest point.", "at": NOW, **words,
+        }
+    )  # fmt: skip
+
+
+def test_a_drill_starts_its_clock_and_copies_its_targets(estate: SmallEstate, rio: User) -> None:  # BCK-6, BCK-7
+    with events() as tags:
+        drill = start(estate, rio)
+
+    assert tags == ["recovery:drill:started"]
+    assert (drill.point.key, drill.level, drill.state, drill.asked_by) == ("p1", 2, "queued", rio)
+    assert (drill.rto_target_seconds, drill.rpo_target_seconds) == (14_400, 3_600)
+    assert (drill.declared_at, drill.decided_at, drill.next_due_at) == (NOW, NOW, NOW)
+
+
+@pytest.mark.parametrize("words", [{"level": 0}, {"level": 6}, {"sabotage": "burn"}])
+def test_a_drill_that_makes_no_sense_is_refused(estate: SmallEstate, rio: User, words: dict[str, Any]) -> None:
+    with pytest.raises(Invalid):
+        start(estate, rio, **words)
+
+
+def test_a_drill_needs_a_covered_time_and_no_other_drill(estate: SmallEstate, rio: User) -> None:
+    with pytest.raises(Conflict, match="The last safe time before it is 23 Nov 2026 08:12:00 UTC"):
+        start(estate, rio, target_at=NOW)
+    start(estate, rio)
+    with pytest.raises(Conflict, match="under way already"):
+        start(estate, rio)
+
+
+def test_a_drill_that_passes_proves_its_point(estate: SmallEstate, rio: User) -> None:  # BCK-5
+    with events() as tags:
+        drill = finished_drill(estate.production, by=rio, target_at=TAKEN, level=3)
+
+    assert tags == [
+        "recovery:drill:started", *["recovery:drill:moved"] * 3, "recovery:drill:checked",
+        *["recovery:drill:moved"] * 2, "recovery:point:checked",
+    ]  # fmt: skip
+    drill.refresh_from_db()
+    assert (drill.state, drill.sentence) == ("passed", "All 1 checks passed.")
+    assert (drill.point.state, drill.point.level, drill.point.verifications.get().drill) == ("verified", 3, drill)
+    minutes = (2, 12, 15, 15)
+    moments = (drill.provisioned_at, drill.restored_at, drill.validated_at, drill.finished_at)
+    assert moments == tuple(NOW + timedelta(minutes=one) for one in minutes)
+    assert not CorrectiveAction.objects.exists()
+
+
+def test_a_drill_that_fails_breaks_its_point_and_opens_a_corrective_action(estate: SmallEstate, rio: User) -> None:
+    drill = finished_drill(estate.production, by=rio, target_at=TAKEN, is_passed=False)  # BCK-7
+
+    drill.refresh_from_db()
+    assert (drill.state, drill.point.state, drill.point.level) == ("failed", "broken", 0)
+    action = CorrectiveAction.objects.get()
+    assert (action.drill, action.owner, action.title) == (
+        drill, rio, f"Drill {drill.pk} failed: These checks failed: sentinel.",
+    )  # fmt: skip
+    assert Message.objects.filter(subject="Northwind production: A drill failed", recipient=rio).exists()
+
+
+def test_what_is_left_behind_fails_a_drill_whose_checks_passed(estate: SmallEstate, rio: User) -> None:  # BCK-8
+    drill = finished_drill(estate.production, by=rio, target_at=TAKEN, leftovers="the database drill_7")
+
+    drill.refresh_from_db()
+    assert (drill.state, drill.sentence) == ("failed", "It left something behind: the database drill_7")
+    assert drill.point.state == "verified"  # what was asked of the point was answered all the same
+
+
+def test_a_sabotaged_copy_passes_where_it_is_caught_and_says_nothing_of_the_point(
+    estate: SmallEstate, rio: User
+) -> None:  # BCK-9
+    caught = finished_drill(estate.production, by=rio, target_at=TAKEN, sabotage="flip", is_passed=False)
+    missed = finished_drill(estate.production, by=rio, target_at=TAKEN, sabotage="flip", at=NOW + HOUR)
+
+    assert (caught.state, missed.state) == ("passed", "failed")
+    assert missed.sentence == "The sabotage was not caught."
+    assert (missed.point.state, missed.point.verifications.count()) == ("copied", 0)
+    assert CorrectiveAction.objects.get().drill == missed
+
+
+def test_a_drill_that_could_not_go_on_proves_nothing(estate: SmallEstate, rio: User) -> None:
+    drill = start(estate, rio)
+    worker = system_actor()
+    with pytest.raises(IllegalTransition, match="while it is checking"):
+        record_check(drill, name="x", level=2, is_passed=True, sentence="x", actor=worker, at=NOW)
+    move_drill(drill, "tear_down", sentence="No disk.", actor=worker, at=NOW)
+
+    finish_drill(drill, trouble="There is no room for a sandbox.", actor=worker, at=NOW)
+
+    assert (drill.state, drill.trouble_found) == ("failed", "There is no room for a sandbox.")
+    assert (drill.validated_at, drill.point.verifications.count()) == (None, 0)
+
+
+def test_a_drill_has_no_verdict_before_it_tore_down(estate: SmallEstate, rio: User) -> None:  # BCK-8
+    drill = start(estate, rio)
+
+    with pytest.raises(IllegalTransition):
+        finish_drill(drill, actor=system_actor(), at=NOW)
+
+
+def test_another_person_signs_off_once_it_is_over(estate: SmallEstate, rio: User, owner: User) -> None:  # BCK-7
+    drill = finished_drill(estate.production, by=rio, target_at=TAKEN)
+
+    with events() as tags:
+        sign_off_drill(actor=actor(owner), drill_id=drill.pk, note="Read.", at=NOW)
+
+    assert tags == ["recovery:drill:signed_off"]
+    assert list(SignOff.objects.values_list("drill", "by", "note")) == [(drill.pk, owner.pk, "Read.")]
+    assert Message.objects.get().recipient == rio
+    with pytest.raises(Conflict, match="signed off already"):
+        sign_off_drill(actor=actor(owner), drill_id=drill.pk, at=NOW)
+
+
+def test_nobody_signs_off_their_own_drill(estate: SmallEstate, rio: User) -> None:  # BCK-7
+    drill = finished_drill(estate.production, by=rio, target_at=TAKEN)
+
+    with events() as tags, pytest.raises(Forbidden, match="Somebody other than who ran a drill"):
+        sign_off_drill(actor=actor(rio), drill_id=drill.pk, at=NOW)
+
+    assert tags == ["refused"]
+    assert AuditEvent.objects.get(tag="refused").subject == f"drill:{drill.pk}"
+
+
+def test_what_is_under_way_is_not_signed_off(estate: SmallEstate, rio: User, owner: User) -> None:
+    drill = start(estate, rio)
+
+    with pytest.raises(IllegalTransition, match="once it is over"):
+        sign_off_drill(actor=actor(owner), drill_id=drill.pk, at=NOW)
+
+
+def test_who_may_not_is_refused_and_it_is_recorded_and_a_stranger_finds_nothing(estate: SmallEstate, rio: User) -> None:
+    drill = finished_drill(estate.production, by=rio, target_at=TAKEN)
+    _, eve = stranger_estate()
+
+    def sign(who: User) -> None:
+        sign_off_drill(actor=actor(who), drill_id=drill.pk, at=NOW)
+
+    for attempt in (lambda who: start(estate, who), sign):
+        with events() as of_ada, pytest.raises(Forbidden):
+            attempt(estate.ada)
+        with events() as of_eve, pytest.raises(NotFound):
+            attempt(eve)
+        assert (of_ada, of_eve) == (["refused"], [])
