@@ -24,6 +24,7 @@ from recovery.rules.objectives import (
     strictest,
 )
 from recovery.rules.retention import Keep, KeptPoint, Retention, plan_retention
+from recovery.rules.schedule import Schedule
 
 M = TypeVar("M", bound=Model)
 
@@ -109,6 +110,10 @@ def retention_of(policy: BackupPolicy, *, at: datetime) -> Retention:
         for one in rows
     ]
     return plan_retention(points, keep=keep_of(policy), at=at)
+
+
+def schedule_of(policy: BackupPolicy) -> Schedule:
+    return Schedule(policy.rrule, policy.starts_local.replace(tzinfo=None), policy.zone)
 
 
 def keep_of(policy: BackupPolicy) -> Keep:

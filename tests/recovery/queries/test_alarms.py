@@ -1,0 +1,98 @@
+"""A dead man's switch, from what is recorded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from changecontrol.models import User
+from recovery.models import BackupPolicy
+from recovery.queries.alarms import alarms_of
+from tests.factories import NOW, SmallEstate, small_estate, stranger_estate
+from tests.factories.recovery import (
+    HOUR,
+    backup_policy,
+    finished_drill,
+    new_point,
+    recorded_point,
+    recovery_owner,
+    ship_wal,
+)
+
+pytestmark = pytest.mark.django_db
+
+DAY = timedelta(days=1)
+NIGHT = datetime(2026, 11, 23, 2, tzinfo=UTC)
+"""When the last backup was due."""
+
+
+@pytest.fixture
+def estate() -> SmallEstate:
+    return small_estate()
+
+
+@pytest.fixture
+def rio(estate: SmallEstate) -> User:
+    return recovery_owner(estate)
+
+
+@pytest.fixture
+def policy(estate: SmallEstate) -> BackupPolicy:
+    return backup_policy(estate.production)
+
+
+def kinds(policy: BackupPolicy, at: datetime = NOW) -> list[str]:
+    return [str(one.kind) for one in alarms_of(policy, at=at)]
+
+
+def run_well(estate: SmallEstate, rio: User, policy: BackupPolicy) -> None:
+    """Take the points of four nights, ship WAL, and let a drill pass."""
+    for number in range(3, -1, -1):
+        recorded_point(policy.environment, f"p{number}", NIGHT + HOUR - number * DAY, by=rio)
+    ship_wal(policy.environment, NIGHT, NOW)
+    finished_drill(policy.environment, by=rio, target_at=NIGHT + HOUR, at=NOW - HOUR)
+
+
+def test_what_runs_well_is_silent_and_silence_alarms_when_it_lasts(
+    estate: SmallEstate, rio: User, policy: BackupPolicy
+) -> None:  # BCK-1
+    run_well(estate, rio, policy)
+
+    assert kinds(policy) == []
+    assert kinds(policy, NOW + timedelta(seconds=30)) == []
+    assert kinds(policy, NOW + timedelta(seconds=31)) == ["wal_failing"]
+    assert kinds(policy, NIGHT + DAY + HOUR) == ["wal_failing"]
+    assert kinds(policy, NIGHT + DAY + HOUR + timedelta(seconds=1)) == ["no_success", "wal_failing"]
+    assert kinds(policy, NOW + 91 * DAY) == ["no_success", "wal_failing", "drill_overdue"]
+
+
+def test_a_new_policy_alarms_once_something_is_due(estate: SmallEstate) -> None:
+    policy = backup_policy(estate.production, at=NOW)
+
+    assert kinds(policy) == []
+    assert kinds(policy, NIGHT + DAY + HOUR) == []
+    assert kinds(policy, NIGHT + DAY + 2 * HOUR) == ["no_success"]
+
+
+def test_a_backup_of_another_environment_is_no_success(estate: SmallEstate, rio: User, policy: BackupPolicy) -> None:
+    kite, _ = stranger_estate()
+    other = backup_policy(kite.production)
+    run_well(kite, recovery_owner(kite, "kim"), other)
+
+    assert kinds(policy) == ["no_success", "drill_overdue"]
+
+
+def test_an_odd_size_alarms_among_backups_of_one_kind(estate: SmallEstate, rio: User, policy: BackupPolicy) -> None:
+    run_well(estate, rio, policy)
+    ship_wal(policy.environment, NOW, NIGHT + DAY + 2 * HOUR)
+    base = policy.points.latest("pk")
+    at = NIGHT + DAY + HOUR
+    tiny = (replace(new_point("tiny", at).parts[0], size=20),)
+
+    recorded_point(policy.environment, "small", at, by=rio, parts=tiny, kind="incremental", parent_id=base.pk)
+    of_incremental = kinds(policy, at + HOUR)
+    recorded_point(policy.environment, "tiny", at + timedelta(minutes=30), by=rio, parts=tiny)
+
+    assert (of_incremental, kinds(policy, at + HOUR)) == ([], ["size_anomaly"])
