@@ -23,7 +23,7 @@ from changecontrol.rules.roles import Ability, Role
 from changecontrol.rules.words import seen
 from recovery.actions.locking import locked_environment, policy_of
 from recovery.actions.refusals import audited
-from recovery.lifecycles.point import ACTIVE_BACKUPS, BACKUP, POINT, RESTORABLE, BackupState, PointState
+from recovery.lifecycles.point import ACTIVE_BACKUPS, BACKUP, POINT, BackupState, PointState
 from recovery.models import (
     BackupPolicy,
     BackupRun,
@@ -160,10 +160,18 @@ def register_point(*, actor: Actor, environment_id: int, point: NewPoint, at: da
 
 @transaction.atomic
 def record_segment(*, environment: Environment, segment: NewSegment, actor: Actor, at: datetime) -> WalSegment:
-    """Record a piece of WAL that is in the store now. A longer one takes the place of what was shipped of it before."""
+    """Record a piece of WAL that is in the store now. A longer one takes the place of what was shipped of it before.
+
+    A partial piece that grew under its own name, as it does every few seconds, is no event.
+    """
     values = asdict(segment)
     place = {name: values.pop(name) for name in ("system_identifier", "timeline", "start_lsn")}
+    before = WalSegment.objects.select_for_update().filter(environment=environment, **place).first()
+    if before is not None and before.end_lsn >= segment.end_lsn:
+        return before
     found, _ = WalSegment.objects.update_or_create(environment=environment, **place, defaults=values)
+    if before is not None and before.key == segment.key:
+        return found
     data = {"key": segment.key, "size": segment.size, "sha256": segment.sha256, "ends_at": segment.ends_at.isoformat()}
     audit.record(Tag.WAL_RECORDED, subject=found, actor=actor, at=at, data=data, tenant=environment.tenant_id)
     return found
@@ -334,10 +342,9 @@ def _record(
     }
     if not point.parts:
         raise Invalid("A recovery point has parts.", fields={"parts": ["Name at least one part."]})
-    if point.parent_id is not None:
-        parents = RecoveryPoint.objects.filter(environment=environment, state__in=sorted(RESTORABLE))
-        if not parents.filter(pk=point.parent_id).exists():
-            raise Conflict("What this point builds on is missing or broken: take a full backup.")
+    parents = RecoveryPoint.objects.restorable().filter(environment=environment)
+    if point.parent_id is not None and not parents.filter(pk=point.parent_id).exists():
+        raise Conflict("What this point builds on is missing or broken: take a full backup.")
     found = RecoveryPoint.objects.create(
         environment=environment,
         policy=policy,

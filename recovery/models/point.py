@@ -8,7 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from changecontrol.lifecycles.machine import Word
-from recovery.lifecycles.point import KEPT, PointState
+from recovery.lifecycles.point import KEPT, RESTORABLE, PointState
 from recovery.models.backup import BackupKind, BackupRun
 from recovery.models.policy import BackupPolicy, OfEnvironment
 
@@ -24,6 +24,10 @@ class PartKind(Word):
 class RecoveryPointQuerySet(models.QuerySet["RecoveryPoint"]):
     def kept(self) -> Self:
         return self.filter(state__in=sorted(KEPT))
+
+    def restorable(self) -> Self:
+        """Narrow to what a restore may begin on: neither broken nor about to go."""
+        return self.filter(state__in=sorted(RESTORABLE), removal_asked_at__isnull=True)
 
 
 class RecoveryPoint(OfEnvironment):

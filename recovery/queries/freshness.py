@@ -29,12 +29,10 @@ class Freshness:
 
 def freshness_of(environment: Environment, at: datetime) -> Freshness:
     """Tell how fresh the newest verified point of an environment is. One that is merely copied does not count."""
-    rows = RecoveryPoint.objects.kept().filter(
-        environment=environment, consistent_at__lte=at, removal_asked_at__isnull=True
-    )
+    rows = RecoveryPoint.objects.restorable().filter(environment=environment, consistent_at__lte=at)
     point = rows.filter(state=PointState.VERIFIED).first()
     if point is None:
-        count = rows.exclude(state=PointState.BROKEN).count()
+        count = rows.count()
         copied = (
             f"{count} {'is' if count == 1 else 'are'} only copied" if count else "There is none that is even copied"
         )

@@ -11,9 +11,11 @@ from changecontrol import access
 from changecontrol.access import Scope
 from changecontrol.models import Environment
 from changecontrol.rules.roles import Ability
+from recovery.lifecycles.drill import ACTIVE as ACTIVE_DRILLS
 from recovery.lifecycles.point import PointState
+from recovery.lifecycles.restore import ACTIVE as ACTIVE_RESTORES
 from recovery.lifecycles.restore import RestoreState
-from recovery.models import BackupPolicy, LegalHold, RecoveryPoint, Restore, WalSegment
+from recovery.models import BackupPolicy, Drill, LegalHold, RecoveryPoint, Restore, WalSegment
 from recovery.rules.coverage import Backup, Coverage, Segment, cover
 from recovery.rules.objectives import (
     Expectation,
@@ -68,8 +70,8 @@ def objectives_of(environment: Environment) -> Objectives:
 
 
 def coverage_of(environment: Environment) -> Coverage:
-    """Compute to which times an environment can be brought back, from what is recorded in the store and not broken."""
-    points = list(RecoveryPoint.objects.kept().filter(environment=environment).exclude(state=PointState.BROKEN))
+    """Compute to which times an environment can be brought back, from what is in the store, whole, and to stay."""
+    points = list(RecoveryPoint.objects.restorable().filter(environment=environment))
     keys = {one.pk: one.key for one in points}
     backups = [
         Backup(
@@ -78,7 +80,7 @@ def coverage_of(environment: Environment) -> Coverage:
             timeline=one.timeline,
             start_lsn=one.start_lsn,
             stop_lsn=one.stop_lsn,
-            # A parent that is broken or gone is named still, so that the chain is known to be cut.
+            # A parent that is broken or goes is named still, so that the chain is known to be cut.
             needs=keys.get(one.parent_id, "gone") if one.parent_id is not None else "",
         )
         for one in points
@@ -94,6 +96,9 @@ def retention_of(policy: BackupPolicy, *, at: datetime) -> Retention:
     holds = list(LegalHold.objects.filter(environment=policy.environment_id, lifted_at__isnull=True))
     everything = next((one.name for one in holds if one.point_id is None), "")
     named = {one.point_id: one.name for one in holds if one.point_id is not None}
+    restoring = Restore.objects.filter(environment=policy.environment_id, state__in=sorted(ACTIVE_RESTORES))
+    drilling = Drill.objects.filter(environment=policy.environment_id, state__in=sorted(ACTIVE_DRILLS))
+    in_use = {*restoring.values_list("point_id", flat=True), *drilling.values_list("point_id", flat=True)}
     rows = RecoveryPoint.objects.kept().filter(environment=policy.environment_id).select_related("parent")
     points = [
         KeptPoint(
@@ -102,6 +107,7 @@ def retention_of(policy: BackupPolicy, *, at: datetime) -> Retention:
             needs=frozenset({one.parent.key} if one.parent else ()),
             is_verified=one.state == PointState.VERIFIED,
             hold=named.get(one.pk, everything),
+            is_in_use=one.pk in in_use,
             locked_until=one.locked_until,
             timeline=one.timeline,
             start_lsn=one.start_lsn,

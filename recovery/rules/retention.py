@@ -1,6 +1,7 @@
 """What of an environment's recovery points may go, and why each other one stays.
 
-Never goes what a later part depends on, what a legal hold names, what an object lock keeps, or the last verified point.
+Never goes what a later part depends on, what a legal hold names, what an object lock keeps, what is being read, or the
+last verified point.
 """
 
 from __future__ import annotations
@@ -35,13 +36,17 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class KeptPoint:
-    """A point in the store. `needs` names what it cannot be restored without; `hold` the legal hold that names it."""
+    """A point in the store. `needs` names what it cannot be restored without; `hold` the legal hold that names it.
+
+    `is_in_use` while a restore or a drill reads it.
+    """
 
     key: str
     taken_at: datetime
     needs: frozenset[str] = frozenset()
     is_verified: bool = False
     hold: str = ""
+    is_in_use: bool = False
     locked_until: datetime | None = None
     timeline: int = 1
     start_lsn: int = 0
@@ -116,6 +121,7 @@ def _protected(newest_first: Sequence[KeptPoint], *, at: datetime) -> list[tuple
         for one in newest_first
         if one.locked_until is not None and one.locked_until > at
     ]
+    found += [(one, "A restore or a drill reads it.") for one in newest_first if one.is_in_use]
     verified = next((one for one in newest_first if one.is_verified), None)
     return found if verified is None else [*found, (verified, "It is the last verified point.")]
 

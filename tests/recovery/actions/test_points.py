@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -26,7 +27,9 @@ from recovery.actions.points import (
     register_point,
     remove_point,
 )
+from recovery.actions.restores import ask_restore, move_restore
 from recovery.models import BackupRun, LegalHold, RecoveryPoint, WalSegment
+from recovery.queries.points import retention_of
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, actor, grant, small_estate, stranger_estate
 from tests.factories.recovery import backup_policy, new_point, recorded_point, recovery_owner
@@ -283,6 +286,49 @@ def test_a_point_is_removed_only_where_it_was_asked_and_may_still_go(estate: Sma
 
     assert tags == ["recovery:point:removed"]
     assert (old.state, old.removed_at) == ("removed", NOW)
+
+
+def test_what_a_restore_reads_stays_until_it_is_over(estate: SmallEstate, rio: User) -> None:
+    old = recorded_point(estate.production, "old", NOW - DAY, by=rio)
+    recorded_point(estate.production, "new", NOW, by=rio)
+    words: dict[str, Any] = {"actor": actor(rio), "environment_id": estate.production.pk, "at": NOW}
+    restore = ask_restore(target_at=NOW - DAY, target_database="a_look", reason="A look.", **words)
+
+    assert restore.point == old
+    assert retention_of(old.policy, at=NOW).stays["old"] == ("A restore or a drill reads it.",)
+    move_restore(restore, "cancel", sentence="Not needed.", actor=system_actor(), at=NOW)
+    assert retention_of(old.policy, at=NOW).goes == ("old",)
+
+
+def test_nothing_begins_on_a_point_that_is_to_go(estate: SmallEstate, rio: User) -> None:
+    old = recorded_point(estate.production, "old", NOW - DAY, by=rio)
+    recorded_point(estate.production, "new", NOW, by=rio)
+    words: dict[str, Any] = {"actor": actor(rio), "environment_id": estate.production.pk, "at": NOW}
+    ask_retention(seen_goes=["old"], **words)
+
+    with pytest.raises(Conflict, match="before the first time"):
+        ask_restore(target_at=NOW - DAY, target_database="a_look", reason="A look.", **words)
+    with pytest.raises(Conflict, match="missing or broken"), transaction.atomic():
+        recorded_point(estate.production, "more", NOW + DAY, by=rio, kind="incremental", parent_id=old.pk)
+
+
+@pytest.mark.parametrize(
+    ("end_lsn", "key", "tags", "kept"),
+    [
+        (12, "wal/1.partial", [], 12),  # a partial piece that grew: every few seconds, and no news
+        (16, "wal/1", ["recovery:wal:recorded"], 16),
+        (4, "wal/1.partial", [], 8),  # one that came late, and is shorter than what is there
+    ],
+)
+def test_a_piece_of_wal_only_grows(estate: SmallEstate, end_lsn: int, key: str, tags: list[str], kept: int) -> None:
+    first = NewSegment("7012", 1, 0, 8, NOW, "wal/1.partial", 8, "a" * 64)
+    record_segment(environment=estate.production, segment=first, actor=system_actor(), at=NOW)
+
+    with events() as found:
+        later = replace(first, end_lsn=end_lsn, key=key)
+        record_segment(environment=estate.production, segment=later, actor=system_actor(), at=NOW)
+
+    assert (found, WalSegment.objects.get().end_lsn) == (tags, kept)
 
 
 ACTIONS: dict[str, Any] = {

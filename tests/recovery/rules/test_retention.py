@@ -61,14 +61,16 @@ def test_each_point_that_stays_has_its_reasons() -> None:
     proved = KeptPoint("proved", AT - timedelta(days=8), is_verified=True)
     held = KeptPoint("held", AT - timedelta(days=7), hold="Case 7")
     locked = KeptPoint("locked", AT - timedelta(days=6), locked_until=AT + timedelta(days=1))
+    read = KeptPoint("read", AT - timedelta(days=5, hours=1), is_in_use=True)
     free = KeptPoint("free", AT - timedelta(days=5), locked_until=AT)
     incremental = KeptPoint("incremental", AT, needs=frozenset({"base"}))
 
-    found = plan_retention([base, proved, held, locked, free, incremental], keep=Keep(last=1), at=AT)
+    found = plan_retention([base, proved, held, locked, read, free, incremental], keep=Keep(last=1), at=AT)
 
     assert found.goes == ("free",)
     assert found.stays == {
         "incremental": ("It is among the last 1.",),
+        "read": ("A restore or a drill reads it.",),
         "locked": ("The store keeps it locked until 24 Nov 2026 10:00:00 UTC.",),
         "held": ("Legal hold “Case 7” names it.",),
         "proved": ("It is the last verified point.",),
