@@ -25,7 +25,7 @@ from changecontrol.ports import ObjectStore
 
 Result = TypeVar("Result")
 
-PART_BYTES = 16 * 1024 * 1024
+PART_BYTES = 8 * 1024 * 1024
 PARTS_AT_ONCE = 2
 RETRY_SECONDS = (0.5, 1, 2, 4, 8, 16)
 """A backup of hours outlives a store that stumbles: so long it waits between attempts at one part."""
