@@ -74,6 +74,9 @@ EVIDENCE_SIGNING_KEY = env.text("EVIDENCE_SIGNING_KEY", "")
 KUSTOMIZE_COMMAND = env.words("KUSTOMIZE_COMMAND")
 """The program that renders a kustomization, its words comma-separated: `kubectl,kustomize`. Empty: refused."""
 
+POSTGRES_PROGRAMS = env.words("POSTGRES_PROGRAMS")
+"""Folders of PostgreSQL's programs besides the usual ones; `{major}` stands for the server's version."""
+
 EVIDENCE_CONTRIBUTORS = ["deployments.queries.evidence.contribute"]
 GATES = "deployments.gates.GATES"
 INDICATORS = "deployments.rules.indicators.CATALOGUE"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import time
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -174,16 +174,16 @@ class WalArchiver:
             slot=state,
         )
 
-    def run(self, *, until: Callable[[], bool], report: Callable[[Shipped | Transient], None]) -> None:
+    def run(self, *, until: threading.Event, report: Callable[[Shipped | Transient], None]) -> None:
         """Archive until told to stop; a server or a store that is away is reported and tried again."""
         self.start()
         try:
-            while not until():
+            while not until.is_set():
                 try:
                     report(self.ship())
                 except Transient as error:
                     report(error)
-                time.sleep(SHIP_SECONDS)
+                until.wait(SHIP_SECONDS)
         finally:
             self.stop()
 
