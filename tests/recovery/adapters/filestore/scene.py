@@ -12,7 +12,7 @@ from changecontrol.adapters.fakes.objects import FakeObjectStore
 from changecontrol.ports import ObjectStore
 from recovery.adapters.encryption import make_key_pair
 from recovery.adapters.filestore import FolderSource, StoredFilestores
-from recovery.ports import FilestoreCopied
+from recovery.ports import FilestoreArchive, FilestoreCopied
 
 AT = datetime(2026, 11, 28, 12, tzinfo=UTC)
 OWNER, WORKER, STRANGER = make_key_pair(), make_key_pair(), make_key_pair()
@@ -24,7 +24,7 @@ def name_for(content: bytes) -> str:
     return f"{digest[:2]}/{digest}"
 
 
-def archive_in(store: ObjectStore, *, prefix: str = "acme/production", worker_count: int = 2) -> StoredFilestores:
+def archive_in(store: ObjectStore, *, prefix: str = "acme/production", worker_count: int = 2) -> FilestoreArchive:
     return StoredFilestores(
         store, prefix=prefix, recipients=[OWNER.recipient], index_identity=WORKER.identity, worker_count=worker_count
     )
@@ -66,7 +66,7 @@ class Scene:
         self.store.modified_at = AT
 
     @property
-    def archive(self) -> StoredFilestores:
+    def archive(self) -> FilestoreArchive:
         return archive_in(self.store)
 
     def copy(self, point: str, **words: object) -> FilestoreCopied:

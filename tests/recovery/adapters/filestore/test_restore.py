@@ -6,6 +6,7 @@ import pytest
 
 from changecontrol.adapters.fakes.script import Call
 from changecontrol.errors import Permanent, Transient
+from recovery.adapters.filestore.reading import STATE_FOLDER
 from recovery.ports import FindingKind
 from tests.recovery.adapters.filestore.scene import OWNER, Scene, archive_in, name_for, restored
 
@@ -128,3 +129,20 @@ def test_target_that_cannot_be_written_says_so(scene: Scene, tmp_path: Path) -> 
 
     with pytest.raises(Transient, match="could not be restored to"):
         scene.archive.ensure_restored(point, target=tmp_path / "file" / "new", identity=OWNER.identity)
+
+
+def test_disk_that_fails_in_the_middle_says_so_and_the_restore_goes_on_later(scene: Scene, tmp_path: Path) -> None:
+    (name,) = scene.filestore.grow(1)
+    point = scene.copy("p1").point
+    target = tmp_path / "new"
+    (target / STATE_FOLDER).mkdir(parents=True)
+    (target / STATE_FOLDER / "point").write_text(point.sha256)
+    in_the_way = target / name[:2]
+    in_the_way.write_bytes(b"")
+
+    with pytest.raises(Transient, match=r"could not be restored to .*: File exists\."):
+        scene.archive.ensure_restored(point, target=target, identity=OWNER.identity)
+    in_the_way.unlink()
+    scene.archive.ensure_restored(point, target=target, identity=OWNER.identity)
+
+    assert restored(target) == scene.filestore.files
