@@ -8,10 +8,9 @@ last: a copy that was killed leaves packs that the next one goes on from, and no
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,7 @@ from recovery.adapters.filestore import copying, reading
 from recovery.adapters.filestore.manifest import DIGEST_LENGTH, Entry, Manifest, Pack, Part, from_text, merged, to_text
 from recovery.adapters.filestore.names import is_name
 from recovery.adapters.filestore.packs import opened, sealed
+from recovery.adapters.filestore.parts import PackUpload, StoredPack
 from recovery.ports import (
     FilestoreCopied,
     FilestoreFinding,
@@ -40,8 +40,6 @@ REUSE_FOR = timedelta(hours=12)
 """How long a copy goes on from packs that no point names."""
 LEAST_GRACE = 2 * REUSE_FOR
 """Orphans are older than this before they go, or a copy might name one that is being removed."""
-PART_BYTES = 32 * 1024 * 1024
-"""A pack of small files stays below it; a large file takes several parts."""
 PACK, INDEX = ".tar.zst.age", ".files.zst.age"
 NEVER = datetime.max.replace(tzinfo=UTC)
 _PACK_ID = re.compile(r"[0-9a-f]{32}")
@@ -171,7 +169,7 @@ class StoredFilestores:
         return due
 
     def begin_pack(self) -> copying.PackUpload:
-        return _Upload(self._store, pack=uuid.uuid4().hex, key_of=self._part_key)
+        return PackUpload(self._store, pack=uuid.uuid4().hex, key_of=self._part_key)
 
     def ensure_index(self, pack: Pack, *, lines: list[bytes]) -> None:
         index = Manifest(prefix=self._prefix, point="", taken_at=NEVER, packs=(pack,), lines=lines)
@@ -179,7 +177,7 @@ class StoredFilestores:
         self._store.ensure_object(self._index_key(pack.id), data)
 
     def _opened_pack(self, pack: Pack) -> Source:
-        return _Stored(self._store, keys=[key for key, _ in self._part_keys(pack)])
+        return StoredPack(self._store, keys=[key for key, _ in self._part_keys(pack)])
 
     def _base(self, *, at: datetime, distrusted: Collection[str]) -> tuple[Manifest, list[FilestoreFinding]]:
         """Return what the archive holds that a copy may build upon, and the manifests that could not be read.
@@ -329,55 +327,6 @@ class StoredFilestores:
 
     def _index_recipients(self) -> list[str]:
         return [*self._recipients, recipient_of(self._index_identity)]
-
-
-class _Upload:
-    """A pack on its way into the store, held until a part is full."""
-
-    def __init__(self, store: ObjectStore, *, pack: str, key_of: Callable[[str, int], str]) -> None:
-        self._store = store
-        self._pack = pack
-        self._key_of = key_of
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._parts: list[Part] = []
-
-    def write(self, data: bytes, /) -> None:
-        self._held.append(data)
-        self._held_bytes += len(data)
-        if self._held_bytes >= PART_BYTES:
-            self._store_part()
-
-    def finish(self) -> Pack:
-        if self._held:
-            self._store_part()
-        return Pack(id=self._pack, parts=tuple(self._parts))
-
-    def _store_part(self) -> None:
-        data = b"".join(self._held)
-        self._held, self._held_bytes = [], 0
-        stored = self._store.ensure_object(self._key_of(self._pack, len(self._parts)), data)
-        self._parts.append(Part(size=stored.size, sha256=stored.sha256))
-
-
-class _Stored:
-    """The parts of a stored pack as one stream, one part in memory at a time."""
-
-    def __init__(self, store: ObjectStore, *, keys: Iterable[str]) -> None:
-        self._store = store
-        self._keys = iter(keys)
-        self._data = io.BytesIO()
-
-    def read(self, size: int, /) -> bytes:
-        while not (data := self._data.read(size)):
-            key = next(self._keys, None)
-            if key is None:
-                return b""
-            found = self._store.observe_object(key)
-            if found is None:
-                raise Permanent(f"{key} is not in the store.")
-            self._data = io.BytesIO(found)
-        return data
 
 
 def _facts(manifest: Manifest, *, key: str, data: bytes) -> FilestorePoint:
