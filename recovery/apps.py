@@ -1,4 +1,4 @@
-"""The app that will own recovery points, restores and drills."""
+"""The app that owns backup policies, recovery points, restores and drills."""
 
 from __future__ import annotations
 
