@@ -212,7 +212,10 @@ def test_encrypting_to_nobody_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "recipient", ["", "age1", ADA.recipient[:-1], ADA.recipient[:-1] + "b", ADA.recipient.upper(), ADA.identity]
+    "recipient",
+    ["", "age1", ADA.recipient[:-1], ADA.recipient[:-1] + "b", ADA.recipient.upper(), ADA.identity],
+    # Named, since the keys are new in every process.
+    ids=["nothing", "a beginning", "cut off", "another checksum", "in capitals", "an identity"],
 )
 def test_words_that_are_no_recipient_are_refused(recipient: str) -> None:
     with pytest.raises(Permanent, match="An age recipient is"):
