@@ -1,16 +1,20 @@
-# ChangeControl: one image for web, worker, beat and migrations. Runs as an ordinary user on a read-only root file system.
-FROM python:3.11-slim-bookworm AS build
+# ChangeControl: one image for web, worker, jobs, archiver, beat and migrations. Runs as an ordinary user on a read-only root file system.
+FROM python:3.11-slim-trixie AS build
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY requirements/runtime.lock /build/runtime.lock
 RUN python -m venv /opt/changecontrol/.venv \
  && /opt/changecontrol/.venv/bin/pip install --quiet --require-hashes --prefer-binary --requirement /build/runtime.lock
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11-slim-trixie
 
-# Pango draws report.pdf; the fonts are what it draws with.
-RUN apt-get update -qq \
+# Pango draws report.pdf; the fonts are what it draws with. PostgreSQL 17 backs servers of its own major version up and
+# brings them back; for servers of another one, an image built on this one adds theirs (POSTGRES_PROGRAMS names where).
+RUN install -d /etc/postgresql-common \
+ && echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf \
+ && apt-get update -qq \
  && apt-get install -qq -y --no-install-recommends libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core \
+    postgresql-17 procps tar \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --system --gid 10001 changecontrol \
  && useradd --system --uid 10001 --gid 10001 --home-dir /home/changecontrol --shell /usr/sbin/nologin changecontrol \
@@ -35,6 +39,8 @@ ENV PATH=/opt/changecontrol/.venv/bin:$PATH \
     DJANGO_SETTINGS_MODULE=changecontrol.project.settings \
     GIT_MIRRORS=/var/lib/changecontrol/mirrors \
     OBJECT_STORE_URL=file:///var/lib/changecontrol/objects \
+    WAL_FOLDERS=/var/lib/changecontrol/wal \
+    RECOVERY_SANDBOXES=/var/lib/changecontrol/restores \
     HOME=/home/changecontrol \
     XDG_CACHE_HOME=/tmp
 USER 10001:10001

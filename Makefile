@@ -17,10 +17,10 @@ CODE := changecontrol deployments recovery tests manage.py
 # Nothing of the caller's own Python reaches the environment that the commands make.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV DJANGO_SETTINGS_MODULE
 
-.PHONY: help environment system demo demo-reset test check lint format bench lock clean
+.PHONY: help environment system demo demo-reset test test-odoo check lint format bench bench-recovery lock clean
 
 help: ## List these commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name words; do printf '  make %-12s %s\n' "$$name" "$$words"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS='	' read -r name words; do printf '  make %-14s %s\n' "$$name" "$$words"; done
 
 environment: ## Make the Python environment from the lock file
 	@command -v $(PYTHON) >/dev/null 2>&1 || { echo "There is no '$(PYTHON)' here: install Python 3.11 or newer, or name one, such as make demo PYTHON=python3.12" >&2; exit 1; }
@@ -39,6 +39,9 @@ demo-reset: environment ## Forget the demo's data, so that the next one starts o
 test: environment system ## Check everything: format, lint, types, imports, migrations, all tests
 	@$(BIN)/python -m changecontrol.project.local.check all $(ARGS)
 
+test-odoo: environment ## Set a real Odoo 19 up and run the tests that need one
+	@$(BIN)/python -m changecontrol.project.local.odoo $(ARGS)
+
 check: environment ## The same without slow and browser tests
 	@$(BIN)/python -m changecontrol.project.local.check fast $(ARGS)
 
@@ -51,6 +54,9 @@ format: environment ## Put the code into its format
 
 bench: environment ## Measure the speed of the main paths, one line of JSON a figure
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-recovery: environment ## Measure backups and restores, such as ARGS="--size 100MB"
+	@$(BIN)/python -m tests.bench.recovery $(ARGS)
 
 lock: environment ## Pin the newest allowed versions of every package, with hashes
 	@$(BIN)/python -m changecontrol.project.local.lock

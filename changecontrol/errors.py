@@ -58,3 +58,7 @@ class Permanent(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Hindered(Permanent):
+    """What was asked could not be tried: no room, no time, somebody stopped it. It says nothing of the far side."""

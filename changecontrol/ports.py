@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from changecontrol.errors import Permanent
@@ -18,6 +18,8 @@ Manifest = Mapping[str, Any]
 FIELD_MANAGER = "changecontrol"
 INVENTORY_LABEL = "changecontrol.io/environment"
 """Every object a rollout writes carries it, with the environment's `tenant.environment` as value, for pruning."""
+RUN_LABEL = "changecontrol.io/run"
+"""On everything a rehearsal makes: its run id. Only what carries it is taken down."""
 COHORT_LABEL = "changecontrol.io/cohort"
 """On a workload: the cohort of stores it serves."""
 
@@ -98,6 +100,10 @@ class ApplyConflict(Permanent):
 
 class Rejected(Permanent):
     """The API server judged the object invalid (400, 422, or 403 by admission or quota)."""
+
+
+class OverQuota(Rejected):
+    """A quota of the namespace leaves no room for the object (403); once something else has gone, it may."""
 
 
 class NotAllowed(Permanent):
@@ -206,6 +212,9 @@ class Kubernetes(Protocol):
     def observe_object(self, ref: ObjectRef) -> dict[str, Any] | None:
         """Return the live object, or None."""
 
+    def observe_secret(self, *, namespace: str, name: str) -> Mapping[str, str] | None:
+        """Return what a Secret holds, as text, or None: the one read in which nothing is blackened."""
+
     def observe_workloads(self, *, namespace: str, inventory: str) -> dict[ObjectRef, WorkloadStatus]:
         """Return the workloads that carry the inventory label, with the state of their current pods."""
 
@@ -213,12 +222,20 @@ class Kubernetes(Protocol):
         """Return one workload with the state of its current pods, or None; cheap beside thousands of others."""
 
     def observe_inventory(
-        self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]]
+        self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]], label: str = INVENTORY_LABEL
     ) -> tuple[ObjectRef, ...]:
-        """List the objects of these (apiVersion, kind) pairs that carry the inventory label."""
+        """List the objects of these (apiVersion, kind) pairs whose label has `inventory` as value."""
 
-    def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
-        """Delete one object if it still carries the inventory label; True where something was deleted."""
+    def ensure_deleted(self, ref: ObjectRef, *, inventory: str, label: str = INVENTORY_LABEL) -> bool:
+        """Delete one object if its label still has `inventory` as value; True where something was deleted."""
+
+    def observe_labelled(
+        self, kind: tuple[str, str], *, namespace: str, label: str, value: str
+    ) -> tuple[dict[str, Any], ...]:
+        """Return the live objects of one (apiVersion, kind) whose label has this value."""
+
+    def observe_warnings(self, ref: ObjectRef) -> tuple[str, ...]:
+        """Return what the cluster warns of about an object, by its events, the newest last."""
 
     def observe_served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         """Return those of the (apiVersion, kind) pairs that this cluster knows."""
@@ -258,6 +275,76 @@ class ObjectStore(Protocol):
 
     def observe_reachable(self) -> None:
         """Return when the store answers; else raise `Transient` or `Permanent`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedJob:
+    """A job as the place that does it is told. `run` names it, and no job of another installation, even by a label.
+
+    `attempt` names this attempt among those at the job.
+    """
+
+    pk: int
+    run: str
+    attempt: str
+    kind: str
+    key: str
+    within: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSight:
+    """What a place shows of a job that it was given.
+
+    `is_over`: nothing of it works any more, and `is_failed` tells that it was not because its process ended well.
+    `is_leaving`: it is being cleared away. `trouble` says what went wrong or keeps it from beginning.
+    """
+
+    is_over: bool = False
+    is_failed: bool = False
+    is_leaving: bool = False
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobCluster:
+    """Where in a cluster jobs are done, and with what. `secret` holds the settings as variables.
+
+    `references` names the Secret that is mounted where file references point, or nothing; `needs_token` tells that
+    jobs sign in elsewhere as their service account.
+    """
+
+    namespace: str
+    image: str
+    service_account: str
+    secret: str
+    references: str
+    cpu: str
+    memory_mib: int
+    disk_gib: int
+    needs_token: bool
+
+
+class JobRunner(Protocol):
+    """A place where jobs are done, each by `manage.py jobs --only PK` in a process or a pod of its own.
+
+    It starts and clears away. What a job came to is said by its row alone.
+    """
+
+    def observe_obstacles(self) -> tuple[str, ...]:
+        """Return why no job could begin here, in sentences."""
+
+    def observe_jobs(self) -> dict[str, JobSight]:
+        """Return what is here of jobs, by run: of several attempts at one, that which goes on."""
+
+    def ensure_begun(self, job: PlacedJob) -> None:
+        """Have the job done, once for each attempt however often it is asked."""
+
+    def ensure_removed(self, run: str) -> None:
+        """End what is left of all attempts at a job and clear it away; it may take a while to go."""
+
+    def close(self) -> None:
+        """Leave, as this host stops: what would end with it gives its jobs back."""
 
 
 class Secrets(Protocol):

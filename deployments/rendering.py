@@ -67,7 +67,19 @@ def name_of(ref: ObjectRef) -> str:
 
 def manifests_at(environment: Environment, commit: str, *, repository: GitRepository | None = None) -> Manifests:
     """Render an environment at a commit. Raises `Unresolvable` with file and document for what may not be applied."""
-    rendered = _rendered(environment, commit, repository)
+    place = Place(
+        namespace=environment.namespace,
+        inventory=environment.inventory,
+        allowed_kinds=frozenset(environment.cluster_scoped_kinds),
+    )
+    return manifests_in(place, environment, commit, path=environment.path, repository=repository)
+
+
+def manifests_in(
+    place: Place, environment: Environment, commit: str, *, path: str, repository: GitRepository | None = None
+) -> Manifests:
+    """Render a path of an environment's source for a place, which may be another than its own."""
+    rendered = _rendered(environment, commit, repository, path=path, place=place)
     if rendered.refusals:
         said = "; ".join(str(refusal) for refusal in rendered.refusals[:MAX_REFUSALS_SHOWN])
         more = len(rendered.refusals) - MAX_REFUSALS_SHOWN
@@ -99,29 +111,19 @@ def redaction_key() -> bytes:
     return hashlib.sha256(b"changecontrol redaction\0" + settings.SECRET_KEY.encode()).digest()
 
 
-def _rendered(environment: Environment, commit: str, repository: GitRepository | None) -> Rendered:
-    place = Place(
-        namespace=environment.namespace,
-        inventory=environment.inventory,
-        allowed_kinds=frozenset(environment.cluster_scoped_kinds),
-    )
-    key = (
-        environment.source_id,
-        environment.source.url,
-        commit,
-        environment.path,
-        place,
-        tuple(settings.KUSTOMIZE_COMMAND),
-    )
+def _rendered(
+    environment: Environment, commit: str, repository: GitRepository | None, *, path: str, place: Place
+) -> Rendered:
+    key = (environment.source_id, environment.source.url, commit, path, place, tuple(settings.KUSTOMIZE_COMMAND))
     with _lock:
         if key in _remembered:
             _remembered.move_to_end(key)
             return _remembered[key]
     repository = repository or doors.open_source(environment.source)
     repository.observe_commit(commit)  # fetches what a fresh mirror lacks
-    files = repository.observe_tree(sha=commit, path=environment.path)
+    files = repository.observe_tree(sha=commit, path=path)
     if has_kustomization(files.keys()):
-        files = {"kustomize build": _kustomize(repository, commit, environment.path) + b"\n"}
+        files = {"kustomize build": _kustomize(repository, commit, path) + b"\n"}
         found = render({"kustomization.yaml": files["kustomize build"]}, place=place)
     else:
         found = render(files, place=place)

@@ -12,11 +12,14 @@ from typing import Any
 
 from django.db.models import Count, Sum
 
-from changecontrol.errors import Permanent
+from changecontrol.errors import Conflict, Permanent
+from changecontrol.lifecycles.change import ChangeKind
 from changecontrol.models import ChangeRequest, Cohort, Environment, GitSource, Store
 from changecontrol.models.estate import Stage
 from changecontrol.ports import COHORT_LABEL
 from changecontrol.rules.content import Content, Promotion, Wave
+from changecontrol.rules.content_problems import restore_time_of
+from changecontrol.rules.counting import counted
 from changecontrol.rules.plan import digest_of
 from changecontrol.rules.risk import tier_defaults
 from deployments import doors
@@ -33,7 +36,8 @@ from deployments.rendering import (
 from deployments.rules.indicators import CATALOGUE
 from deployments.rules.manifests import images_of
 from deployments.rules.redaction import hash_of_rendered
-from deployments.rules.rollback_class import Classification, classify
+from deployments.rules.rollback_class import Classification, RollbackClass, classify, stricter
+from recovery.queries import RestorePlan, restore_plan_of
 
 FORMAT = 1
 NOT_IN_DIGEST = (
@@ -85,6 +89,8 @@ class Resolved:
     commits: tuple[CommitInfo, ...] = ()
     manifests_hash: str = ""
     objects: tuple[Mapping[str, Any], ...] = field(default=())
+    restore: RestorePlan | None = None
+    """What is brought back, where the change is a restore."""
 
     def of(self, slug: str) -> ResolvedEnvironment:
         return next(one for one in self.environments if one.environment.slug == slug)
@@ -135,6 +141,7 @@ def resolve(change: ChangeRequest, content: Content, *, commit: str, kept_commit
         for start in {one.commit_from for one in resolved if one.commit_from}
         for found in repository.observe_range(old=start, new=info.sha)
     }
+    restore = _restore(change, content, environments)
     everything = [one.manifest for env in resolved for one in env.manifests.objects]
     before = [one.manifest for env in resolved for one in env.previous.objects]
     return Resolved(
@@ -144,9 +151,10 @@ def resolve(change: ChangeRequest, content: Content, *, commit: str, kept_commit
         environments=resolved,
         waves=waves,
         targets=_in_waves(drafts, waves, environments, content),
-        classification=classify(before, everything),
+        classification=_classified(classify(before, everything), restore),
         commits=tuple(commits.values()),
         manifests_hash=hash_of_rendered((safe(one) for one in everything), key=redaction_key()),
+        restore=restore,
     )
 
 
@@ -225,17 +233,45 @@ def document_of(
         "gates": [dict(gate) for gate in gates],
         "waivers": [],
         "policy": dict(policy),
+        **({"restore": resolved.restore.to_json()} if resolved.restore else {}),
     }
 
 
 def rollback_words(resolved: Resolved) -> str:
     """Say what going back will do."""
+    if resolved.restore is not None:
+        return (
+            f"Going back applies the commit that names “{resolved.restore.from_database}”, which is kept for "
+            f"{counted(resolved.restore.keep_hours, 'hour')}; what was written to the new database by then is lost."
+        )
     if resolved.is_first:
         return (
             "Nothing was deployed here before by this path, so going back deletes what the run created and leaves "
             "everything else alone."
         )
     return "Going back applies the commit that runs there now, waits for its health, and writes that to Git."
+
+
+def _restore(change: ChangeRequest, content: Content, environments: Sequence[Environment]) -> RestorePlan | None:
+    if change.kind != ChangeKind.RESTORE:
+        return None
+    try:
+        return restore_plan_of(
+            environments[0],
+            to=restore_time_of(content),
+            database=content.restore_database,
+            keep_hours=content.keep_hours,
+        )
+    except Conflict as refusal:
+        raise Unresolvable(refusal.sentence) from None
+
+
+def _classified(computed: Classification, restore: RestorePlan | None) -> Classification:
+    """A restore replaces the data: the way back is the old database, for as long as it is kept."""
+    if restore is None:
+        return computed
+    reason = f"“{restore.to_database}” takes the place of “{restore.from_database}”, with the data of an earlier time."
+    return Classification(stricter(computed.rollback_class, declared=RollbackClass.R2), (reason, *computed.reasons))
 
 
 def drifted(approved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:

@@ -46,6 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if item.nodeid.startswith("tests/browser/"):
             item.add_marker(pytest.mark.browser)
+        if item.get_closest_marker("odoo") and not os.environ.get("TEST_ODOO_COMMAND"):
+            item.add_marker(pytest.mark.skip(reason="This needs an Odoo: make test-odoo sets one up."))
 
 
 @pytest.fixture(autouse=True)

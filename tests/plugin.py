@@ -47,7 +47,7 @@ def _set_environment() -> None:
         STATIC_AUTOREFRESH="1",
         DATABASE_CONNECTION_SECONDS="0",
     )
-    for name in ("DEMO", "DEBUG", "BASE_URL"):
+    for name in ("DEMO", "DEBUG", "BASE_URL", "ODOO_COMMAND", "ODOO_ADDONS"):
         os.environ.pop(name, None)
 
 

@@ -348,7 +348,8 @@ def _begin_from(retailer: Retailer, database: TestDatabase) -> Iterator[None]:
 def serving(**changed: Any) -> Iterator[str]:
     """Serve the application from a thread of this process; yield its address."""
     static = settings.BASE_DIR / "static"
-    with override_settings(ALLOWED_HOSTS=["127.0.0.1"], STATIC_ROOT=static, DEMO=True, **changed):
+    words = {"ALLOWED_HOSTS": ["127.0.0.1"], "STATIC_ROOT": static, "DEMO": True, "BACKUP_POLICY_REQUIRED": False}
+    with override_settings(**words, **changed):
         server = ThreadedWSGIServer(("127.0.0.1", 0), _SilentHandler)
         server.daemon_threads = True
         server.set_app(_Application())

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,19 @@ from pathlib import Path
 
 import requests
 
+from changecontrol.adapters.fakes.objects import FakeSecrets
+from changecontrol.adapters.object_store import open_store
+from changecontrol.ports import ObjectStore
+from changecontrol.project.local.processes import waiting_lock
+
 PROGRAM = Path(sys.executable).parent / "weed"
 START_SECONDS = 90
 GRPC_OFFSET = 10_000
 """SeaweedFS answers gRPC at each port plus this."""
+NOT_WANTED = ("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false")
+"""What listens on a port of its own unless told not to, where a second server would not start, and what calls home."""
+LOCK = Path(tempfile.gettempdir()) / f"changecontrol-seaweed-{os.geteuid()}.lock"
+"""Held while a server starts: between choosing its ports and listening there another would choose the same."""
 WRITER, READER = ("writer", "writer-secret"), ("reader", "reader-secret")
 
 
@@ -31,22 +41,32 @@ class Seaweed:
 
 
 @contextmanager
-def seaweed(folder: Path, *, buckets: tuple[str, ...] = ("evidence",)) -> Iterator[Seaweed]:
-    """Start SeaweedFS below a folder, make the buckets, and end it with the block."""
+def seaweed(folder: Path, *, buckets: tuple[str, ...] = ("evidence",), volumes: int = 20) -> Iterator[Seaweed]:
+    """Start SeaweedFS below a folder, make the buckets, and end it with the block. A volume holds 512 MB."""
     config = folder / "identities.json"
     identities = [_identity(*WRITER, "Read", "Write", "List"), _identity(*READER, "Read", "List")]
     config.write_text(json.dumps({"identities": identities}))
-    master, volume, filer, s3 = (_free_port() for _ in range(4))
-    command: list[str | Path] = [PROGRAM, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
-    command += ["-filer", "-s3", f"-s3.config={config}", "-volume.max=20", "-master.volumeSizeLimitMB=512"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=folder, env={"PATH": os.environ["PATH"], "HOME": str(folder)}
-        )
-    try:
+    with waiting_lock(LOCK):
+        master, volume, filer, s3 = _free_ports(4)
+        command: list[str | Path] = [PROGRAM, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}"]
+        command += ["-filer", "-s3", f"-s3.config={config}", f"-volume.max={volumes}", "-master.volumeSizeLimitMB=512"]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *NOT_WANTED],
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+            )
         server = Seaweed(url=f"http://127.0.0.1:{s3}", process=process)
-        _wait_until_it_stores(server)
+        try:
+            _wait_until_it_stores(server)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    try:
         made = "".join(f"s3.bucket.create -name {bucket}\n" for bucket in buckets)
         shell: list[str | Path] = [PROGRAM, "shell", f"-master=127.0.0.1:{master}"]
         subprocess.run(shell, input=made, text=True, cwd=folder, check=True, capture_output=True, timeout=START_SECONDS)
@@ -56,13 +76,23 @@ def seaweed(folder: Path, *, buckets: tuple[str, ...] = ("evidence",)) -> Iterat
         process.wait()
 
 
+def open_s3(url: str, *, credential: tuple[str, str] = WRITER) -> ObjectStore:
+    """Open a bucket of a server, `s3://bucket/prefix?endpoint=…`, as whoever writes unless another is named."""
+    return open_store(url, credential="env:PAIR", secrets=FakeSecrets({"env:PAIR": ":".join(credential)}))
+
+
 def _identity(key: str, secret: str, *actions: str) -> dict[str, object]:
     return {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": list(actions)}
 
 
-def _free_port() -> int:
-    while True:
-        with socket.socket() as one, socket.socket() as other:
+def _free_ports(count: int) -> list[int]:
+    """Return ports of which nobody, nor another of these, uses the one for gRPC either."""
+    taken: list[socket.socket] = []
+    ports: list[int] = []
+    try:
+        while len(ports) < count:
+            one, other = socket.socket(), socket.socket()
+            taken += [one, other]
             one.bind(("127.0.0.1", 0))
             port: int = one.getsockname()[1]
             if port + GRPC_OFFSET > 65_535:
@@ -71,7 +101,11 @@ def _free_port() -> int:
                 other.bind(("127.0.0.1", port + GRPC_OFFSET))
             except OSError:
                 continue
-            return port
+            ports.append(port)
+    finally:
+        for one in taken:
+            one.close()
+    return ports
 
 
 def _wait_until_it_stores(server: Seaweed) -> None:

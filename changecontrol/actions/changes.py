@@ -124,7 +124,7 @@ def save_draft(
     )
     add_contributor(change, Contribution.EDITED, user_id=actor.person.pk, at=at)
     write(change, at=at, draft=new, draft_version=change.draft_version + 1, title=title or change.title)
-    changed = sorted(key for key in new if new[key] != old[key])
+    changed = sorted(key for key in old.keys() | new.keys() if new.get(key) != old.get(key))
     data = {"version": change.draft_version, "fields": changed}
     audit.record(Tag.CHANGE_DRAFT_SAVED, subject=change, actor=actor, at=at, data=data)
     return change

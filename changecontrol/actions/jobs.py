@@ -14,6 +14,7 @@ from django.db import transaction
 from changecontrol.errors import Conflict
 from changecontrol.lifecycles.job import JOB, JobState
 from changecontrol.models import Job
+from changecontrol.workflow import engine
 
 
 @transaction.atomic
@@ -39,10 +40,73 @@ def ask_stop(*, key: str, at: datetime) -> Job | None:
     job.stop_asked_at = job.stop_asked_at or at
     job.save(update_fields=["stop_asked_at"])
     if job.lease_until is None or job.lease_until <= at:
-        end_job(job, "stop", reason="Stopped before it began.", at=at)
-        job.next_due_at = None
-        job.save(update_fields=["next_due_at"])
+        _end_unheld(job, "stop", reason="Stopped before it began.", at=at)
     return job
+
+
+@transaction.atomic
+def place_job(*, pk: int, at: datetime) -> None:
+    """Write down that a cluster has something that does a job."""
+    Job.objects.filter(pk=pk, placed_at__isnull=True).update(placed_at=at)
+
+
+@transaction.atomic
+def unplace_job(*, seen: Job) -> None:
+    """Write down that the cluster has nothing of a job any more, unless it was placed again since it was seen."""
+    Job.objects.filter(pk=seen.pk, placed_at=seen.placed_at).update(placed_at=None, leftovers="")
+
+
+@transaction.atomic
+def tell_leftover(*, pk: int, reason: str) -> None:
+    """Write down why what did a job cannot be cleared away."""
+    Job.objects.filter(pk=pk, placed_at__isnull=False).update(leftovers=reason)
+
+
+@transaction.atomic
+def tell_job_trouble(*, pk: int, reason: str, at: datetime) -> None:
+    """Say what keeps a job from beginning; one past its deadline fails with it."""
+    job = _unheld(pk, at=at)
+    if job is None:
+        return
+    if job.deadline_at is not None and at >= job.deadline_at:
+        _end_unheld(job, "fail", reason=reason, at=at)
+    elif job.trouble != reason:
+        engine.tell_trouble(job, reason, at=at)
+
+
+@transaction.atomic
+def count_job_failure(*, seen: Job, reason: str, at: datetime, after: float | None = None) -> None:
+    """Count a failed attempt at a job that nobody works on: it is tried again later, or fails as its last one.
+
+    Counts once, however many hosts have seen it.
+    """
+    job = _unheld(seen.pk, at=at)
+    if job is None or (job.attempts, job.placed_at) != (seen.attempts, seen.placed_at):
+        return
+    job.placed_at = None
+    job.save(update_fields=["placed_at"])
+    if not engine.count_failure(job, reason, at=at, after=after):
+        _end_unheld(job, "fail", reason=reason, at=at)
+
+
+@transaction.atomic
+def refuse_job(*, pk: int, reason: str, at: datetime) -> None:
+    """End a job that nobody works on because its place refuses it, and will refuse it again."""
+    job = _unheld(pk, at=at)
+    if job is not None:
+        _end_unheld(job, "fail", reason=reason, at=at)
+
+
+def _unheld(pk: int, *, at: datetime) -> Job | None:
+    """Lock an open job; None where it has ended, or somebody works on it."""
+    job = Job.objects.select_for_update().filter(pk=pk, state=JobState.OPEN).first()
+    return None if job is None or (job.lease_until is not None and job.lease_until > at) else job
+
+
+def _end_unheld(job: Job, verb: str, *, reason: str, at: datetime) -> None:
+    end_job(job, verb, reason=reason, at=at)
+    job.next_due_at = None
+    job.save(update_fields=["next_due_at"])
 
 
 def end_job(job: Job, verb: str, *, reason: str = "", result: Mapping[str, Any] | None = None, at: datetime) -> None:

@@ -145,7 +145,7 @@ def _submit(
 def _examine(
     change: ChangeRequest, content: Content, *, actor: Actor, at: datetime, submitted_at: datetime
 ) -> _Findings:
-    fields = problems(content)
+    fields = problems(content, kind=change.kind)
     named = estate.environments_named(sight_of(actor), tenant_id=change.tenant_id, slugs=content.environments)
     environments = tuple(named[slug] for slug in dict.fromkeys(content.environments) if slug in named)
     for slug in content.environments:

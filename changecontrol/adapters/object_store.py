@@ -1,4 +1,5 @@
-"""The `ObjectStore` port through obstore: a local folder (`file:///dir`) or S3 (`s3://bucket/prefix?endpoint=…`).
+"""The `ObjectStore` port through obstore: a local folder (`file:///dir`), S3 (`s3://bucket/prefix?endpoint=…`), Google
+Cloud Storage (`gs://bucket/prefix`) or Azure (`az://account/container/prefix`).
 
 Objects are created once and never overwritten; which of two writers wins is decided by the store, not here.
 """
@@ -10,8 +11,8 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import obstore
 from obstore.exceptions import (
@@ -21,16 +22,20 @@ from obstore.exceptions import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
-from obstore.store import LocalStore, S3Store
+from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
 from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import Secrets, StoredObject
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
 
 CONNECT_SECONDS = 3
 REQUEST_SECONDS = 60
 MAX_RETRIES = 2
 PROBE_PREFIX = "reachable"
 LISTED_AT_ONCE = 1000
+_RETRYING: RetryConfig = {"max_retries": MAX_RETRIES, "retry_timeout": timedelta(seconds=REQUEST_SECONDS)}
 
 
 class StoredObjects:
@@ -102,13 +107,12 @@ class StoredObjects:
             raise Permanent(f"The object {key} exists with other content, and is never overwritten.")
 
 
-def open_store(
-    url: str, *, access_key: str = "", secret_key: str = "", secrets: Secrets | None = None
-) -> StoredObjects:
-    """Return the store at `file:///folder` or `s3://bucket/prefix?endpoint=https://…&region=…`.
+def open_store(url: str, *, credential: str = "", secrets: Secrets | None = None) -> StoredObjects:
+    """Return the store at an address.
 
-    `access_key` and `secret_key` are references; without them S3 takes its credential from the environment (AWS_…).
-    Raises `Permanent` for an address that is not accepted.
+    `credential` is a reference: to `ACCESS_KEY:SECRET_KEY` for S3, to a service account's JSON for Google Cloud,
+    to an account's key for Azure. Without one the usual variables of the environment count (AWS_…, GOOGLE_…, AZURE_…).
+    Raises `Permanent` for an address or a credential that is not accepted.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
@@ -117,8 +121,28 @@ def open_store(
             return StoredObjects(LocalStore(folder, mkdir=True))
         except (BaseError, OSError, ValueError):
             raise Permanent(f"The folder {folder} for objects cannot be made.") from None
-    if parts.scheme != "s3" or not parts.hostname or parts.username is not None:
-        raise Permanent("An object store is named by file:///folder or s3://bucket?endpoint=https://host.")
+    if parts.scheme not in ("s3", "gs", "az") or not parts.hostname or parts.username is not None:
+        raise Permanent(
+            "An object store is named by file:///folder, s3://bucket?endpoint=https://host, gs://bucket or "
+            "az://account/container."
+        )
+    secret = _secret(credential, secrets)
+    if parts.scheme == "s3":
+        return StoredObjects(_open_s3(parts, secret=secret))
+    if parts.query:
+        raise Permanent("The address of this store knows no options.")
+    return StoredObjects(_open_gcs(parts, secret=secret) if parts.scheme == "gs" else _open_azure(parts, secret=secret))
+
+
+def _secret(credential: str, secrets: Secrets | None) -> str:
+    if not credential:
+        return ""
+    if secrets is None:
+        raise Permanent("A credential is a reference, and there is nothing here to read it with.")
+    return secrets.read(credential).strip()
+
+
+def _open_s3(parts: SplitResult, *, secret: str) -> S3Store:
     options = parse_qs(parts.query)
     if set(options) - {"endpoint", "region"}:
         raise Permanent("The address of an S3 store knows the options endpoint and region only.")
@@ -127,12 +151,50 @@ def open_store(
     if endpoint:
         settings["endpoint"] = endpoint
         settings["virtual_hosted_style_request"] = False
-    if access_key or secret_key:
-        if secrets is None or not (access_key and secret_key):
-            raise Permanent("An S3 credential is two references: the access key and the secret key.")
-        settings["access_key_id"] = secrets.read(access_key).strip()
-        settings["secret_access_key"] = secrets.read(secret_key).strip()
-    return StoredObjects(_s3_store(parts.hostname, prefix=parts.path.strip("/"), settings=settings, endpoint=endpoint))
+    if secret:
+        access_key, colon, secret_key = secret.partition(":")
+        if not (access_key and colon and secret_key):
+            raise Permanent("The credential of an S3 store is ACCESS_KEY:SECRET_KEY.")
+        settings |= {"access_key_id": access_key, "secret_access_key": secret_key}
+    return _s3_store(parts.hostname or "", prefix=parts.path.strip("/"), settings=settings, endpoint=endpoint)
+
+
+def _open_gcs(parts: SplitResult, *, secret: str) -> GCSStore:
+    settings: dict[str, Any] = {"service_account_key": secret} if secret else {}
+    try:
+        return GCSStore(
+            parts.hostname or "",
+            prefix=parts.path.strip("/") or None,
+            client_options=_client_options(),
+            retry_config=_RETRYING,
+            **settings,
+        )
+    except (BaseError, ValueError):
+        raise Permanent("The address or credential of the Google Cloud Storage is not accepted.") from None
+
+
+def _open_azure(parts: SplitResult, *, secret: str) -> AzureStore:
+    container, _, prefix = parts.path.strip("/").partition("/")
+    settings: dict[str, Any] = {"account_key": secret} if secret else {}
+    try:
+        return AzureStore(
+            container,
+            prefix=prefix or None,
+            account_name=parts.hostname or "",
+            client_options=_client_options(),
+            retry_config=_RETRYING,
+            **settings,
+        )
+    except (BaseError, ValueError):
+        raise Permanent("The address or credential of the Azure container is not accepted.") from None
+
+
+def _client_options(*, allow_http: bool = False) -> ClientConfig:
+    return {
+        "allow_http": allow_http,
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "timeout": timedelta(seconds=REQUEST_SECONDS),
+    }
 
 
 def _s3_store(bucket: str, *, prefix: str, settings: dict[str, Any], endpoint: str) -> S3Store:
@@ -140,13 +202,9 @@ def _s3_store(bucket: str, *, prefix: str, settings: dict[str, Any], endpoint: s
         return S3Store(
             bucket,
             prefix=prefix or None,
-            client_options={
-                # http is for a server on the same private network; the settings' checks say where it may not be.
-                "allow_http": endpoint.startswith("http://"),
-                "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-                "timeout": timedelta(seconds=REQUEST_SECONDS),
-            },
-            retry_config={"max_retries": MAX_RETRIES, "retry_timeout": timedelta(seconds=REQUEST_SECONDS)},
+            # http is for a server on the same private network; the settings' checks say where it may not be.
+            client_options=_client_options(allow_http=endpoint.startswith("http://")),
+            retry_config=_RETRYING,
             **settings,
         )
     except (BaseError, ValueError):

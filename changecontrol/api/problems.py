@@ -76,7 +76,8 @@ def _fields(detail: Any) -> tuple[dict[str, list[str]], str]:
     def walk(path: str, value: Any) -> None:
         if isinstance(value, dict):
             for key, inner in value.items():
-                walk(f"{path}.{key}" if path else str(key), inner)
+                # What is said of a whole list or object is said of the field it stands in.
+                walk(path if path and key == "non_field_errors" else f"{path}.{key}" if path else str(key), inner)
         elif isinstance(value, list) and all(not isinstance(item, (dict, list)) for item in value):
             found[path or "non_field_errors"] = [str(item) for item in value]
         elif isinstance(value, list):

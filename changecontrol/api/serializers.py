@@ -14,7 +14,14 @@ from changecontrol.models.approval import VoteVerdict
 from changecontrol.models.estate import Stage
 from changecontrol.queries.changes import environment_slugs
 from changecontrol.rules.content import OFFERED_KINDS, OFFERED_TYPES, OnFailure, OnWindowClose, Promotion, Strategy
-from changecontrol.rules.content_problems import BAKE_SECONDS, MAX_ENVIRONMENTS, MAX_LINKS, MAX_WAVES, READY_SECONDS
+from changecontrol.rules.content_problems import (
+    BAKE_SECONDS,
+    KEEP_HOURS,
+    MAX_ENVIRONMENTS,
+    MAX_LINKS,
+    MAX_WAVES,
+    READY_SECONDS,
+)
 
 COUNT_LIMIT = 10_000
 TEXT_LIMIT = 20_000
@@ -80,6 +87,14 @@ class ContentSerializer(Words):
     risk_answers = serializers.DictField(child=serializers.CharField(max_length=120), required=False)
     links = several(LinkSerializer, limit=MAX_LINKS)
     planned_start_at = text(limit=40, help_text="ISO 8601 with an offset; empty: as soon as the window allows.")
+    restore_to = text(limit=40, help_text="Kind `restore`: the time to go back to, ISO 8601 with an offset.")
+    restore_database = text(limit=63, help_text="Kind `restore`: the new database, which the commit names.")
+    keep_hours = serializers.IntegerField(
+        min_value=KEEP_HOURS[0],
+        max_value=KEEP_HOURS[1],
+        required=False,
+        help_text="Kind `restore`: how long the database in use now is kept after the cut-over.",
+    )
 
 
 class NewChangeSerializer(Words):

@@ -31,6 +31,20 @@ class MomentFilter(django_filters.IsoDateTimeFilter):  # type: ignore[misc]  # t
     field_class = _MomentField
 
 
+class Moment(serializers.DateTimeField):
+    """ISO 8601 with an offset. One without is refused: whose midnight it is would be a guess."""
+
+    default_error_messages = {"naive": "Write the time with its offset, such as 2026-11-24T02:00:00+01:00."}
+
+    def enforce_timezone(self, value: Any) -> Any:
+        if value.tzinfo is None:
+            self.fail("naive")
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:
+            self.fail("overflow")
+
+
 # RFC 3339, and so the formats of JSON Schema, know neither without an offset.
 @extend_schema_field({"type": "string", "pattern": _TIME_OF_DAY, "example": "09:00:00"})
 class TimeOfDay(serializers.TimeField):

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 
 from django import forms
 
+from changecontrol.lifecycles.change import ChangeKind
 from changecontrol.models import Environment, Tenant
-from changecontrol.rules.content import OFFERED_TYPES, Content
-from changecontrol.rules.content_problems import MAX_TITLE, problems
+from changecontrol.rules.content import DEFAULT_KEEP_HOURS, OFFERED_TYPES, Content
+from changecontrol.rules.content_problems import KEEP_HOURS, MAX_TITLE, problems
 from changecontrol.rules.risk import QUESTIONS
 
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
@@ -59,9 +60,9 @@ class StepForm(forms.Form):
         return self.content_fields.get(name)
 
 
-def as_ruled(name: str, wrong: Any) -> dict[str, str]:
+def as_ruled(name: str, wrong: Any, *, kind: str = ChangeKind.DEPLOY) -> dict[str, str]:
     """Return the rules' own sentence about a wrong answer as a field's messages: pages and API say the same."""
-    sentence = problems(Content.from_json({name: wrong}))[name][0]
+    sentence = problems(Content.from_json({name: wrong}), kind=kind)[name][0]
     return dict.fromkeys(("required", "min_value", "max_value", "max_length"), sentence)
 
 
@@ -157,6 +158,35 @@ class WhereForm(StepForm):
     def hints(self) -> dict[str, str]:
         """What each environment serves, under its name."""
         return {one.slug: environment_words(one, self.around.store_counts) for one in self.around.environments}
+
+
+class RestoreForm(StepForm):
+    key = "restore"
+    heading = "What is brought back"
+    lede = "to which time, under which name"
+    content_fields = {"restore_to": "restore_to", "restore_database": "restore_database", "keep_hours": "keep_hours"}
+
+    restore_to = forms.CharField(
+        label="Time to go back to",
+        required=False,
+        max_length=40,
+        help_text="ISO 8601 with its offset, such as 2026-12-01T02:00:00+01:00. What was written later is not in it.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    restore_database = forms.CharField(
+        label="Name of the new database",
+        required=False,
+        max_length=63,
+        help_text="It is made beside the one in use; the commit of this change names it.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    keep_hours = forms.IntegerField(
+        label="Keep the old database, hours",
+        min_value=KEEP_HOURS[0],
+        max_value=KEEP_HOURS[1],
+        initial=DEFAULT_KEEP_HOURS,
+        error_messages=as_ruled("keep_hours", 0, kind=ChangeKind.RESTORE),
+    )
 
 
 class CommitForm(StepForm):

@@ -179,8 +179,8 @@ class WindowEditForm(WindowForm):
 
 def initial_of(window: Window) -> dict[str, Any]:
     """Return the answers that make this window."""
-    weekly = _WEEKLY.fullmatch(window.rrule)
-    repeats = "weekly" if weekly else {"": "once", "FREQ=DAILY": "daily"}.get(window.rrule, "own")
+    days = weekly_days(window.rrule)
+    repeats = "weekly" if days else {"": "once", "FREQ=DAILY": "daily"}.get(window.rrule, "own")
     hours, rest = divmod(window.duration_seconds, 3600)
     return {
         "name": window.name,
@@ -191,7 +191,7 @@ def initial_of(window: Window) -> dict[str, Any]:
         "seconds": rest % 60,
         "zone": window.zone,
         "repeats": repeats,
-        "days": weekly.group(1).split(",") if weekly else [],
+        "days": days,
         "rrule": window.rrule if repeats == "own" else "",
         "excluded": "\n".join(one.removesuffix(":00").replace("T", " ") for one in window.excluded_local),
         "added": tuple(datetime.fromisoformat(one) for one in window.added_local),
@@ -204,13 +204,18 @@ def initial_of(window: Window) -> dict[str, Any]:
     }
 
 
-def rule_words(window: Window) -> str:
-    """Say how a window repeats."""
-    weekly = _WEEKLY.fullmatch(window.rrule)
-    names = dict(DAYS)
-    if weekly:
-        return "every " + ", ".join(names[one] for one in weekly.group(1).split(","))
-    return {"": "once", "FREQ=DAILY": "every day"}.get(window.rrule, window.rrule)
+def weekly_days(rrule: str) -> list[str]:
+    """Return the days of a rule that repeats on days of the week alone, else none."""
+    weekly = _WEEKLY.fullmatch(rrule)
+    return weekly.group(1).split(",") if weekly else []
+
+
+def rule_words(rrule: str) -> str:
+    """Say how something repeats."""
+    if days := weekly_days(rrule):
+        names = dict(DAYS)
+        return "every " + ", ".join(names[one] for one in days)
+    return {"": "once", "FREQ=DAILY": "every day"}.get(rrule, rrule)
 
 
 class FreezeForm(PlaceForm):

@@ -26,6 +26,7 @@ from changecontrol.models.gate import GateResult
 from changecontrol.models.job import Job
 from changecontrol.models.outbox import IdempotencyKey, Message
 from changecontrol.models.plan import Plan
+from changecontrol.models.rehearsal import Rehearsal
 from changecontrol.models.run import EnvironmentLock, Run, RunLog, RunTarget
 from changecontrol.models.window import Freeze, Window
 
@@ -53,6 +54,7 @@ __all__ = [
     "Message",
     "Plan",
     "Region",
+    "Rehearsal",
     "Requirement",
     "Revision",
     "Run",

@@ -48,6 +48,31 @@ def check_safety(app_configs: Any = None, **_: Any) -> Sequence[CheckMessage]:
     return found
 
 
+@register()
+def check_places_of_jobs(app_configs: Any = None, **_: Any) -> Sequence[CheckMessage]:
+    """Refuse half a configuration of jobs in a cluster: it would show only once the first of them is due."""
+    kinds = settings.JOBS_IN_KUBERNETES
+    needed = ("JOBS_CLUSTER", "JOBS_NAMESPACE", "JOBS_IMAGE", "JOBS_SECRET", "JOBS_SERVICE_ACCOUNT", "JOBS_CPU")
+    limits = ("JOB_MEMORY_MIB", "JOB_DISK_GIB")
+    if min(settings.JOB_MEMORY_MIB, settings.JOB_DISK_GIB) < 0:
+        return [Error("JOB_MEMORY_MIB or JOB_DISK_GIB is below 0.", hint="0: no limit.", id="changecontrol.E007")]
+    if not kinds:
+        given = [name for name in needed[:4] if getattr(settings, name)]
+        hint = "Name the kinds that are done there, such as restore,drill, or unset the rest."
+        words = f"JOBS_IN_KUBERNETES is not set, and these are: {', '.join(given)}."
+        return [checks.Warning(words, hint=hint, id="changecontrol.W003")] if given else []
+    found: list[CheckMessage] = []
+    if missing := [name for name in (*needed, *limits) if not getattr(settings, name)]:
+        words = f"JOBS_IN_KUBERNETES is set, and these are not: {', '.join(missing)}."
+        found.append(Error(words, hint="docs/administrator.md says what each is for.", id="changecontrol.E008"))
+    if unknown := sorted(set(kinds) - set(settings.JOBS)):
+        hint = f"There are: {', '.join(sorted(settings.JOBS))}."
+        found.append(
+            Error(f"JOBS_IN_KUBERNETES names no kind: {', '.join(unknown)}.", hint=hint, id="changecontrol.E009")
+        )
+    return found
+
+
 def _is_loopback(address: str) -> bool:
     return urlsplit(address).hostname in {"127.0.0.1", "::1", "localhost"}
 

@@ -23,8 +23,11 @@ urlpatterns = [
     path("readyz", health.readyz, name="readyz"),
     path("metrics", health.metrics, name="metrics"),
     path("accounts/", include(SIGN_IN)),
+    # Before the API's own: it ends with what answers where there is nothing.
+    path("api/v1/recovery/", include("recovery.api.urls")),
     path("api/", include("changecontrol.api.urls")),
     # Before the changes' own: a run is found at an address below its change's.
     path("", include("deployments.urls")),
+    path("", include("recovery.urls")),
     path("", include("changecontrol.urls")),
 ]

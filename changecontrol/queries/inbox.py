@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db.models import QuerySet
+from django.utils.module_loading import import_string
 
 from changecontrol import access
 from changecontrol.access import Actor, Scope
@@ -31,6 +33,16 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that another app says is wrong, for whoever looks after it. `path` is where to look."""
+
+    title: str
+    text: str
+    path: str
+    is_bad: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Home:
     """What needs this person first. Lists are short; their pages hold the rest."""
 
@@ -41,6 +53,7 @@ class Home:
     freezes: tuple[Freeze, ...]
     openings: tuple[Span, ...]
     alarms: tuple[Alarm, ...]
+    notices: tuple[Notice, ...] = ()
 
     @property
     def decisions(self) -> tuple[Awaiting, ...]:
@@ -59,6 +72,7 @@ def home_of(actor: Actor, scope: Scope, *, at: datetime) -> Home:
         freezes=tuple(freezes_of(scope).filter(lifted_at__isnull=True, ends_at__gt=at, starts_at__lt=at + LOOK_AHEAD)),
         openings=tuple(span for span in spans if span.kind == "allow")[:HOME_LIMIT],
         alarms=alarms_of(scope),
+        notices=tuple(notice for path in settings.HOME_CONTRIBUTORS for notice in import_string(path)(scope, at=at)),
     )
 
 

@@ -11,11 +11,14 @@ from changecontrol.errors import Invalid
 from changecontrol.lifecycles.change import ChangeKind, ChangeType
 from changecontrol.lifecycles.machine import Word
 
-OFFERED_KINDS = frozenset({ChangeKind.DEPLOY})
+OFFERED_KINDS = frozenset({ChangeKind.DEPLOY, ChangeKind.RESTORE})
 """The kinds of work that a workflow carries out; another kind would wait for ever."""
 OFFERED_TYPES = frozenset({ChangeType.NORMAL, ChangeType.EMERGENCY})
 """A standard change comes from an approved template, and there are none yet."""
 DEFAULT_BAKE_SECONDS = 600
+DEFAULT_KEEP_HOURS = 72
+RESTORE_FIELDS = ("restore_to", "restore_database", "keep_hours")
+"""What a restore alone answers: to which time, under which name, and how long the database in use now is kept."""
 
 
 class Strategy(Word):
@@ -71,7 +74,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The answers of a revision. `commit` is a full hash once submitted; `revision_name` is what the person typed."""
+    """The answers of a revision. `commit` is a full hash once submitted; `revision_name` is what the person typed.
+
+    `restore_to` is ISO 8601 with an offset. Its commit is the one that names `restore_database`.
+    """
 
     title: str = ""
     reason: str = ""
@@ -93,10 +99,16 @@ class Content:
     risk_answers: Mapping[str, str] = field(default_factory=dict)
     links: tuple[Link, ...] = ()
     planned_start_at: str = ""
+    restore_to: str = ""
+    restore_database: str = ""
+    keep_hours: int = DEFAULT_KEEP_HOURS
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values only; `from_json` gives the same content back."""
         found: dict[str, Any] = asdict(self)
+        if (self.restore_to, self.restore_database, self.keep_hours) == ("", "", DEFAULT_KEEP_HOURS):
+            # Said by restores alone: revisions and plans that were written before read, and digest, as they did.
+            return {name: value for name, value in found.items() if name not in RESTORE_FIELDS}
         return found
 
     @classmethod
@@ -202,6 +214,7 @@ _READERS: Mapping[str, Any] = {
     "max_unavailable": _whole,
     "failure_budget": _whole,
     "ready_within_seconds": _whole,
+    "keep_hours": _whole,
     "waves": lambda value: tuple(_wave(one) for one in _items(value)),
     "indicators": lambda value: tuple(_indicator(one) for one in _items(value)),
     "links": lambda value: tuple(Link(label=_text(one["label"]), url=_text(one["url"])) for one in _items(value)),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
+from changecontrol.lifecycles.change import ChangeKind
 from changecontrol.rules.content import Content, Wave
 from changecontrol.rules.recurrence import YEARS
 from changecontrol.rules.risk import check_answers
@@ -18,9 +19,12 @@ MAX_WAVES = 50
 MAX_LINKS = 20
 READY_SECONDS = (10, 7200)
 BAKE_SECONDS = (0, 259_200)
+KEEP_HOURS = (1, 2160)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _REVISION_NAME = re.compile(r"(?!-)[^\s~^:?*\[\\\x00-\x1f]{1,200}")
+
+_DATABASE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 _NEEDED = {
     "title": "Give the change a title that says what it does.",
@@ -31,13 +35,13 @@ _NEEDED = {
 }
 
 
-def problems(content: Content) -> dict[str, list[str]]:
+def problems(content: Content, *, kind: str = ChangeKind.DEPLOY) -> dict[str, list[str]]:
     """Return everything that keeps the content from being submitted, by field, in sentences; empty where nothing does.
 
     Waves may be left out: they are proposed then.
     """
     found: dict[str, list[str]] = {}
-    for field, check in _CHECKS.items():
+    for field, check in (_CHECKS | (_OF_RESTORES if kind == ChangeKind.RESTORE else _OF_OTHERS)).items():
         if sentences := check(content):
             found[field] = sentences
     return found
@@ -45,9 +49,16 @@ def problems(content: Content) -> dict[str, list[str]]:
 
 def planned_start_of(content: Content) -> datetime | None:
     """Return the planned start, or None for “as soon as the window allows”. Raises `ValueError`."""
-    if not content.planned_start_at:
-        return None
-    found = datetime.fromisoformat(content.planned_start_at)
+    return _moment(content.planned_start_at) if content.planned_start_at else None
+
+
+def restore_time_of(content: Content) -> datetime:
+    """Return the time that a restore goes back to. Raises `ValueError`."""
+    return _moment(content.restore_to)
+
+
+def _moment(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
     if found.tzinfo is None:
         raise ValueError("no offset")
     if found.year not in YEARS:
@@ -165,6 +176,40 @@ def _planned_start(content: Content) -> list[str]:
     return []
 
 
+def _restore_to(content: Content) -> list[str]:
+    try:
+        restore_time_of(content)
+    except ValueError:
+        return ["Write the time to go back to with its offset, such as 2026-12-01T02:00+01:00."]
+    return []
+
+
+def _restore_database(content: Content) -> list[str]:
+    if not _DATABASE.fullmatch(content.restore_database):
+        return ["Name the new database with a letter, then letters, digits and underscores, 63 at most, in lower case."]
+    return []
+
+
+def _keep_hours(content: Content) -> list[str]:
+    least, most = KEEP_HOURS
+    if least <= content.keep_hours <= most:
+        return []
+    return [f"The database in use now is kept for {least} to {most:,} hours."]
+
+
+def _one_environment(content: Content) -> list[str]:
+    if len(content.environments) > 1:
+        return ["A restore brings back one environment; file a change for each."]
+    return _environments(content)
+
+
+def _not_asked(field: str) -> Callable[[Content], list[str]]:
+    def check(content: Content) -> list[str]:
+        return ["Only a change of the kind “restore” brings something back."] if getattr(content, field) else []
+
+    return check
+
+
 def _repeated(names: list[str] | tuple[str, ...]) -> list[str]:
     return sorted({one for one in names if names.count(one) > 1})
 
@@ -187,4 +232,14 @@ _CHECKS: dict[str, Callable[[Content], list[str]]] = {
     "risk_answers": _risk_answers,
     "links": _links,
     "planned_start_at": _planned_start,
+}
+
+_OF_RESTORES: dict[str, Callable[[Content], list[str]]] = {
+    "environments": _one_environment,
+    "restore_to": _restore_to,
+    "restore_database": _restore_database,
+    "keep_hours": _keep_hours,
+}
+_OF_OTHERS: dict[str, Callable[[Content], list[str]]] = {
+    name: _not_asked(name) for name in ("restore_to", "restore_database")
 }

@@ -324,6 +324,7 @@ def gallery_samples() -> dict[str, Any]:
         "approvals": _approvals(),
         "run": _run(),
         "calendar": _calendar(),
+        "coverage_axis": ("14 Nov", "21 Nov", "now"),
         "queue": _queue(),
         "results": _TENTH,
         "facts": [

@@ -97,6 +97,29 @@ CALENDAR = {
     "exemption": Look("hold", "ticket"),
     "conflict": Look("bad", "alert-triangle"),
 }
+RECOVERY = {
+    "copied": Look("", "copy"),
+    "broken": Look("bad", "alert-circle"),
+    "removed": Look("", "trash"),
+}
+RESTORE = {
+    "queued": Look("", "circle-dashed"),
+    "provisioning": Look("info", "server"),
+    "restoring": Look("info", "database"),
+    "validating": Look("info", "activity"),
+    "succeeded": Look("good", "circle-check"),
+    "failed": Look("bad", "circle-x"),
+    "canceled": Look("", "ban"),
+}
+DRILL = {
+    "queued": Look("", "circle-dashed"),
+    "provisioning": Look("info", "server"),
+    "restoring": Look("info", "database"),
+    "checking": Look("info", "clipboard-check"),
+    "tearing_down": Look("info", "trash"),
+    "passed": Look("good", "circle-check"),
+    "failed": Look("bad", "circle-x"),
+}
 OTHER = {
     "complete": Look("good", "check"),
     "promoted": Look("good", "circle-check"),
@@ -112,7 +135,19 @@ OTHER = {
     "medium": Look("warn", "equal"),
     "high": Look("bad", "arrow-up"),
 }
-LOOKS: Mapping[str, Look] = {**OTHER, **CALENDAR, **VOTE, **GATE, **TARGET, **RUN, **CLOSE_CODE, **CHANGE}
+LOOKS: Mapping[str, Look] = {
+    **OTHER,
+    **RECOVERY,
+    **CALENDAR,
+    **VOTE,
+    **GATE,
+    **RESTORE,
+    **DRILL,
+    **TARGET,
+    **RUN,
+    **CLOSE_CODE,
+    **CHANGE,
+}
 
 STEPS = ("draft", "submitted", "assess", "authorize", "scheduled", "implementing", "validating", "review", "closed")
 

@@ -30,8 +30,16 @@ from changecontrol.views.wording import and_list, counted
 
 PAGE_SIZE = 25
 ASKED = ("since", "until", "tag", "tenant", "actor", "subject")
-_RUN = re.compile(r"run:(\d{1,18})")
-_WINDOW = re.compile(r"window:(\d{1,18})")
+_SUBJECT = re.compile(r"([a-z]+):(\d{1,18})")
+_PAGES = {
+    "run": ("run", "run"),
+    "window": ("window", "window"),
+    "backuprun": ("backup", "backup"),
+    "recoverypoint": ("recovery point", "point"),
+    "restore": ("restore", "restore"),
+    "drill": ("drill", "drill"),
+}
+"""What a subject is called and the name of its page, which apps on top of this one may have; by its model."""
 
 
 @page
@@ -117,10 +125,10 @@ def _subject(event: AuditEvent) -> tuple[str, str]:
     """Return what an event is about and where that can be read, where it has a page."""
     if event.change is not None:
         return event.change.number, event.change.get_absolute_url()
-    if found := _RUN.fullmatch(event.subject):
-        return f"run {found.group(1)}", reverse("run", args=[int(found.group(1))])
-    if found := _WINDOW.fullmatch(event.subject):
-        return f"window {found.group(1)}", reverse("window", args=[int(found.group(1))])
+    found = _SUBJECT.fullmatch(event.subject)
+    if found and found.group(1) in _PAGES:
+        label, name = _PAGES[found.group(1)]
+        return f"{label} {found.group(2)}", reverse(name, args=[int(found.group(2))])
     return event.subject.replace(":", " "), ""
 
 

@@ -139,14 +139,14 @@ def edit(request: HttpRequest, number: str) -> HttpResponseBase:
     if change.state not in actions.DRAFTABLE and not CHANGE.allows("revise", change.state):
         raise Conflict(f"This change is at “{words(change.state)}”; what it asks for can no longer be edited.")
     key = request.POST.get("step") or request.GET.get("step") or drafts.STEPS[0].key
-    if key not in drafts.KEYS or _is_revision(change):
+    if key not in drafts.keys_of(change) or _is_revision(change):
         key = drafts.ALL
     surroundings = drafts.around(scope, change.tenant_id)
     content = _content(change)
     if request.method != "POST":
-        forms = drafts.forms_of(key, content=content, surroundings=surroundings)
+        forms = drafts.forms_of(change, key, content=content, surroundings=surroundings)
         return _show(request, change, key, forms)
-    forms = drafts.forms_of(key, content=content, surroundings=surroundings, data=request.POST)
+    forms = drafts.forms_of(change, key, content=content, surroundings=surroundings, data=request.POST)
     if any([not form.is_valid() for form in forms]):  # noqa: C419 - every form finds its own errors
         return _show(request, change, key, forms, status=422)
     return _save(request, change, key, forms, drafts.answers_of(forms, content))
@@ -188,7 +188,7 @@ def _save(
     if then == "leave":
         messages.success(request, "The draft is saved.")
         return redirect(change)
-    return redirect(f"{reverse('change-edit', args=[change.number])}?step={drafts.next_key(key)}")
+    return redirect(f"{reverse('change-edit', args=[change.number])}?step={drafts.next_key(change, key)}")
 
 
 def _show(

@@ -22,6 +22,7 @@ SECTIONS: tuple[tuple[str, str, str, str, Ability], ...] = (
     ("", "Calendar", "calendar", "calendar-event", Ability.CHANGE_VIEW),
     ("", "Rollouts", "rollouts", "rocket", Ability.RUN_VIEW),
     ("Estate", "Estate", "estate", "building-store", Ability.ESTATE_VIEW),
+    ("", "Recovery", "recovery", "lifebuoy", Ability.RECOVERY_VIEW),
     ("Proof", "Audit and evidence", "audit", "history", Ability.AUDIT_VIEW),
     ("", "Administration", "administration", "settings", Ability.ACCESS_VIEW),
 )

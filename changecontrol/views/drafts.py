@@ -13,9 +13,10 @@ from django.utils.module_loading import import_string
 
 from changecontrol.access import Scope
 from changecontrol.errors import Invalid
-from changecontrol.forms.changes import CommitForm, RiskForm, StepForm, Surroundings, WhatForm, WhereForm
+from changecontrol.forms.changes import CommitForm, RestoreForm, RiskForm, StepForm, Surroundings, WhatForm, WhereForm
 from changecontrol.forms.rollout import HowForm
 from changecontrol.gates import gates_for
+from changecontrol.lifecycles.change import ChangeKind
 from changecontrol.models import ChangeRequest, Environment, Store
 from changecontrol.queries import approvals as reading
 from changecontrol.queries import estate
@@ -28,8 +29,8 @@ from changecontrol.views.plan_facts import plan_words
 from changecontrol.views.wording import counted, words
 
 STEPS: tuple[type[StepForm], ...] = (WhatForm, WhereForm, CommitForm, HowForm, RiskForm)
+STEPS_OF_RESTORES: tuple[type[StepForm], ...] = (*STEPS[:2], RestoreForm, *STEPS[2:])
 ALL = "all"
-KEYS = (*(one.key for one in STEPS), ALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,25 @@ def indicators() -> Sequence[Any]:
     return tuple(import_string(settings.INDICATORS).values())
 
 
+def steps_of(change: ChangeRequest) -> tuple[type[StepForm], ...]:
+    """Return what a change of this kind is asked, in its order."""
+    return STEPS_OF_RESTORES if change.kind == ChangeKind.RESTORE else STEPS
+
+
+def keys_of(change: ChangeRequest) -> tuple[str, ...]:
+    return (*(one.key for one in steps_of(change)), ALL)
+
+
 def forms_of(
-    key: str, *, content: Mapping[str, Any], surroundings: Surroundings, data: Mapping[str, Any] | None = None
+    change: ChangeRequest,
+    key: str,
+    *,
+    content: Mapping[str, Any],
+    surroundings: Surroundings,
+    data: Mapping[str, Any] | None = None,
 ) -> list[StepForm]:
     """Return the forms of a step, or of all steps, filled with what was sent or else with what was saved."""
-    chosen = [one for one in STEPS if key in (ALL, one.key)]
+    chosen = [one for one in steps_of(change) if key in (ALL, one.key)]
     merged = dict(content)
     if data is not None and key == ALL and hasattr(data, "getlist"):
         # How the waves are asked depends on the environments that were sent along with them.
@@ -74,8 +89,9 @@ def answers_of(forms: Iterable[StepForm], content: Mapping[str, Any]) -> dict[st
     return merged
 
 
-def next_key(key: str) -> str:
-    return KEYS[min(KEYS.index(key) + 1, len(KEYS) - 1)]
+def next_key(change: ChangeRequest, key: str) -> str:
+    keys = keys_of(change)
+    return keys[min(keys.index(key) + 1, len(keys) - 1)]
 
 
 def tell(forms: Sequence[StepForm], refusal: Invalid) -> list[Slip]:
@@ -107,12 +123,12 @@ def slips_of(forms: Iterable[StepForm], left: Sequence[Slip] = ()) -> list[Slip]
 
 def gaps(change: ChangeRequest) -> dict[str, list[str]]:
     """Return what keeps a draft from being submitted, by field, in sentences."""
-    return problems(Content.from_json(change.draft))
+    return problems(Content.from_json(change.draft), kind=change.kind)
 
 
-def step_with(missing: Mapping[str, Any]) -> str:
+def step_with(change: ChangeRequest, missing: Mapping[str, Any]) -> str:
     """Return the first step that asks for something missing, where writing goes on."""
-    return next((one.key for one in STEPS if _names_of(one) & missing.keys()), ALL)
+    return next((one.key for one in steps_of(change) if _names_of(one) & missing.keys()), ALL)
 
 
 def step_links(change: ChangeRequest, current: str) -> list[dict[str, Any]]:
@@ -120,7 +136,8 @@ def step_links(change: ChangeRequest, current: str) -> list[dict[str, Any]]:
     missing = gaps(change)
     url = reverse("change-edit", args=[change.number])
     found = []
-    for number, one in enumerate(STEPS, start=1):
+    steps = steps_of(change)
+    for number, one in enumerate(steps, start=1):
         is_done = not any(name in missing for name in _names_of(one))
         found.append(
             {
@@ -134,7 +151,7 @@ def step_links(change: ChangeRequest, current: str) -> list[dict[str, Any]]:
         )
     is_all_done = not missing
     note = "ready to submit" if is_all_done else f"{counted(len(missing), 'answer')} to go"
-    check = {"number": len(STEPS) + 1, "label": "Check and submit", "url": f"{url}?step={ALL}", "note": note}
+    check = {"number": len(steps) + 1, "label": "Check and submit", "url": f"{url}?step={ALL}", "note": note}
     return [*found, {**check, "is_current": current == ALL, "is_done": is_all_done}]
 
 

@@ -19,6 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, Max, Min, Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.crypto import constant_time_compare
+from django.utils.module_loading import import_string
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from kombu.exceptions import ChannelError
@@ -26,6 +27,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from changecontrol import clock, wiring
+from changecontrol.figures import Figure
 from changecontrol.models import Message
 from changecontrol.workflow import engine
 from changecontrol.workflow.claiming import free
@@ -135,6 +137,8 @@ class _Figures:
         at = clock.now()
         yield from _figures_of_workflows(at)
         yield from _figures_of_outbox(at)
+        for path in settings.FIGURE_CONTRIBUTORS:
+            yield from map(_written, import_string(path)(at))
         try:
             yield _gauge("queue_messages", "Nudges waiting in the broker", _queue_size())
         except Exception as problem:  # noqa: BLE001  without the broker the other figures matter all the more
@@ -184,6 +188,13 @@ def _figures_of_outbox(at: datetime) -> Iterable[Metric]:
     age = (at - found["since"]).total_seconds() if found["since"] is not None else 0.0
     yield _gauge("outbox_messages", "Messages waiting to be sent", found["count"])
     yield _gauge("outbox_age_seconds", "Age of the oldest message waiting to be sent", age)
+
+
+def _written(figure: Figure) -> Metric:
+    gauge = GaugeMetricFamily(f"changecontrol_{figure.name}", figure.text, labels=figure.labels)
+    for sample in figure.samples:
+        gauge.add_metric(sample.labels, sample.value)
+    return gauge
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -18,7 +18,7 @@ from changecontrol.access import Scope
 from changecontrol.lifecycles.run import TargetState
 from changecontrol.models import ChangeRequest, Freeze, Run, RunTarget, User
 from changecontrol.models.run import RunKind
-from changecontrol.queries.inbox import Alarm, Home, home_of
+from changecontrol.queries.inbox import Alarm, Home, Notice, home_of
 from changecontrol.queries.queue import changes_awaiting
 from changecontrol.queries.windows import Span, freezes_of, scope_words
 from changecontrol.views import drafts
@@ -51,7 +51,7 @@ def home(request: HttpRequest) -> HttpResponseBase:
         "drafts": [_unfinished(one) for one in facts.drafts],
         "to_schedule": [_unfinished(one) for one in facts.to_schedule],
         "running": [_running(one, waves.get(one.pk, [])) for one in facts.running],
-        "alarms": [_alarm(one) for one in facts.alarms],
+        "alarms": [*(_alarm(one) for one in facts.alarms), *(_notice(one) for one in facts.notices)],
         "openings": [_opening(one, at=at) for one in _next_of_each(facts.openings)],
         "freezes": [_freeze(one, at=at) for one in facts.freezes[:SHOWN]],
         "has_role": bool(scope.roles),
@@ -96,6 +96,8 @@ def _title(facts: Home, person: User) -> str:
         return f"{counted(count, 'change needs', 'changes need')} your decision"
     if facts.alarms:
         return f"{counted(len(facts.alarms), 'rollout stands', 'rollouts stand')} still"
+    if facts.notices:
+        return f"{counted(len(facts.notices), 'alarm is', 'alarms are')} open"
     back = [one for one in facts.drafts if one.state != "draft" or one.problem]
     if back:
         return f"{counted(len(back), 'change', 'changes')} came back to you"
@@ -111,7 +113,7 @@ def _lede(facts: Home, *, at: datetime) -> str:
     timed = [one for one in facts.decisions if one.time_left is not None and one.time_left.total_seconds() > 0]
     if timed and timed[0].time_left is not None:
         parts.append(f"The first starts in {duration(timed[0].time_left)}.")
-    if facts.running and (facts.decisions or facts.alarms):
+    if facts.running and (facts.decisions or facts.alarms or facts.notices):
         parts.append(f"{counted(len(facts.running), 'rollout is', 'rollouts are')} running.")
     holding = [one for one in facts.freezes if one.starts_at <= at]
     if holding:
@@ -209,6 +211,17 @@ def _alarm(alarm: Alarm) -> dict[str, Any]:
         "title": f"{alarm.change.number} {alarm.change.title}",
         "text": alarm.sentence,
         "url": f"{alarm.change.get_absolute_url()}#run",
+        "link": "Look",
+    }
+
+
+def _notice(notice: Notice) -> dict[str, Any]:
+    return {
+        "tone": "bad" if notice.is_bad else "warn",
+        "icon": "alert-circle" if notice.is_bad else "alert-triangle",
+        "title": notice.title,
+        "text": notice.text,
+        "url": notice.path,
         "link": "Look",
     }
 

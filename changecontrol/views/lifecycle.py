@@ -98,7 +98,7 @@ def _submit(change: ChangeRequest) -> list[Step]:
         "link",
         "Go on writing",
         "pencil",
-        f"{reverse('change-edit', args=[change.number])}?step={drafts.step_with(missing)}",
+        f"{reverse('change-edit', args=[change.number])}?step={drafts.step_with(change, missing)}",
         text=f"{_still(missing)} Nothing is asked of anybody until it is submitted." if missing else "",
         is_primary=bool(missing),
     )

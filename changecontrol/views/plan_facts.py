@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from changecontrol.lifecycles.change import ChangeKind
 from changecontrol.models import ChangeRequest
 from changecontrol.rules.content import Content
+from changecontrol.rules.content_problems import restore_time_of
 from changecontrol.rules.risk import QUESTIONS
 from changecontrol.views.wording import and_list, counted, span, words
 
@@ -51,6 +54,10 @@ class IndicatorFacts:
 
 def plan_words(change: ChangeRequest, content: Content) -> str:
     """Say in one sentence what the plan does."""
+    if change.kind == ChangeKind.RESTORE:
+        to = _restore_moment(content)
+        where = and_list(content.environments) or "no environment yet"
+        return f"Bring {where} of {change.tenant} back to {to}, as “{content.restore_database or 'a new database'}”."
     waves = f" in {counted(len(content.waves), 'wave')}" if content.waves else ""
     # A name that is the commit's own hash is as long as a line on a phone.
     named = content.revision_name if content.revision_name != content.commit else ""
@@ -63,6 +70,7 @@ def plan_pairs(content: Content, document: Mapping[str, Any]) -> list[dict[str, 
     rows: list[dict[str, Any]] = [
         {"label": "Why", "value": content.reason or "not answered yet"},
         {"label": "What", "value": content.description},
+        *_restore_pairs(content, document.get("restore", {})),
         {"label": "Source", "value": document.get("source", "")},
         _commit_pair(content, document),
         *_image_pairs(document),
@@ -79,6 +87,38 @@ def plan_pairs(content: Content, document: Mapping[str, Any]) -> list[dict[str, 
     ]
     rows += [{"label": "Link", "value": one.label, "url": one.url} for one in content.links]
     return [row for row in rows if row["value"]]
+
+
+def _restore_pairs(content: Content, restore: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is brought back, what is lost by it (RBK-2), and how long the way back stays open."""
+    if not content.restore_database:
+        return []
+    moment = _restore_moment(content)
+    point = str(restore.get("point", ""))
+    old = str(restore.get("from_database", ""))
+    return [
+        {
+            "label": "Back to",
+            "value": moment,
+            "note": f"from point {point}" if point else "checked when it is assessed",
+        },
+        {"label": "Lost", "value": f"What was written since {moment} will be lost or must be entered again"},
+        {"label": "New database", "value": content.restore_database, "is_code": True, "note": "beside the one in use"},
+        {
+            "label": "Old database",
+            "value": old or "the one in use now",
+            "is_code": bool(old),
+            "note": f"kept for {counted(content.keep_hours, 'hour')} after the cut-over",
+        },
+        {"label": "New attachments", "value": str(restore.get("to_filestore", "")), "is_code": True},
+    ]
+
+
+def _restore_moment(content: Content) -> str:
+    try:
+        return f"{restore_time_of(content).astimezone(UTC):%-d %b %Y, %H:%M:%S} UTC"
+    except ValueError:
+        return content.restore_to or "a time not given yet"
 
 
 def _commit_pair(content: Content, document: Mapping[str, Any]) -> dict[str, Any]:

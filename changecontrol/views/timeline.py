@@ -39,6 +39,11 @@ def entry_of(event: AuditEvent) -> dict[str, Any]:
     return {**entry, "digest": digest} if digest else entry
 
 
+def _taken(data: Data) -> str:
+    """Return what was exported: the pack of a change, or the file that an app on top of this one named."""
+    return f"the evidence pack of {data['change']}" if data.get("change") else str(data.get("file") or "evidence")
+
+
 def _nothing(_: Data) -> str:
     return ""
 
@@ -49,6 +54,11 @@ def _text(key: str) -> Callable[[Data], str]:
 
 def _quoted(key: str) -> Callable[[Data], str]:
     return lambda data: f"“{data[key]}”" if data.get(key) else ""
+
+
+def _quoting(pattern: str, key: str) -> Callable[[str, Data], str]:
+    """Return a sentence that ends with a name as somebody wrote it."""
+    return lambda who, data: f"{pattern.format(who=who)} {_quoted(key)(data)}".strip()
 
 
 def _said(pattern: str) -> Callable[[str, Data], str]:
@@ -95,9 +105,40 @@ def _scheduled(who: str, data: Data) -> str:
     )
 
 
-def _moved(_: str, data: Data) -> str:
-    before, after = words(data.get("from", "")), words(data.get("to", "") or data.get("state", ""))
-    return f"Run: {before} → {after}" if before and after else f"Run: {after or before}"
+def _moved_as(name: str) -> Callable[[str, Data], str]:
+    """Return a sentence of something that went from one state to another."""
+
+    def say(_: str, data: Data) -> str:
+        before, after = words(data.get("from", "")), words(data.get("to", "") or data.get("state", ""))
+        return f"{name}: {before} → {after}" if before and after else f"{name}: {after or before}"
+
+    return say
+
+
+def _restore_asked(who: str, data: Data) -> str:
+    kinds = {"incident": "an incident restore", "production": "what takes its place"}
+    what = kinds.get(str(data.get("purpose")), "a copy")
+    return f"{who} asked for {what} of {data.get('environment')} as it was at {_wall(data.get('target_at'))}"
+
+
+def _drill_started(who: str, data: Data) -> str:
+    broken = f", with a copy broken on purpose ({data['sabotage']})" if data.get("sabotage") else ""
+    return f"{who} began a drill of {data.get('environment')} up to L{data.get('level')}{broken}"
+
+
+def _checked(what: str) -> Callable[[str, Data], str]:
+    def say(_: str, data: Data) -> str:
+        name = f" “{words(data['name'])}”" if data.get("name") else ""
+        return f"{what}{name}, L{data.get('level')}: {'passed' if data.get('is_passed') else 'failed'}"
+
+    return say
+
+
+def _wall(value: object) -> str:
+    """Return a recorded moment to the minute, with its offset where it is not UTC."""
+    text = str(value or "")
+    offset = text[-6:] if text[-6:-5] in {"+", "-"} else ""
+    return f"{text[:16].replace('T', ' ')} {'UTC' if offset in {'', '+00:00'} else offset}"
 
 
 def _target_moved(_: str, data: Data) -> str:
@@ -128,6 +169,9 @@ _OUTCOMES: Mapping[str, str] = {
     Tag.GATE_JUDGED: "verdict",
     Tag.RUN_MOVED: "to",
     Tag.CHANGE_CLOSED: "close_code",
+    Tag.BACKUP_MOVED: "to",
+    Tag.RESTORE_MOVED: "to",
+    Tag.DRILL_MOVED: "to",
 }
 """Events that are good or bad by what they say: the key of that word, which looks as it does everywhere else."""
 
@@ -171,7 +215,7 @@ _SAYINGS: Mapping[str, tuple[str, str, Callable[[str, Data], str], Callable[[Dat
         lambda data: ", ".join(data.get("voters", ())),
     ),
     Tag.RUN_CREATED: ("rocket", "", _said("A run was prepared"), _nothing),
-    Tag.RUN_MOVED: ("progress", "", _moved, _text("sentence")),
+    Tag.RUN_MOVED: ("progress", "", _moved_as("Run"), _text("sentence")),
     Tag.RUN_ASKED: ("user", "", _said("{who} asked the run to {verb}"), _quoted("reason")),
     Tag.RUN_NEEDS_ATTENTION: ("alert-triangle", "bad", _said("The run needs a person"), _text("sentence")),
     Tag.TARGET_MOVED: ("point", "", _target_moved, _text("sentence")),
@@ -179,12 +223,86 @@ _SAYINGS: Mapping[str, tuple[str, str, Callable[[str, Data], str], Callable[[Dat
     Tag.OBJECT_PRUNED: ("trash", "", _said("Removed {object}{ref}"), _nothing),
     Tag.GIT_REF_MOVED: ("git-branch", "", _said("Git moved: {ref}"), _text("sha")),
     Tag.SAFETY_ACTION: ("lifebuoy", "warn", _said("{who} took a safety action: {verb}"), _quoted("reason")),
+    Tag.BACKUP_POLICY_PUBLISHED: ("database", "", _said("{who} published backup policy {version}"), _quoted("reason")),
+    Tag.BACKUP_ASKED: ("database", "", _said("{who} asked for a backup of {environment}"), _quoted("reason")),
+    Tag.BACKUP_MOVED: ("progress", "", _moved_as("Backup"), _text("sentence")),
+    Tag.POINT_RECORDED: ("database", "good", lambda _, data: f"Point {data.get('key')} is copied", _nothing),
+    Tag.POINT_COPIED: ("copy", "", _said("A copy of the point lies elsewhere"), _text("store")),
+    Tag.POINT_COPY_LOST: ("copy", "bad", _said("A copy of the point is lost"), _text("sentence")),
+    Tag.POINT_CHECKED: ("shield-check", "", _checked("The point was checked"), _text("sentence")),
+    Tag.POINT_REMOVAL_ASKED: (
+        "trash",
+        "warn",
+        lambda who, data: f"{who} let point {data.get('key')} go",
+        _quoted("reason"),
+    ),
+    Tag.POINT_REMOVED: ("trash", "", lambda _, data: f"Point {data.get('key', '')} is removed", _nothing),
+    Tag.FILESTORE_COPIED: ("copy", "", lambda _, data: f"Filestore copied: {data.get('name', '')}", _text("key")),
+    Tag.FILESTORE_REMOVED: (
+        "trash",
+        "",
+        lambda _, data: f"Filestore copy removed: {data.get('name', '')}",
+        _text("key"),
+    ),
+    Tag.STORE_COMPARED: (
+        "database",
+        "warn",
+        _said("Catalogue and store disagree"),
+        lambda data: ", ".join(data.get("new", ())),
+    ),
+    Tag.ORPHAN_REMOVAL_ASKED: (
+        "trash",
+        "warn",
+        lambda who, data: f"{who} let {data.get('name')} go, which no row names",
+        _quoted("reason"),
+    ),
+    Tag.ORPHANS_REMOVED: (
+        "trash",
+        "",
+        _said("What no row names was removed"),
+        lambda data: ", ".join(data.get("names", ())),
+    ),
+    Tag.ALARM_RAISED: ("alert-triangle", "bad", _said("Alarm: {kind}"), _text("sentence")),
+    Tag.ALARM_ENDED: ("check", "good", _said("The alarm ended: {kind}"), _nothing),
+    Tag.WAL_RECORDED: ("database", "", _said("WAL was shipped"), _text("key")),
+    Tag.WAL_REMOVED: ("trash", "", _said("WAL that no kept point needs was removed"), _nothing),
+    Tag.HOLD_PLACED: (
+        "lock",
+        "hold",
+        lambda who, data: f"{who} placed the hold “{data.get('name')}”",
+        _quoted("reason"),
+    ),
+    Tag.HOLD_LIFTED: ("lock", "", lambda who, data: f"{who} lifted the hold “{data.get('name')}”", _quoted("reason")),
+    Tag.RESTORE_ASKED: ("database", "", _restore_asked, _quoted("reason")),
+    Tag.RESTORE_MOVED: ("progress", "", _moved_as("Restore"), _text("sentence")),
+    Tag.CUT_OVER_BEGUN: (
+        "database",
+        "",
+        _said("“{to_database}” is to take the place of “{from_database}”"),
+        lambda data: f"as it was at {_wall(data.get('to'))}, from point {data.get('point')}",
+    ),
+    Tag.CUT_OVER_MOVED: ("progress", "", _moved_as("Cut-over"), _text("sentence")),
+    Tag.DRILL_STARTED: ("lifebuoy", "", _drill_started, _nothing),
+    Tag.DRILL_MOVED: ("progress", "", _moved_as("Drill"), _text("sentence")),
+    Tag.DRILL_CHECKED: ("clipboard-check", "", _checked("Check"), _text("sentence")),
+    Tag.DRILL_SIGNED_OFF: ("writing-sign", "good", _said("{who} signed the drill off"), _quoted("note")),
+    Tag.DRILL_ACTION_LINKED: ("link", "", _said("{who} named {change} to mend it"), _text("title")),
+    Tag.DRILL_ACTION_CLOSED: (
+        "check",
+        "good",
+        lambda who, data: f"{who} closed “{data.get('title')}”",
+        _quoted("note"),
+    ),
+    Tag.REHEARSAL_ASKED: ("lifebuoy", "", _said("{environment} is to be brought up in {cluster}"), _text("path")),
+    Tag.REHEARSAL_MOVED: ("progress", "", _moved_as("Rehearsal"), _text("sentence")),
+    Tag.REHEARSAL_APPLIED: ("upload", "", _said("Objects of the rehearsal were applied"), _nothing),
+    Tag.REHEARSAL_TEARDOWN_ASKED: ("trash", "", _said("The rehearsal is to be taken down"), _nothing),
     Tag.EVIDENCE_STORED: ("archive", "", lambda _, data: f"Evidence stored: {data.get('name')}", _text("source")),
     Tag.EVIDENCE_EXPORTED: (
         "file-zip",
         "",
-        _said("{who} took the evidence pack of {change}"),
-        _text("manifest_sha256"),
+        lambda who, data: f"{who} took {_taken(data)}",
+        lambda data: str(data.get("manifest_sha256") or data.get("sha256") or ""),
     ),
     Tag.EVIDENCE_READ: ("eye", "", lambda who, data: f"{who} read {_read(data)}", _nothing),
     Tag.REFUSED: ("ban", "bad", _refused, _text("sentence")),

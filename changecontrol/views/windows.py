@@ -235,7 +235,7 @@ def _facts(found: Window) -> list[dict[str, Any]]:
     return [
         {"label": "Does", "value": "blackout: nothing may run" if found.effect == "deny" else "change window"},
         {"label": "Where", "value": scope_words(found)},
-        {"label": "Repeats", "value": rule_words(found)},
+        {"label": "Repeats", "value": rule_words(found.rrule)},
         {"label": "First", "value": f"{found.starts_local:%Y-%m-%d %H:%M} local time"},
         {"label": "Lasts", "value": span(found.duration_seconds)},
         {"label": "On whose clocks", "value": str(zone) if zone else "each store's own"},

@@ -396,6 +396,27 @@ def due_count(workflow: Workflow[Any], *, at: datetime, limit: int) -> int:
     return len(rows.order_by().values("pk")[:limit])
 
 
+def count_failure(row: Leased, reason: str, *, at: datetime, after: float | None = None) -> bool:
+    """Count a failed attempt on a locked row that no worker holds, and make it due again later.
+
+    Return False, with nothing written but the lease, where its attempts or its time are used up.
+    """
+    row.lease_token = row.lease_until = None
+    row.attempts += 1
+    has_left = row.attempts < ATTEMPTS_LIMIT and (row.deadline_at is None or at < row.deadline_at)
+    if has_left:
+        row.next_due_at = at + back_off(row.attempts - 1, after=after)
+        tell_trouble(row, reason, at=at)
+    row.save(update_fields=["lease_token", "lease_until", "attempts", "next_due_at"])
+    return has_left
+
+
+def tell_trouble(row: Leased, reason: str, *, at: datetime) -> None:
+    """Say on a locked row what keeps it from going on; the next step that succeeds clears it."""
+    row.trouble, row.trouble_since = reason, row.trouble_since or at
+    row.save(update_fields=["trouble", "trouble_since"])
+
+
 def database_offset() -> timedelta:
     """Return how far the database's clock is ahead of this host's; its answer counts as from the middle of asking."""
     with connection.cursor() as cursor:

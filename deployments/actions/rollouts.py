@@ -104,6 +104,21 @@ def open_wave(run: Run, number: int, *, actor: Actor, at: datetime) -> None:
     write_log(run, icon="player-play", sentence=sentence, at=at)
 
 
+def await_restore(run: Run, *, step: str, sentence: str, at: datetime) -> None:
+    """Let a locked run of a restore wait in its preflight, by a step that recovery looks for."""
+    run.step, run.sentence = step, sentence
+    run.save(update_fields=["step", "sentence"])
+    write_log(run, icon="database", sentence=sentence, at=at)
+    wiring.nudge("cut_over")
+
+
+def say(run: Run, sentence: str) -> None:
+    """Write down how far a locked run is. It is no event: the moves around it are."""
+    if run.sentence != sentence:
+        run.sentence = sentence
+        run.save(update_fields=["sentence"])
+
+
 def update_targets(run: Run, keys: Iterable[int], *, actor: Actor, at: datetime) -> None:
     """Let these pending targets of a locked run be updated, each by a worker of its own."""
     rows = RunTarget.objects.select_for_update().filter(run=run, pk__in=list(keys), state=TargetState.PENDING)
@@ -143,7 +158,9 @@ def pause(run: Run, reason: PauseReason, sentence: str, *, actor: Actor, at: dat
 def resume(run: Run, sentence: str, *, actor: Actor, at: datetime) -> None:
     """Go on: through preflight, which asks everything again. What failed or was out of reach gets another try."""
     kept = {key: value for key, value in run.data.items() if not key.startswith("analysis")}
-    move_run(run, "resume", sentence=sentence, actor=actor, at=at, data={**kept, "preflight_at": at.isoformat()})
+    data = {**kept, "preflight_at": at.isoformat()}
+    # Whatever it waited for is begun anew, or found, once everything has been asked again.
+    move_run(run, "resume", sentence=sentence, actor=actor, at=at, data=data, step="")
     # What was measured stays; what is measured from now on is judged by itself.
     Measurement.objects.filter(run=run, ended_at__isnull=True).update(ended_at=at)
     rows = RunTarget.objects.select_for_update().filter(

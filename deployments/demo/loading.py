@@ -57,6 +57,13 @@ PEOPLE = (
         "technical reviewer and release operator: reviews, watches, rolls back",
         (Role.TECHNICAL_REVIEWER, Role.RELEASE_OPERATOR),
     ),
+    Person(
+        "rio",
+        "Rio",
+        "recovery owner and engineer: backs up, restores, holds drills, mends what they find",
+        (Role.RECOVERY_OWNER, Role.ENGINEER),
+    ),
+    Person("rio-deputy", "Rio's deputy", "second recovery owner: signs drills off", (Role.RECOVERY_OWNER,)),
     Person("dee", "Dee", "auditor: reads, and exports evidence", (Role.AUDITOR,)),
     Person("eve", "Eve", "a stranger: works at Kite Outlet", (Role.ENGINEER, Role.CHANGE_MANAGER), ("kite",)),
 )
@@ -100,8 +107,8 @@ def load(paths: Paths, *, rights: Path, at: datetime) -> None:
 def sign_ins(paths: Paths) -> str:
     """Return how to sign in, for the terminal."""
     password = paths.sign_ins.read_text().strip()
-    lines = [f"  {person.username:<8}{person.what}" for person in PEOPLE]
-    lines.append(f"  {ADMINISTRATOR:<8}platform administrator: configures, and never votes by that power")
+    lines = [f"  {person.username:<12}{person.what}" for person in PEOPLE]
+    lines.append(f"  {ADMINISTRATOR:<12}platform administrator: configures, and never votes by that power")
     return "\n".join([f"Sign in with the password  {password}  as", *lines])
 
 
@@ -196,6 +203,7 @@ def _load_tenant(plan: TenantPlan, repository: Path, *, actor: Actor, at: dateti
                 "path": f"environments/{one.slug}",
                 "processes": list(one.processes),
                 "cohorts": list(one.cohorts),
+                "database": one.database,
             }
             for one in plan.environments
         ),
@@ -272,6 +280,11 @@ def _load_drafts(*, at: datetime) -> None:
         change = create_change(actor=ada, tenant_id=northwind.pk, title=release.summary, at=at)
         content = _content(release, branch, waves).to_json()
         save_draft(actor=ada, change_id=change.pk, content=content, seen_version=change.draft_version, at=at)
+    # Nobody has proved that this environment can be brought back: the gate stops it until somebody does.
+    title = f"{GOOD.summary} (analytics)"
+    change = create_change(actor=ada, tenant_id=northwind.pk, title=title, at=at)
+    stopped = replace(_content(GOOD, "main", (Wave("Analytics", ("nw-analytics",), bake_seconds=20),)), title=title)
+    save_draft(actor=ada, change_id=change.pk, content=stopped.to_json(), seen_version=change.draft_version, at=at)
 
 
 def _pilot(bake_seconds: int) -> Wave:

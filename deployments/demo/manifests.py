@@ -19,6 +19,8 @@ class Release:
     tag: str
     summary: str
     settings: tuple[tuple[str, str], ...] = (("workers", "4"),)
+    databases: tuple[tuple[str, str], ...] = ()
+    """Which databases it puts in the place of which."""
 
     @property
     def image(self) -> str:
@@ -30,6 +32,8 @@ GOOD = Release("19.0-20261120", "Odoo 19.0 of 20 November: POS session close fix
 BROKEN = Release("19.0-20261121-bad", "Odoo 19.0 of 21 November: an image nobody can pull")
 LEAKING = Release("19.0-20261122-slow-leak", "Odoo 19.0 of 22 November: starts well, then loses POS orders")
 
+RESTORED = Release(RUNNING.tag, "The web shop on its restored database", databases=(("nw_shop", "nw_shop_restored"),))
+
 STORE_WORKLOADS = (("web", 2), ("pos", 2), ("bus", 2), ("jobs", 2), ("cron", 2))
 OFFICE_WORKLOADS = (("web", 2), ("jobs", 2))
 
@@ -38,7 +42,7 @@ def files_of(environment: EnvironmentPlan, release: Release) -> dict[str, bytes]
     """Return the files below the environment's path, by name."""
     groups = environment.cohorts or ("",)
     workloads = STORE_WORKLOADS if environment.cohorts else OFFICE_WORKLOADS
-    files = {"shared.yaml": _documents([_settings(release), _default_deny(), _account()])}
+    files = {"shared.yaml": _documents([_settings(environment, release), _default_deny(), _account()])}
     for cohort in groups:
         objects = []
         for workload, replicas in workloads:
@@ -58,12 +62,13 @@ def _labels(name: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": name}
 
 
-def _settings(release: Release) -> dict[str, Any]:
+def _settings(environment: EnvironmentPlan, release: Release) -> dict[str, Any]:
+    database = dict(release.databases).get(environment.database, environment.database)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "odoo-settings"},
-        "data": dict(release.settings),
+        "data": {**dict(release.settings), **({"db_name": database} if database else {})},
     }
 
 

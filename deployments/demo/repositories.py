@@ -9,12 +9,17 @@ from pathlib import Path
 import pygit2
 from pygit2.enums import FileMode
 
-from deployments.demo.manifests import BROKEN, GOOD, LEAKING, RUNNING, Release, files_of
+from deployments.demo.manifests import BROKEN, GOOD, LEAKING, RESTORED, RUNNING, Release, files_of
 from deployments.demo.retailer import TenantPlan
 
 FIRST_COMMIT_AT = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
 AUTHOR = ("Ada", "ada@northwind.example")
-BRANCHES = {"refs/heads/main": GOOD, "refs/heads/broken-image": BROKEN, "refs/heads/losing-orders": LEAKING}
+BRANCHES = {
+    "refs/heads/main": GOOD,
+    "refs/heads/broken-image": BROKEN,
+    "refs/heads/losing-orders": LEAKING,
+    "refs/heads/shop-restored": RESTORED,
+}
 """What each branch brings; all of them grow from what runs now."""
 
 

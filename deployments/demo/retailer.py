@@ -42,6 +42,7 @@ class EnvironmentPlan:
     cohorts: tuple[str, ...] = ()
     processes: tuple[str, ...] = ()
     cluster: str = "practice"
+    database: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +110,12 @@ TENANTS = (
             EnvironmentPlan("nw-hel", "Northwind Helsinki", "production", ("nw-hel-a", "nw-hel-b"), _STORE),
             EnvironmentPlan("nw-ber", "Northwind Berlin", "production", ("nw-ber-a", "nw-ber-b"), _STORE),
             EnvironmentPlan("nw-lis", "Northwind Lisbon", "production", ("nw-lis-a", "nw-lis-b"), _STORE),
-            EnvironmentPlan("nw-shop", "Northwind web shop", "production", (), ("ecommerce",)),
+            EnvironmentPlan("nw-shop", "Northwind web shop", "production", (), ("ecommerce",), database="nw_shop"),
             EnvironmentPlan("nw-warehouse", "Northwind warehouse", "production", (), ("warehouse",)),
             EnvironmentPlan("nw-finance", "Northwind finance", "production", (), ("finance",)),
-            EnvironmentPlan("nw-analytics", "Northwind analytics", "production", (), ("analytics",)),
+            EnvironmentPlan(
+                "nw-analytics", "Northwind analytics", "production", (), ("analytics",), database="nw_analytics"
+            ),
         ),
     ),
     TenantPlan(

@@ -13,7 +13,9 @@ from changecontrol.models import ChangeRequest
 from changecontrol.rules.plan import digest_of
 from deployments.resolution import Resolved
 
-KINDS = frozenset({str(ChangeKind.DEPLOY)})
+DEPLOYS = frozenset({str(ChangeKind.DEPLOY)})
+KINDS = DEPLOYS | {str(ChangeKind.RESTORE)}
+"""A restore is put in place by a rollout, which is judged like any other."""
 MAX_SAID = 3
 
 

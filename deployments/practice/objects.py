@@ -11,7 +11,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from deployments.practice import admission, decoding, defaults, fields, managed, patches, status, validation
+from deployments.practice import (
+    admission,
+    decoding,
+    defaults,
+    fields,
+    managed,
+    patches,
+    status,
+    structural,
+    validation,
+)
 from deployments.practice.clock import PracticeClock, stamp
 from deployments.practice.kinds import Kind
 from deployments.practice.registry import Registry
@@ -201,8 +211,7 @@ class Objects:
             metadata.pop(key, None)
         if "status" in kind.subresources or kind.kind == "Pod":
             new.pop("status", None)
-        if not kind.is_custom:
-            defaults.fill(kind.kind, new)
+        self._fill(kind, new)
         writer = self._writer(kind, options, "")
         if applied is None:
             entries = managed.after_update(
@@ -279,8 +288,7 @@ class Objects:
                 new.pop("status", None)
                 if "status" in live.body:
                     new["status"] = live.body["status"]
-            if not kind.is_custom:
-                defaults.fill(kind.kind, new)
+            self._fill(kind, new)
             if kind.kind == "Service":
                 for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
                     if key in live.body["spec"]:
@@ -368,8 +376,16 @@ class Objects:
         if quotas and kind.kind not in ("Event", "ResourceQuota"):
             admission.refuse_over_quota(kind, new, quotas, list(self.store.items(kind, namespace)))
 
+    def _fill(self, kind: Kind, new: Body) -> None:
+        if kind.is_custom:
+            structural.fill(self.registry.schema_of(kind), new)
+        else:
+            defaults.fill(kind.kind, new)
+
     def _validate(self, kind: Kind, new: Body, old: Body | None) -> None:
         causes = validation.causes_against(kind, new, old)
+        if kind.is_custom:
+            causes += structural.causes(self.registry.schema_of(kind), new)
         if causes:
             raise status.invalid(kind, new["metadata"]["name"], causes)
 

@@ -16,6 +16,7 @@ class Registry:
             (kind.group, kind.version, kind.plural): kind for kind in BUILT_IN
         }
         self._custom_types: dict[tuple[str, str], Node] = {}
+        self._custom_schemas: dict[tuple[str, str], dict[str, Any]] = {}
         self._by_kind: dict[tuple[str, str], Kind] = {(kind.group, kind.kind): kind for kind in BUILT_IN}
 
     def find(self, group: str, version: str, plural: str) -> Kind | None:
@@ -34,6 +35,10 @@ class Registry:
         if kind.is_custom:
             return self._custom_types[kind.group, kind.kind]
         return type_of(kind.group, kind.version, kind.kind)
+
+    def schema_of(self, kind: Kind) -> dict[str, Any]:
+        """Return the `openAPIV3Schema` of a custom kind, empty where its definition has none."""
+        return self._custom_schemas.get((kind.group, kind.kind)) or {}
 
     def all(self) -> list[Kind]:
         return list(self._kinds.values())
@@ -71,9 +76,9 @@ class Registry:
             )
             self._kinds[kind.group, kind.version, kind.plural] = kind
             self._by_kind[kind.group, kind.kind] = kind
-            self._custom_types[kind.group, kind.kind] = custom_type(
-                (version.get("schema") or {}).get("openAPIV3Schema")
-            )
+            schema = (version.get("schema") or {}).get("openAPIV3Schema")
+            self._custom_schemas[kind.group, kind.kind] = schema or {}
+            self._custom_types[kind.group, kind.kind] = custom_type(schema)
             defined.append(kind)
         return defined
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from deployments.practice import selectors
+from deployments.practice.cloudnativepg import rules as cloudnativepg
 from deployments.practice.defaults import quantity
 from deployments.practice.kinds import Kind
 
@@ -62,6 +63,8 @@ def _immutable(where: str, value: Any) -> Cause:
 def causes_against(kind: Kind, new: Body, old: Body | None) -> list[Cause]:
     """Return why an object is refused; `old` is the live one, None at creation."""
     found = list(_metadata(kind, new))
+    if kind.group == cloudnativepg.GROUP:
+        found += cloudnativepg.refusals(kind.kind, new, old)
     rule = None if kind.is_custom else _RULES.get(kind.kind)
     if rule is not None:
         found += rule(new, old)

@@ -27,7 +27,7 @@ from changecontrol.actions.plans import (
 from changecontrol.actions.runs import lock_run, move_run, write_log
 from changecontrol.errors import Invalid
 from changecontrol.gates import Gate, GateVerdict, gates_for
-from changecontrol.lifecycles.change import ChangeKind, ChangeState
+from changecontrol.lifecycles.change import ChangeState
 from changecontrol.lifecycles.run import ACTIVE
 from changecontrol.models import ChangeRequest, Plan, Run
 from changecontrol.models.change import Contribution
@@ -39,7 +39,7 @@ from changecontrol.rules.content import Content
 from changecontrol.rules.counting import counted
 from changecontrol.workflow.engine import Settlement
 from deployments import doors
-from deployments.gates.context import DeployContext, digest_of_value
+from deployments.gates.context import KINDS, DeployContext, digest_of_value
 from deployments.gates.dry_run import DryRunGate, taken_over
 from deployments.rendering import stored_form
 from deployments.resolution import Resolved, document_of, environments_of, resolve, source_of
@@ -61,9 +61,9 @@ class Assessment:
         return Q(kind=RunKind.ASSESSMENT, state__in=sorted(ACTIVE))
 
     def find(self, at: datetime) -> None:
-        waiting = ChangeRequest.objects.filter(state=ChangeState.SUBMITTED, kind=ChangeKind.DEPLOY)
-        for pk in waiting.order_by("pk").values_list("pk", flat=True)[:FIND_LIMIT]:
-            begin_assessment(change_id=pk, kind=str(ChangeKind.DEPLOY), actor=system_actor(), at=at)
+        waiting = ChangeRequest.objects.filter(state=ChangeState.SUBMITTED, kind__in=sorted(KINDS))
+        for pk, kind in waiting.order_by("pk").values_list("pk", "kind")[:FIND_LIMIT]:
+            begin_assessment(change_id=pk, kind=kind, actor=system_actor(), at=at)
 
     def lock(self, pk: int) -> Run:
         run = lock_run(pk)

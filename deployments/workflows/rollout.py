@@ -29,13 +29,14 @@ from changecontrol.workflow.engine import Settlement, confirm_lease
 from changecontrol.workflow.locks import acquire_locks, renew_locks
 from deployments.actions import rollouts
 from deployments.approved import Approved
-from deployments.gates.context import DeployContext
+from deployments.gates.context import KINDS, DeployContext
 from deployments.rules.analysis import AnalysisMove
 from deployments.rules.waves import WaveDecision, WaveMove
 from deployments.workflows import analysis, checks, ending, verifying, waves
 from deployments.workflows.asking import Unfinished, go_on, without_asking
 from deployments.workflows.checks import Calendar, Hindrance
 from deployments.workflows.steps import problem_of
+from recovery.queries import PREPARING_STEP, Standing, preparation_of
 
 log = structlog.get_logger(__name__)
 NOW = timedelta()
@@ -60,11 +61,12 @@ class RolloutRun:
         return Q(kind=RunKind.ROLLOUT)
 
     def find(self, at: datetime) -> None:
-        for pk in changes_ready(at, kind=str(ChangeKind.DEPLOY)).values_list("pk", flat=True)[:FIND_LIMIT]:
-            try:
-                rollouts.open_rollout(change_id=pk, actor=system_actor(), at=at)
-            except Exception as trouble:
-                log.error("rollout.not_opened", change=pk, exc_info=trouble)
+        for kind in sorted(KINDS):
+            for pk in changes_ready(at, kind=kind).values_list("pk", flat=True)[:FIND_LIMIT]:
+                try:
+                    rollouts.open_rollout(change_id=pk, actor=system_actor(), at=at)
+                except Exception as trouble:
+                    log.error("rollout.not_opened", change=pk, exc_info=trouble)
 
     def lock(self, pk: int) -> Run:
         run = lock_run(pk)
@@ -149,8 +151,13 @@ class RolloutRun:
     def _preflight(self, row: Run, change: ChangeRequest, approved: Approved, at: datetime) -> Settlement[Run]:
         if ended := self._superseded(row, change, at):
             return ended
+        # What takes hours is waited for without asking everything each time; all of it is asked once that is there.
+        if row.step == PREPARING_STEP and (waiting := self._await_restore(row, at)):
+            return waiting
         if stopped := self._hindered(row, change, approved, wave=waves.next_wave(row, approved), at=at):
             return stopped
+        if change.kind == ChangeKind.RESTORE and row.wave_opened_at is None and row.step != PREPARING_STEP:
+            return self._begin_restore(at)
 
         def write(run: Run, actor: Actor) -> None:
             if run.change.state == ChangeState.SCHEDULED and not recheck_approval(run.change, actor=actor, at=at):
@@ -160,6 +167,28 @@ class RolloutRun:
             rollouts.open_wave(run, run.wave, actor=actor, at=at)
 
         return _settled(write, due_in=NOW)
+
+    def _begin_restore(self, at: datetime) -> Settlement[Run]:
+        """Wait at a step by which recovery finds the run; what runs is not touched."""
+        sentence = "Everything is checked. The safety backup and the restore come before the first wave."
+
+        def begin(run: Run, actor: Actor) -> None:
+            rollouts.await_restore(run, step=PREPARING_STEP, sentence=sentence, at=at)
+
+        return _settled(begin, due_in=POLL)
+
+    def _await_restore(self, row: Run, at: datetime) -> Settlement[Run] | None:
+        """Wait until what is brought back is there; None once it is."""
+        preparation = preparation_of(row, at=at)
+        if preparation.standing is Standing.READY:
+            return None
+        if preparation.standing is Standing.FAILED:
+            return self._paused(row, PauseReason.NEEDS_ATTENTION, preparation.sentence, at)
+
+        def say(run: Run, actor: Actor) -> None:
+            rollouts.say(run, preparation.sentence)
+
+        return _settled(say, due_in=POLL)
 
     def _carry_on(self, row: Run, change: ChangeRequest, approved: Approved, at: datetime) -> Settlement[Run]:
         if row.data.get("finishing"):

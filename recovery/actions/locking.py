@@ -21,6 +21,19 @@ def locked_environment(actor: Actor, environment_id: int) -> Environment:
     return found
 
 
+def locked_root(actor: Actor, environment_id: int | None, *, missing: str) -> Environment:
+    """Lock the environment of a thing of recovery; None where there is no such thing.
+
+    Both that and a hidden environment raise `NotFound` with the words of `missing`: neither tells what is there.
+    """
+    if environment_id is None:
+        raise NotFound(missing)
+    try:
+        return locked_environment(actor, environment_id)
+    except NotFound as hidden:
+        raise NotFound(missing) from hidden
+
+
 def policy_of(environment: Environment) -> BackupPolicy:
     """Return the policy in force. Raises `NotFound` where there is none."""
     policy = BackupPolicy.objects.active().filter(environment=environment).first()

@@ -1,44 +1,34 @@
-"""Backups and the points they make: asked for, recorded with every part, proved or disproved, held, let go.
+"""Recovery points: recorded with every part, proved or disproved, let go.
 
-Whoever calls `move_backup`, `record_point`, `record_copy`, `record_verification` or `remove_point` is a workflow that
-holds the lock on the row.
+Whoever calls `record_point`, `record_copy`, `record_verification` or `remove_point` is a workflow that holds the lock
+on the row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
 
-from changecontrol import access, audit, outbox, wiring
+from changecontrol import access, audit
 from changecontrol.access import Actor
-from changecontrol.actions.locking import reason_of
-from changecontrol.errors import Conflict, Invalid, NotFound
+from changecontrol.errors import Conflict, Invalid
 from changecontrol.events import Tag
-from changecontrol.models import Environment, User
-from changecontrol.rules.roles import Ability, Role
-from changecontrol.rules.words import seen
+from changecontrol.models import Environment
+from changecontrol.rules.counting import counted
+from changecontrol.rules.roles import Ability
+from recovery.actions.backups import move_backup
 from recovery.actions.locking import locked_environment, policy_of
+from recovery.actions.owners import tell_owners
 from recovery.actions.refusals import audited
-from recovery.lifecycles.point import ACTIVE_BACKUPS, BACKUP, POINT, BackupState, PointState
-from recovery.models import (
-    BackupPolicy,
-    BackupRun,
-    Drill,
-    LegalHold,
-    PointCopy,
-    PointPart,
-    RecoveryPoint,
-    Verification,
-    WalSegment,
-)
-from recovery.models.backup import BackupKind
+from recovery.lifecycles.point import POINT, RESTORABLE, PointState
+from recovery.models import BackupPolicy, BackupRun, Drill, PointCopy, PointPart, RecoveryPoint, Verification
 from recovery.models.policy import Engine
 from recovery.queries.points import retention_of
-from recovery.rules.retention import Retention
+from recovery.rules.points import point_problems
 from recovery.rules.verification import Checked, stand
 
 
@@ -75,77 +65,29 @@ class NewPoint:
     git_commit: str = ""
     image: str = ""
     modules: Mapping[str, str] = field(default_factory=dict)
+    cluster_facts: Mapping[str, Any] | None = None
     locked_until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewSegment:
-    """A piece of WAL in the store; see the columns of `WalSegment`."""
+def record_point(run: BackupRun, *, point: NewPoint, remarks: str = "", actor: Actor, at: datetime) -> RecoveryPoint:
+    """Record the point that a locked running backup has made, and with it end the backup.
 
-    system_identifier: str
-    timeline: int
-    start_lsn: int
-    end_lsn: int
-    ends_at: datetime
-    key: str
-    size: int
-    sha256: str
-
-
-@audited
-@transaction.atomic
-def ask_backup(*, actor: Actor, environment_id: int, reason: str, at: datetime) -> BackupRun:
-    """Ask for a full backup now, beside the schedule. Raises `Conflict` where one is under way."""
-    environment = locked_environment(actor, environment_id)
-    access.require(actor, Ability.RECOVERY_BACK_UP, environment)
-    words = reason_of(reason, field="reason", sentence="Say why: it stays in the record.")
-    policy = policy_of(environment)
-    if policy.engine == Engine.EXTERNAL:
-        raise Conflict("Another tool backs this environment up: ask there, and register the point here.")
-    if BackupRun.objects.filter(environment=environment, state__in=sorted(ACTIVE_BACKUPS)).exists():
-        raise Conflict("A backup of this environment is under way already.")
-    run = BackupRun.objects.create(
-        environment=environment,
-        policy=policy,
-        kind=BackupKind.BASE,
-        asked_by=actor.person,
-        reason=words[:500],
-        created_at=at,
-        next_due_at=at,
-    )
-    data = {"environment": environment.slug, "kind": run.kind, "policy": policy.version, "reason": words}
-    audit.record(Tag.BACKUP_ASKED, subject=run, actor=actor, at=at, data=data, tenant=environment.tenant_id)
-    wiring.nudge("backup")
-    return run
-
-
-def move_backup(run: BackupRun, verb: str, *, sentence: str, actor: Actor, at: datetime) -> None:
-    """Move a locked backup by a verb of its lifecycle. Whoever looks after recovery is told of a failure."""
-    before = str(run.state)
-    run.state = BACKUP.target(verb, run.state)
-    run.sentence = sentence
-    if run.state == BackupState.RUNNING:
-        run.started_at = at
-    elif run.state not in ACTIVE_BACKUPS:
-        run.finished_at, run.next_due_at = at, None
-    run.save(update_fields=["state", "sentence", "started_at", "finished_at", "next_due_at"])
-    data = {"verb": verb, "from": before, "to": str(run.state), "sentence": sentence}
-    audit.record(Tag.BACKUP_MOVED, subject=run, actor=actor, at=at, data=data, tenant=run.tenant_id)
-    if run.state == BackupState.FAILED:
-        tell_owners(run.environment, tag=Tag.BACKUP_MOVED, subject="A backup failed", text=sentence, at=at)
-
-
-def record_point(run: BackupRun, *, point: NewPoint, actor: Actor, at: datetime) -> RecoveryPoint:
-    """Record the point that a locked running backup has made, and with it end the backup."""
+    `remarks` are what is wrong with it all the same: whoever looks after recovery is told.
+    """
     found = _record(run.environment, run.policy, point, run=run, actor=actor, at=at)
-    move_backup(run, "succeed", sentence=f"Point {found.key} is copied.", actor=actor, at=at)
+    move_backup(run, "succeed", sentence=f"Point {found.key} is copied. {remarks}".strip(), actor=actor, at=at)
+    if remarks:
+        tell_owners(run.environment, tag=Tag.BACKUP_MOVED, subject="A backup with a flaw", text=remarks, at=at)
     return found
 
 
 @audited
 @transaction.atomic
 def register_point(*, actor: Actor, environment_id: int, point: NewPoint, at: datetime) -> RecoveryPoint:
-    """Record a point that another tool has made, with its evidence as parts. It is copied, no more, like any other."""
+    """Record a point that another tool has made, with its evidence as parts. It is copied, no more, like any other.
+
+    It lies where the policy says, whatever the point says: a key must not be read from somebody else's store.
+    """
     environment = locked_environment(actor, environment_id)
     access.require(actor, Ability.RECOVERY_EDIT, environment)
     policy = policy_of(environment)
@@ -153,28 +95,23 @@ def register_point(*, actor: Actor, environment_id: int, point: NewPoint, at: da
         raise Conflict("ChangeControl backs this environment up itself: only another tool's points are registered.")
     if point.finished_at > at:
         raise Invalid("This point would be finished later than now.", fields={"finished_at": ["This is to come."]})
+    problems = point_problems(
+        kind=point.kind,
+        has_parent=point.parent_id is not None,
+        started_at=point.started_at,
+        consistent_at=point.consistent_at,
+        finished_at=point.finished_at,
+        filestore_at=point.filestore_at,
+        start_lsn=point.start_lsn,
+        stop_lsn=point.stop_lsn,
+        key=point.key,
+        parts=[(one.key, one.started_at, one.finished_at) for one in point.parts],
+    )
+    if problems:
+        raise Invalid("The point does not hold together as it is told.", fields=problems)
     if RecoveryPoint.objects.filter(environment=environment, key=point.key).exists():
         raise Conflict(f"There is a point called {point.key} already.")
-    return _record(environment, policy, point, run=None, actor=actor, at=at)
-
-
-@transaction.atomic
-def record_segment(*, environment: Environment, segment: NewSegment, actor: Actor, at: datetime) -> WalSegment:
-    """Record a piece of WAL that is in the store now. A longer one takes the place of what was shipped of it before.
-
-    A partial piece that grew under its own name, as it does every few seconds, is no event.
-    """
-    values = asdict(segment)
-    place = {name: values.pop(name) for name in ("system_identifier", "timeline", "start_lsn")}
-    before = WalSegment.objects.select_for_update().filter(environment=environment, **place).first()
-    if before is not None and before.end_lsn >= segment.end_lsn:
-        return before
-    found, _ = WalSegment.objects.update_or_create(environment=environment, **place, defaults=values)
-    if before is not None and before.key == segment.key:
-        return found
-    data = {"key": segment.key, "size": segment.size, "sha256": segment.sha256, "ends_at": segment.ends_at.isoformat()}
-    audit.record(Tag.WAL_RECORDED, subject=found, actor=actor, at=at, data=data, tenant=environment.tenant_id)
-    return found
+    return _record(environment, policy, replace(point, store=policy.store), run=None, actor=actor, at=at)
 
 
 def record_copy(point: RecoveryPoint, *, store: str, actor: Actor, at: datetime) -> PointCopy:
@@ -184,6 +121,20 @@ def record_copy(point: RecoveryPoint, *, store: str, actor: Actor, at: datetime)
         data = {"store": store}
         audit.record(Tag.POINT_COPIED, subject=point, actor=actor, at=at, data=data, tenant=point.tenant_id)
     return found
+
+
+def drop_copy(point: RecoveryPoint, *, store: str, sentence: str, actor: Actor, at: datetime) -> None:
+    """Record that another destination no longer holds every part of a locked point, and tell its owners."""
+    point.copies.filter(store=store).delete()
+    data = {"store": store, "sentence": sentence}
+    audit.record(Tag.POINT_COPY_LOST, subject=point, actor=actor, at=at, data=data, tenant=point.tenant_id)
+    tell_owners(
+        point.environment,
+        tag=Tag.POINT_COPY_LOST,
+        subject=f"A copy of recovery point {point.key} is lost",
+        text=f"{store}: {sentence}",
+        at=at,
+    )
 
 
 def record_verification(
@@ -198,8 +149,48 @@ def record_verification(
 ) -> Verification:
     """Record what one check of a locked point came to, and where the point stands after it.
 
-    A level is never lowered in silence: a failed check breaks the point, and whoever looks after recovery is told.
+    A level is never lowered in silence: a failed check breaks the point and all that build upon it, and whoever looks
+    after recovery is told.
     """
+    words: dict[str, Any] = {"level": level, "is_passed": is_passed, "drill": drill, "actor": actor, "at": at}
+    checked = _checked(point, sentence=sentence, **words)
+    if is_passed:
+        return checked
+    fallen = _building_upon(point)
+    for one in fallen:
+        _checked(one, sentence=f"It builds upon {point.key}, which is broken. {sentence}", **words)
+    with_it = f" With it {counted(len(fallen), 'point')} broke that cannot be restored without it."
+    tell_owners(
+        point.environment,
+        tag=Tag.POINT_CHECKED,
+        subject=f"Recovery point {point.key} is broken",
+        text=f"{sentence}{with_it if fallen else ''}",
+        at=at,
+    )
+    return checked
+
+
+def _building_upon(point: RecoveryPoint) -> list[RecoveryPoint]:
+    """Lock and return the points that cannot be restored without one and stand yet, parents first."""
+    found, waiting = [], [point.pk]
+    while waiting:
+        rows = RecoveryPoint.objects.select_for_update(of=("self",)).filter(parent__in=waiting, state__in=RESTORABLE)
+        children = list(rows.order_by("pk"))
+        found += children
+        waiting = [one.pk for one in children]
+    return found
+
+
+def _checked(
+    point: RecoveryPoint,
+    *,
+    level: int,
+    is_passed: bool,
+    sentence: str,
+    drill: Drill | None,
+    actor: Actor,
+    at: datetime,
+) -> Verification:
     checked = Verification.objects.create(
         point=point, drill=drill, level=level, is_passed=is_passed, sentence=sentence, at=at
     )
@@ -216,114 +207,51 @@ def record_verification(
     data = {"level": level, "is_passed": is_passed, "sentence": sentence, "before": before}
     data["after"] = {"state": str(point.state), "level": point.level}
     audit.record(Tag.POINT_CHECKED, subject=point, actor=actor, at=at, data=data, tenant=point.tenant_id)
-    if not is_passed:
-        tell_owners(
-            point.environment,
-            tag=Tag.POINT_CHECKED,
-            subject=f"Recovery point {point.key} is broken",
-            text=sentence,
-            at=at,
-        )
     return checked
 
 
-@audited
 @transaction.atomic
-def place_hold(
-    *, actor: Actor, environment_id: int, name: str, reason: str, point_id: int | None = None, at: datetime
-) -> LegalHold:
-    """Keep one point, or without one all of an environment, until the hold is lifted. Undoes a removal asked for."""
-    environment = locked_environment(actor, environment_id)
-    access.require(actor, Ability.RECOVERY_HOLD, environment)
-    if not seen(name) or len(name.strip()) > 120:
-        raise Invalid("Name the case.", fields={"name": ["Name the case, in at most 120 characters."]})
-    words = reason_of(reason, field="reason", sentence="Say why it must be kept.")
-    points = RecoveryPoint.objects.kept().filter(environment=environment)
-    if point_id is not None:
-        points = points.filter(pk=point_id)
-        if not points.exists():
-            raise NotFound("There is no such recovery point.")
-    points.filter(removal_asked_at__isnull=False).update(removal_asked_at=None, removal_asked_by=None)
-    hold = LegalHold.objects.create(
-        environment=environment,
-        point_id=point_id,
-        name=name.strip(),
-        reason=words[:500],
-        placed_at=at,
-        placed_by=actor.person,
-    )
-    data = {"name": hold.name, "reason": words, "environment": environment.slug, "point": point_id}
-    audit.record(Tag.HOLD_PLACED, subject=hold, actor=actor, at=at, data=data, tenant=environment.tenant_id)
-    return hold
+def begin_removal(*, point_id: int, at: datetime) -> bool:
+    """Write down that the bytes of a point go now; False where it stays after all, and is restorable again.
 
-
-@audited
-@transaction.atomic
-def lift_hold(*, actor: Actor, hold_id: int, reason: str, at: datetime) -> LegalHold:
-    """End a legal hold. What it kept goes by the policy from now on."""
-    environment_id = LegalHold.objects.filter(pk=hold_id).values_list("environment_id", flat=True).first()
-    if environment_id is None:
-        raise NotFound("There is no such legal hold.")
-    environment = locked_environment(actor, environment_id)
-    hold = LegalHold.objects.select_for_update(of=("self",)).get(pk=hold_id)
-    access.require(actor, Ability.RECOVERY_HOLD, environment)
-    words = reason_of(reason, field="reason", sentence="Say why the hold ends.")
-    if hold.lifted_at is not None:
-        raise Conflict("This legal hold is lifted already.")
-    hold.lifted_at, hold.lifted_by = at, actor.person
-    hold.save(update_fields=["lifted_at", "lifted_by"])
-    data = {"name": hold.name, "reason": words}
-    audit.record(Tag.HOLD_LIFTED, subject=hold, actor=actor, at=at, data=data, tenant=environment.tenant_id)
-    return hold
-
-
-@audited
-@transaction.atomic
-def ask_retention(*, actor: Actor, environment_id: int, seen_goes: Iterable[str], at: datetime) -> Retention:
-    """Ask for what the policy lets go to be removed: exactly what somebody was shown that would go.
-
-    Raises `Conflict` where that is another set now; a workflow removes the bytes, and asks the plan again before each.
+    From then on no hold keeps it and no restore begins on it. Once begun, it is gone on with.
     """
-    environment = locked_environment(actor, environment_id)
-    access.require(actor, Ability.RECOVERY_EDIT, environment)
-    plan = retention_of(policy_of(environment), at=at)
-    if set(seen_goes) != set(plan.goes):
-        raise Conflict(f"Something changed meanwhile: now {len(plan.goes)} points would go. Look again.")
-    rows = RecoveryPoint.objects.kept().filter(environment=environment, key__in=plan.goes)
-    for point in rows.select_for_update(of=("self",)).order_by("pk"):
-        if point.removal_asked_at is not None:
-            continue
-        point.removal_asked_at, point.removal_asked_by = at, actor.person
+    environment_id = RecoveryPoint.objects.values_list("environment_id", flat=True).get(pk=point_id)
+    environment = Environment.objects.select_for_update(of=("self",), no_key=True).get(pk=environment_id)
+    point = RecoveryPoint.objects.select_for_update(of=("self",)).get(pk=point_id)
+    if point.removing_at is not None:
+        return point.state != PointState.REMOVED
+    if point.removal_asked_at is None:
+        return False
+    if point.key not in retention_of(policy_of(environment), at=at).goes:
+        # It stays: what leads on from it stays too, and a restore may begin on it.
+        point.removal_asked_at, point.removal_asked_by = None, None
         point.save(update_fields=["removal_asked_at", "removal_asked_by"])
-        data = {"key": point.key}
-        audit.record(
-            Tag.POINT_REMOVAL_ASKED, subject=point, actor=actor, at=at, data=data, tenant=environment.tenant_id
-        )
-    wiring.nudge("backup")
-    return plan
+        return False
+    point.removing_at = at
+    point.save(update_fields=["removing_at"])
+    return True
+
+
+def chain_of(point: RecoveryPoint) -> list[RecoveryPoint]:
+    """Return a point and all it builds upon."""
+    found = [point]
+    while (parent := found[-1].parent) is not None:
+        found.append(parent)
+    return found
 
 
 def remove_point(point: RecoveryPoint, *, actor: Actor, at: datetime) -> None:
     """Record that the bytes of a locked point are gone; what is known of it stays.
 
-    Raises `Conflict` unless its removal was asked for and the plan still lets it go.
+    Raises `Conflict` unless `begin_removal` said that they go.
     """
-    if point.removal_asked_at is None or point.key not in retention_of(policy_of(point.environment), at=at).goes:
-        raise Conflict(f"Point {point.key} stays: it is not to go any more.")
+    if point.removing_at is None:
+        raise Conflict(f"Point {point.key} stays: nothing of it has begun to go.")
     point.state = POINT.target("remove", point.state)
     point.removed_at = at
     point.save(update_fields=["state", "removed_at"])
     audit.record(Tag.POINT_REMOVED, subject=point, actor=actor, at=at, data={"key": point.key}, tenant=point.tenant_id)
-
-
-def tell_owners(environment: Environment, *, tag: Tag, subject: str, text: str, at: datetime) -> None:
-    """Tell whoever looks after an environment's recovery."""
-    outbox.post(to=owners_of(environment, at=at), tag=str(tag), subject=f"{environment}: {subject}", text=text, at=at)
-
-
-def owners_of(environment: Environment, *, at: datetime) -> list[User]:
-    ids = [environment.pk]
-    return access.holders(Role.RECOVERY_OWNER, tenant_id=environment.tenant_id, environment_ids=ids, at=at)
 
 
 def _record(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
@@ -15,19 +15,21 @@ from changecontrol.actions.locking import reason_of
 from changecontrol.actions.windows import differences_of
 from changecontrol.errors import Conflict, Forbidden, Invalid
 from changecontrol.events import Tag
-from changecontrol.models import Environment
+from changecontrol.models import Cluster, Environment
+from changecontrol.rules.rehearsals import refusal_of_place
 from changecontrol.rules.roles import Ability
 from recovery.actions.locking import locked_environment
 from recovery.actions.refusals import audited
-from recovery.models import BackupPolicy, RecoveryPoint
-from recovery.queries.points import objectives_of
-from recovery.rules.objectives import Pace, judge_rpo
+from recovery.models import BackupPolicy
+from recovery.queries.policies import fitness_of
 from recovery.rules.policies import PolicyContent, policy_problems
-from recovery.rules.schedule import longest_wait
 
 REACHES = (
     *("source", "filestore", "filestore_credential"),
-    *("store", "store_credential", "copy_store", "copy_credential"),
+    *("store", "store_credential", "copy_store", "copy_credential", "restore_credential"),
+    *("identity", "index_identity", "restore_target", "restore_filestore"),
+    *("rehearsal_cluster", "rehearsal_path", "rehearsal_target", "rehearsal_database"),
+    "rehearsal_filestore",
 )
 """Where data and secrets are read from and sent to."""
 
@@ -74,18 +76,30 @@ def publish_backup_policy(
 
 
 def _check(environment: Environment, content: PolicyContent, *, at: datetime) -> None:
-    if problems := policy_problems(content):
+    problems = policy_problems(content)
+    if sentence := _refusal_of_cluster(environment, content.rehearsal_cluster):
+        problems["rehearsal_cluster"] = [sentence]
+    if problems:
         raise Invalid("The backup policy does not hold as it is written.", fields=problems)
-    newest = RecoveryPoint.objects.filter(environment=environment).first()
-    pace = Pace(
-        backups_every=longest_wait(content.schedule, after=at),
-        wal_every=_seconds(content.wal_seconds),
-        filestore_every=_seconds(content.filestore_seconds),
-        backup_takes=newest.finished_at - newest.started_at if newest else timedelta(0),
+    fitness = fitness_of(
+        environment,
+        schedule=content.schedule,
+        wal_seconds=content.wal_seconds,
+        filestore_seconds=content.filestore_seconds,
+        at=at,
     )
-    fitness = judge_rpo(pace, objectives=objectives_of(environment))
     if not fitness.is_met:
         raise Invalid(fitness.sentence, fields={"rpo": [fitness.sentence]})
+
+
+def _refusal_of_cluster(environment: Environment, slug: str) -> str:
+    """Say why an environment is not brought up in the cluster of this name; empty where it is, or none is named."""
+    if not slug:
+        return ""
+    cluster = Cluster.objects.filter(slug=slug).first()
+    if cluster is None:
+        return "There is no cluster of this name."
+    return refusal_of_place(cluster_id=cluster.pk, own_cluster_id=environment.cluster_id)
 
 
 def _require_reach(actor: Actor, columns: Mapping[str, Any], *, before: Mapping[str, Any]) -> None:
@@ -113,7 +127,3 @@ def _told(columns: Mapping[str, Any]) -> dict[str, Any]:
         name: value.replace(tzinfo=None).isoformat() if isinstance(value, datetime) else value
         for name, value in columns.items()
     }
-
-
-def _seconds(count: int | None) -> timedelta | None:
-    return None if count is None else timedelta(seconds=count)

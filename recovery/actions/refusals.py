@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from changecontrol.actions.refusals import audited_for
 from changecontrol.models import Environment
-from recovery.models import Drill, LegalHold
+from recovery.models import CorrectiveAction, Drill, LegalHold, Restore
 
-audited = audited_for({"environment_id": Environment, "hold_id": LegalHold, "drill_id": Drill})
+audited = audited_for(
+    {
+        "environment_id": Environment,
+        "hold_id": LegalHold,
+        "drill_id": Drill,
+        "restore_id": Restore,
+        "corrective_action_id": CorrectiveAction,
+    }
+)

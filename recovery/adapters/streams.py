@@ -14,7 +14,7 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -27,6 +27,8 @@ Result = TypeVar("Result")
 
 PART_BYTES = 8 * 1024 * 1024
 PARTS_AT_ONCE = 2
+UPLOADS_AT_ONCE = 4
+"""So many parts are on their way while the next is made: a store that takes its time does not hold up what packs."""
 RETRY_SECONDS = (0.5, 1, 2, 4, 8, 16)
 """A backup of hours outlives a store that stumbles: so long it waits between attempts at one part."""
 FORMAT = "changecontrol.parts/1"
@@ -67,11 +69,12 @@ class StreamWriter:
         self._sleep = sleep
         # Attempts never meet: what a killed one left is neither overwritten nor taken for a part of this one.
         self._attempt = secrets.token_hex(8)
-        self._held = bytearray()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
         self._parts: list[Part] = []
         self._uploads: deque[Future[Part]] = deque()
         self._names: list[str] = []
-        self._pool = ThreadPoolExecutor(max_workers=PARTS_AT_ONCE, thread_name_prefix="upload")
+        self._pool = ThreadPoolExecutor(max_workers=UPLOADS_AT_ONCE, thread_name_prefix="upload")
         self.stored: StoredStream | None = None
 
     def __enter__(self) -> StreamWriter:
@@ -84,21 +87,24 @@ class StreamWriter:
             self.abort()
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
-        self._held += data
-        while len(self._held) >= self._part_bytes:
-            part = bytes(memoryview(self._held)[: self._part_bytes])
-            del self._held[: self._part_bytes]
-            self._upload(part)
-        return len(data)
+        size = len(data)
+        # Bytes never change, so they are kept as they came and copied once, when their part is whole.
+        rest = data if isinstance(data, bytes) else bytes(data)
+        while self._held_bytes + len(rest) >= self._part_bytes:
+            room = self._part_bytes - self._held_bytes
+            self._hold(rest[:room])
+            self._upload_held()
+            rest = rest[room:]
+        self._hold(rest)
+        return size
 
     def close(self) -> StoredStream:
         """Upload what is left, compare the sizes the store reports, and write the head."""
         if self.stored is not None:
             return self.stored
         try:
-            if self._held or not self._names:
-                self._upload(bytes(self._held))
-                self._held.clear()
+            if self._held_bytes or not self._names:
+                self._upload_held()
             while self._uploads:
                 self._parts.append(self._uploads.popleft().result())
             self._check_sizes()
@@ -119,8 +125,15 @@ class StreamWriter:
                 # Whoever may only create cannot delete; the store is perhaps what failed.
                 return
 
-    def _upload(self, data: bytes) -> None:
-        while len(self._uploads) >= PARTS_AT_ONCE:
+    def _hold(self, data: bytes) -> None:
+        if data:
+            self._held.append(data)
+            self._held_bytes += len(data)
+
+    def _upload_held(self) -> None:
+        data = b"".join(self._held)
+        self._held, self._held_bytes = [], 0
+        while len(self._uploads) >= UPLOADS_AT_ONCE:
             self._parts.append(self._uploads.popleft().result())
         name = f"{self._attempt}/{len(self._names):08d}"
         self._names.append(name)
@@ -192,7 +205,37 @@ class StreamReader(io.RawIOBase):
 
 def observe_stream(store: ObjectStore, key: str, *, sha256: str = "") -> StoredStream:
     """Return what the head says. Raises `Permanent` where there is none, or its digest is not the one given."""
+    return _told(key, _patiently(lambda: store.observe_object(key), sleep=time.sleep), sha256=sha256)
+
+
+def observe_stream_keys(store: ObjectStore, key: str) -> tuple[str, ...]:
+    """Return the keys of what makes a stream: its head and the parts that it names."""
+    return (key, *(_part_key(key, part.name) for part in observe_stream(store, key).parts))
+
+
+def observe_stream_gap(store: ObjectStore, key: str) -> str:
+    """Say what of a stream is missing or has another size, as the store lists it; empty where nothing is.
+
+    The head is read and no part. What the store refuses or cannot answer is raised, and is no gap.
+    """
     data = _patiently(lambda: store.observe_object(key), sleep=time.sleep)
+    listed = {one.key: one.size for one in store.observe_objects(f"{key}{PARTS_SUFFIX}")}
+    try:
+        stream = _told(key, data)
+    except Permanent as wrong:
+        return wrong.reason
+    return next((problem for part in stream.parts if (problem := _size_problem(key, part, listed))), "")
+
+
+def _size_problem(key: str, part: Part, listed: Mapping[str, int]) -> str:
+    size = listed.get(_part_key(key, part.name))
+    if size is None:
+        return f"Part {_number(part)} of {key} is missing from the store."
+    return "" if size == part.size else _wrong_size(key, part, size)
+
+
+def _told(key: str, data: bytes | None, *, sha256: str = "") -> StoredStream:
+    """Return what a head says. Raises `Permanent` where there is none, or it is not the one that was written."""
     if data is None:
         raise Permanent(f"There is no object {key} in the store.")
     digest = hashlib.sha256(data).hexdigest()
@@ -243,15 +286,22 @@ def leftovers(store: ObjectStore, prefix: str, *, before: datetime) -> Iterator[
 
 
 def _checked_part(store: ObjectStore, key: str, part: Part) -> bytes:
-    number = int(part.name.rpartition("/")[2]) + 1
     data = _patiently(lambda: store.observe_object(_part_key(key, part.name)), sleep=time.sleep)
     if data is None:
-        raise Permanent(f"Part {number} of {key} is missing from the store.")
+        raise Permanent(f"Part {_number(part)} of {key} is missing from the store.")
     if len(data) != part.size:
-        raise Permanent(f"Part {number} of {key} has {len(data):,} bytes and should have {part.size:,}.")
+        raise Permanent(_wrong_size(key, part, len(data)))
     if hashlib.sha256(data).hexdigest() != part.sha256:
-        raise Permanent(f"Part {number} of {key} was changed: its digest is another.")
+        raise Permanent(f"Part {_number(part)} of {key} was changed: its digest is another.")
     return data
+
+
+def _number(part: Part) -> int:
+    return int(part.name.rpartition("/")[2]) + 1
+
+
+def _wrong_size(key: str, part: Part, size: int) -> str:
+    return f"Part {_number(part)} of {key} has {size:,} bytes and should have {part.size:,}."
 
 
 def _part_key(key: str, name: str) -> str:

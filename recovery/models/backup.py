@@ -7,13 +7,18 @@ from django.db import models
 from changecontrol.lifecycles.machine import Word
 from changecontrol.models.leased import Leased
 from recovery.lifecycles.point import ACTIVE_BACKUPS, BackupState
-from recovery.models.policy import BackupPolicy, OfEnvironment
+from recovery.models.policy import BackupPolicy, Engine, OfEnvironment
 
 
 class BackupKind(Word):
     BASE = "base"
     INCREMENTAL = "incremental"
     DUMP = "dump"
+
+
+def full_kind(policy: BackupPolicy) -> BackupKind:
+    """Return what a full backup under a policy is."""
+    return BackupKind.DUMP if policy.engine == Engine.PG_DUMP else BackupKind.BASE
 
 
 class BackupRun(Leased, OfEnvironment):
@@ -54,3 +59,15 @@ class BackupRun(Leased, OfEnvironment):
 
     def __str__(self) -> str:
         return f"{self.kind} backup {self.pk}"
+
+    @property
+    def origin(self) -> str:
+        """Say why it was taken. What nobody asked for and no schedule wanted is a change's safety backup."""
+        if self.asked_by is not None:
+            return f"asked by {self.asked_by}"
+        return "on schedule" if self.due_at else "before a restore"
+
+    @property
+    def label(self) -> str:
+        """The name of its point in the store: by its time, so that names sort as points do."""
+        return f"{self.created_at:%Y%m%dT%H%M%SZ}-{self.pk}"

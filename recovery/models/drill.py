@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from typing import Self
+
 from django.db import models
 
+from changecontrol.lifecycles.change import ChangeState, CloseCode
 from changecontrol.lifecycles.machine import Word
 from changecontrol.models import ChangeRequest
 from changecontrol.models.leased import Leased
 from recovery.lifecycles.drill import ACTIVE, DrillState
 from recovery.models.point import RecoveryPoint
 from recovery.models.policy import OfEnvironment
+from recovery.rules.verification import VERIFIED_FROM
+
+MENDED = (CloseCode.SUCCESSFUL, CloseCode.SUCCESSFUL_WITH_ISSUES)
+"""How a change is closed that did what a corrective action asks for."""
 
 
 class Sabotage(Word):
@@ -19,6 +27,16 @@ class Sabotage(Word):
     FLIP = "flip"
     REMOVE = "remove"
     SWAP = "swap"
+
+
+class DrillQuerySet(models.QuerySet["Drill"]):
+    def proving(self) -> Self:
+        """Narrow to what can prove a way back: what restores something, and no sabotaged copy."""
+        return self.filter(level__gte=VERIFIED_FROM, sabotage="")
+
+    def passed(self, *, until: datetime) -> Self:
+        """Narrow to what had proved a way back by a time: the next drill is due so long after the last of these."""
+        return self.proving().filter(state=DrillState.PASSED, finished_at__lte=until)
 
 
 class Drill(Leased, OfEnvironment):
@@ -50,6 +68,8 @@ class Drill(Leased, OfEnvironment):
     validated_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
+    objects = DrillQuerySet.as_manager()
+
     class Meta:
         ordering = ["id"]
         constraints = [
@@ -75,6 +95,14 @@ class Drill(Leased, OfEnvironment):
     def __str__(self) -> str:
         return f"L{self.level} drill {self.pk}"
 
+    @property
+    def rto_target(self) -> timedelta:
+        return timedelta(seconds=self.rto_target_seconds)
+
+    @property
+    def rpo_target(self) -> timedelta:
+        return timedelta(seconds=self.rpo_target_seconds)
+
 
 class DrillCheck(models.Model):
     """One question a drill asked, and the answer. Never altered."""
@@ -83,6 +111,9 @@ class DrillCheck(models.Model):
     name = models.CharField(max_length=120)
     level = models.PositiveSmallIntegerField()
     is_passed = models.BooleanField()
+    is_about_copy = models.BooleanField(
+        db_default=True, help_text="Whether a no blames the copy, and not the shop or what runs on it."
+    )
     sentence = models.TextField()
     at = models.DateTimeField()
 
@@ -104,13 +135,43 @@ class CorrectiveAction(models.Model):
     title = models.CharField(max_length=200)
     owner = models.ForeignKey("changecontrol.User", on_delete=models.PROTECT, null=True, related_name="+")
     change = models.ForeignKey(ChangeRequest, on_delete=models.PROTECT, null=True, related_name="+")
+    problem = models.CharField(
+        max_length=500, blank=True, db_default="", help_text="Why no change was opened for it, in words."
+    )
+    asked_at = models.DateTimeField(
+        null=True, help_text="When somebody was asked to close it, for its change was closed as successful."
+    )
     opened_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True)
+    closed_by = models.ForeignKey("changecontrol.User", on_delete=models.PROTECT, null=True, related_name="+")
+    closing_note = models.CharField(max_length=500, blank=True, db_default="", help_text="What was done about it.")
 
     class Meta:
         ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(closed_at__isnull=True, closed_by__isnull=True, closing_note="")
+                | models.Q(closed_at__isnull=False, closed_by__isnull=False) & ~models.Q(closing_note=""),
+                name="a_corrective_action_is_closed_by_somebody_with_a_note",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def tenant_id(self) -> int:
+        return self.drill.tenant_id
+
+    @property
+    def is_open(self) -> bool:
+        return self.closed_at is None
+
+    @property
+    def is_mended(self) -> bool:
+        """Tell whether its change was closed as successful. What was canceled or failed mends nothing."""
+        change = self.change
+        return change is not None and change.state == ChangeState.CLOSED and change.close_code in MENDED
 
 
 class SignOff(models.Model):

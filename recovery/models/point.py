@@ -8,6 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from changecontrol.lifecycles.machine import Word
+from changecontrol.models.leased import Leased
 from recovery.lifecycles.point import KEPT, RESTORABLE, PointState
 from recovery.models.backup import BackupKind, BackupRun
 from recovery.models.policy import BackupPolicy, OfEnvironment
@@ -27,7 +28,7 @@ class RecoveryPointQuerySet(models.QuerySet["RecoveryPoint"]):
 
     def restorable(self) -> Self:
         """Narrow to what a restore may begin on: neither broken nor about to go."""
-        return self.filter(state__in=sorted(RESTORABLE), removal_asked_at__isnull=True)
+        return self.filter(state__in=sorted(RESTORABLE), removal_asked_at__isnull=True, removing_at__isnull=True)
 
 
 class RecoveryPoint(OfEnvironment):
@@ -57,10 +58,14 @@ class RecoveryPoint(OfEnvironment):
     git_commit = models.CharField(max_length=64, blank=True)
     image = models.CharField(max_length=300, blank=True)
     modules = models.JSONField(default=dict, help_text="Version by name.")
+    cluster_facts = models.JSONField(
+        null=True, help_text="What an operator in Kubernetes said of the base backup that it keeps."
+    )
     size = models.BigIntegerField()
     locked_until = models.DateTimeField(null=True)
     removal_asked_at = models.DateTimeField(null=True)
     removal_asked_by = models.ForeignKey("changecontrol.User", on_delete=models.PROTECT, null=True, related_name="+")
+    removing_at = models.DateTimeField(null=True, help_text="Since when its bytes go: it can be kept no more.")
     removed_at = models.DateTimeField(null=True)
 
     objects = RecoveryPointQuerySet.as_manager()
@@ -136,9 +141,91 @@ class PointCopy(models.Model):
         return self.store
 
 
-class WalSegment(OfEnvironment):
-    """A piece of WAL in the store, complete up to `ends_at`; positions as a point has them."""
+class FilestoreCopy(OfEnvironment):
+    """The attachments as they were at `taken_at`, in the store. `point` is set where the copy is part of one."""
 
+    policy = models.ForeignKey(BackupPolicy, on_delete=models.PROTECT, related_name="+")
+    point = models.OneToOneField(RecoveryPoint, on_delete=models.PROTECT, null=True, related_name="filestore_copy")
+    name = models.CharField(max_length=100)
+    key = models.CharField(max_length=500)
+    size = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64)
+    taken_at = models.DateTimeField()
+    file_count = models.PositiveIntegerField()
+    byte_count = models.BigIntegerField()
+    stored_bytes = models.BigIntegerField(help_text="What it added to the store.")
+    removed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-taken_at", "-id"]
+        verbose_name_plural = "filestore copies"
+        constraints = [models.UniqueConstraint(fields=["environment", "name"], name="one_filestore_copy_per_name")]
+        indexes = [
+            # The copy that goes with a time, and the newest.
+            models.Index(
+                fields=["environment", "-taken_at"],
+                name="filestore_copies_kept",
+                condition=models.Q(removed_at__isnull=True),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class UpkeepKind(Word):
+    ATTACHMENTS = "attachments"
+    RETENTION = "retention"
+    COMPARISON = "comparison"
+    COPIES = "copies"
+    COVERAGE = "coverage"
+    CLUSTERS = "clusters"
+
+
+class Upkeep(Leased, OfEnvironment):
+    """What is done for an environment again and again: attachments copied, what may go removed, stores compared.
+
+    Where an operator keeps its database, that is asked too which times it can restore, and to remove what it recovered.
+    """
+
+    kind = models.CharField(max_length=16, choices=UpkeepKind.choices())
+    count = models.PositiveIntegerField(default=0, help_text="How many of its jobs were over.")
+    done_at = models.DateTimeField(null=True, help_text="When the last of them succeeded.")
+    reached_at = models.DateTimeField(null=True, help_text="Of copies: up to when the other destination covers.")
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "upkeep"
+        constraints = [models.UniqueConstraint(fields=["environment", "kind"], name="one_upkeep_of_a_kind")]
+        indexes = [
+            # The engine's claim.
+            models.Index(fields=["next_due_at"], name="upkeep_due", condition=models.Q(next_due_at__isnull=False))
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.environment}"
+
+    @property
+    def job_key(self) -> str:
+        """The key of the job that does its next round."""
+        return f"{self.key_of_jobs}{self.count}"
+
+    @property
+    def key_of_jobs(self) -> str:
+        """What the keys of the jobs of all its rounds begin with."""
+        return f"upkeep/{self.pk}/"
+
+
+class WalSegment(OfEnvironment):
+    """WAL in the store without a hole, complete up to `ends_at`; positions as a point has them.
+
+    It grows while archiving goes on: what follows a hole is another one. `key` is the newest object's. A timeline that
+    somebody was promoted to left its `parent` at `forked_lsn`; without a parent it began by itself.
+    """
+
+    store = models.CharField(max_length=500, blank=True, db_default="", help_text="Address; empty: not recorded yet.")
+    parent = models.PositiveIntegerField(default=0, db_default=0)
+    forked_lsn = models.BigIntegerField(default=0, db_default=0)
     system_identifier = models.CharField(max_length=20)
     timeline = models.PositiveIntegerField()
     start_lsn = models.BigIntegerField()
@@ -153,7 +240,8 @@ class WalSegment(OfEnvironment):
         constraints = [
             # Also serves the coverage of an environment, which reads its WAL in this order.
             models.UniqueConstraint(
-                fields=["environment", "system_identifier", "timeline", "start_lsn"], name="one_segment_per_position"
+                fields=["environment", "store", "system_identifier", "timeline", "start_lsn"],
+                name="one_segment_per_position",
             ),
             models.CheckConstraint(
                 condition=models.Q(end_lsn__gt=models.F("start_lsn")), name="a_segment_ends_after_it_starts"
@@ -162,6 +250,30 @@ class WalSegment(OfEnvironment):
 
     def __str__(self) -> str:
         return self.key
+
+
+class ClusterCoverage(OfEnvironment):
+    """The times that an operator said it can restore of one server, when it was asked last.
+
+    Where it holds nothing, they begin and end when it said so.
+    """
+
+    system_identifier = models.CharField(max_length=20, blank=True)
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "cluster coverage"
+        constraints = [
+            models.UniqueConstraint(fields=["environment"], name="one_cluster_coverage_per_environment"),
+            models.CheckConstraint(
+                condition=models.Q(starts_at__lte=models.F("ends_at")), name="cluster_coverage_ends_after_it_starts"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.starts_at:%Y-%m-%d %H:%M} to {self.ends_at:%Y-%m-%d %H:%M} UTC"
 
 
 class Verification(models.Model):

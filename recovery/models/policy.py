@@ -13,6 +13,7 @@ from changecontrol.models.estate import validate_zone
 
 class Engine(Word):
     POSTGRES = "postgres"
+    PG_DUMP = "pg_dump"
     CLOUDNATIVEPG = "cloudnativepg"
     EXTERNAL = "external"
 
@@ -55,6 +56,37 @@ class BackupPolicy(OfEnvironment):
     store_credential = models.CharField(max_length=300, blank=True, help_text="Reference.")
     copy_store = models.CharField(max_length=500, blank=True, help_text="Address of the copy, elsewhere.")
     copy_credential = models.CharField(max_length=300, blank=True, help_text="Reference.")
+    restore_credential = models.CharField(
+        max_length=300, blank=True, help_text="Reference to a credential of the store that can read and not write."
+    )
+    identity = models.CharField(
+        max_length=300, blank=True, help_text="Reference to the age identity that restores and drills open it with."
+    )
+    index_identity = models.CharField(
+        max_length=300, blank=True, help_text="Reference to the age identity that opens lists of attachments alone."
+    )
+    restore_target = models.CharField(
+        max_length=300, blank=True, help_text="Reference to the server where restored databases are made."
+    )
+    restore_filestore = models.CharField(
+        max_length=500, blank=True, help_text="Address below which restored attachments go."
+    )
+    rehearsal_cluster = models.CharField(
+        max_length=63, blank=True, db_default="", help_text="Name of the cluster where a drill of level 5 brings it up."
+    )
+    rehearsal_path = models.CharField(
+        max_length=300, blank=True, db_default="", help_text="Git path of what runs there; empty: the environment's."
+    )
+    rehearsal_target = models.CharField(
+        max_length=300, blank=True, db_default="", help_text="Reference to the server that workloads there use."
+    )
+    rehearsal_database = models.CharField(
+        max_length=63, blank=True, db_default="", help_text="Its name there; empty: the environment's own."
+    )
+    rehearsal_filestore = models.CharField(
+        max_length=500, blank=True, db_default="", help_text="Folder below which workloads there find attachments."
+    )
+    has_sentinel = models.BooleanField(default=False, help_text="A row each minute in the source tells what was lost.")
     recipients = models.JSONField(default=list, help_text="age recipients: who may read what is written.")
     lock_days = models.PositiveSmallIntegerField(default=0, help_text="How long the store refuses to delete it.")
     keep_last = models.PositiveSmallIntegerField()

@@ -14,6 +14,8 @@ from recovery.models.policy import OfEnvironment
 class RestorePurpose(Word):
     COPY = "copy"
     INCIDENT = "incident"
+    PRODUCTION = "production"
+    """Into the place of what runs, as a change."""
 
 
 class Restore(Leased, OfEnvironment):

@@ -1,45 +1,153 @@
-"""What is wrong with an environment's backups now, from what is recorded (BCK-1)."""
+"""What is wrong with environments' backups now, from what is recorded (BCK-1)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
-from django.db.models import Max
+from django.conf import settings
+from django.db.models import F, Max, Value, Window
+from django.db.models.functions import RowNumber
 
-from recovery.lifecycles.drill import DrillState
-from recovery.models import BackupPolicy, Drill, RecoveryPoint, WalSegment
+from recovery.models import AlarmWatch, BackupPolicy, Disagreement, FilestoreCopy, RecoveryPoint, WalSegment, WalSlot
+from recovery.models.policy import Engine
+from recovery.queries.comparison import losses_in
+from recovery.queries.drills import drill_times
 from recovery.queries.points import schedule_of
-from recovery.rules.alarms import Alarm, BackupFacts, alarms
-from recovery.rules.schedule import last_due
+from recovery.rules.alarms import Alarm, BackupFacts, SlotFacts, alarms, first_due
 
 SIZES = 10
 """How many points tell what size is usual."""
+OPERATOR = "cloudnativepg"
+"""Stands among the silent stores for an operator that does not say that it archives WAL."""
 WAL_PATIENCE = 3
 """How many shippings of WAL may be missed before it alarms: one may be under way."""
+ATTACHMENTS_PATIENCE = 5
+LEAST_PATIENCE = timedelta(minutes=5)
+"""The same of attachments: a copy takes its time, and looks at every file."""
 
 
 def alarms_of(policy: BackupPolicy, *, at: datetime) -> tuple[Alarm, ...]:
     """List what is wrong for the environment of a policy in force, worst first."""
-    environment = policy.environment_id
-    since = (
-        BackupPolicy.objects.filter(environment=environment).order_by("version").values_list("created_at", flat=True)
+    return alarms(backup_facts([policy], at=at)[policy.environment_id], at=at)
+
+
+def backup_facts(policies: Iterable[BackupPolicy], *, at: datetime) -> Mapping[int, BackupFacts]:
+    """Return what alarms are judged by, by environment, of policies in force: in seven statements however many."""
+    rows = list(policies)
+    keys = [one.environment_id for one in rows]
+    times = drill_times(keys, at=at)
+    points = _newest_points(keys, at=at)
+    last_wal, last_attachments = _newest_shipped(keys)
+    slots = _slots(keys)
+    silent = dict(AlarmWatch.objects.filter(environment__in=keys).values_list("environment_id", "silent_stores"))
+    lost = losses_in(keys)
+    return {
+        one.environment_id: BackupFacts(
+            watched_since=times[one.environment_id].watched_since,
+            grace=timedelta(seconds=one.grace_seconds),
+            wal_within=_wal_within(one),
+            last_wal_at=last_wal.get(one.environment_id),
+            slots=tuple(slots.get(one.environment_id, ())),
+            slot_idle_for=timedelta(seconds=settings.WAL_SLOT_IDLE_SECONDS),
+            attachments_within=_attachments_within(one),
+            last_attachments_at=last_attachments.get(one.environment_id),
+            unarchived_since=_unarchived_since(one, silent.get(one.environment_id, {})),
+            unreachable_stores=_unreachable(one, silent.get(one.environment_id, {})),
+            losses=_losses(lost.get(one.environment_id, [])),
+            drill_every=timedelta(days=one.drill_days),
+            last_drill_at=times[one.environment_id].last_at,
+            **_of_points(
+                points.get(one.environment_id, []), policy=one, watched_since=times[one.environment_id].watched_since
+            ),
+        )
+        for one in rows
+    }
+
+
+def _wal_within(policy: BackupPolicy) -> timedelta | None:
+    """Return how long no WAL may come; None where we archive none: an operator says itself whether it does."""
+    if policy.engine != Engine.POSTGRES or not policy.wal_seconds:
+        return None
+    return timedelta(seconds=WAL_PATIENCE * policy.wal_seconds)
+
+
+def _attachments_within(policy: BackupPolicy) -> timedelta | None:
+    """Return how long no attachments may be copied: the time that some copies may be missed, and one takes."""
+    if not policy.filestore_seconds:
+        return None
+    return max(ATTACHMENTS_PATIENCE * timedelta(seconds=policy.filestore_seconds), LEAST_PATIENCE)
+
+
+def _newest_shipped(environment_ids: list[int]) -> tuple[Mapping[int, datetime], Mapping[int, datetime]]:
+    """Return until when WAL and attachments are in the store, each by environment."""
+    wal = WalSegment.objects.filter(environment__in=environment_ids).order_by().values_list("environment_id")
+    copies = FilestoreCopy.objects.filter(environment__in=environment_ids, removed_at__isnull=True).order_by()
+    found = (
+        wal.annotate(newest=Max("ends_at"), is_wal=Value(True))
+        .union(copies.values_list("environment_id").annotate(newest=Max("taken_at"), is_wal=Value(False)))
+        .values_list("environment_id", "newest", "is_wal")
     )
-    points = RecoveryPoint.objects.filter(environment=environment, consistent_at__lte=at)
+    both: dict[bool, dict[int, datetime]] = {True: {}, False: {}}
+    for environment, newest, is_wal in found:
+        both[is_wal][environment] = newest
+    return both[True], both[False]
+
+
+def _unarchived_since(policy: BackupPolicy, silent: Mapping[str, str]) -> datetime | None:
+    since = silent.get(OPERATOR) if policy.engine == Engine.CLOUDNATIVEPG else None
+    return datetime.fromisoformat(since) if since else None
+
+
+def _slots(environment_ids: list[int]) -> Mapping[int, list[SlotFacts]]:
+    """Return the slots of environments as they were last seen on servers that policies name or named."""
+    found: dict[int, list[SlotFacts]] = {}
+    for one in WalSlot.objects.filter(environment__in=environment_ids).select_related("environment__tenant"):
+        values = {name: getattr(one, name) for name in SlotFacts.__dataclass_fields__ if name != "place"}
+        place = f"{one.environment.tenant.slug}/{one.environment.slug}"
+        found.setdefault(one.environment_id, []).append(SlotFacts(**values, place=place))
+    return found
+
+
+def _newest_points(environment_ids: list[int], *, at: datetime) -> Mapping[int, list[RecoveryPoint]]:
+    """Return the newest points of each kind by environment, newest first."""
+    number = Window(
+        RowNumber(),
+        partition_by=[F("environment_id"), F("kind")],
+        order_by=[F("consistent_at").desc(), F("id").desc()],
+    )
+    rows = RecoveryPoint.objects.filter(environment__in=environment_ids, consistent_at__lte=at)
+    found: dict[int, list[RecoveryPoint]] = {}
+    for one in rows.annotate(number=number).filter(number__lte=SIZES).order_by("-consistent_at", "-id"):
+        found.setdefault(one.environment_id, []).append(one)
+    return found
+
+
+def _of_points(newest_first: list[RecoveryPoint], *, policy: BackupPolicy, watched_since: datetime) -> dict[str, Any]:
+    last_at = newest_first[0].finished_at if newest_first else None
+    due_at = first_due(schedule_of(policy), watched_since=watched_since, last_success_at=last_at)
+    if not newest_first:
+        return {"due_at": due_at, "last_success_at": None}
+    newest = newest_first[0]
     # Sizes are compared among backups of one kind: an incremental one is small.
-    newest = points.first()
-    like = points.filter(kind=newest.kind)[:SIZES] if newest else ()
-    last_wal = WalSegment.objects.filter(environment=environment).aggregate(newest=Max("ends_at"))["newest"]
-    drills = Drill.objects.filter(environment=environment, state=DrillState.PASSED, sabotage="", finished_at__lte=at)
-    facts = BackupFacts(
-        watched_since=since[0],
-        due_at=last_due(schedule_of(policy), at=at),
-        grace=timedelta(seconds=policy.grace_seconds),
-        last_success_at=newest.finished_at if newest else None,
-        wal_within=timedelta(seconds=WAL_PATIENCE * policy.wal_seconds) if policy.wal_seconds else None,
-        last_wal_at=last_wal,
-        sizes=tuple(one.size for one in reversed(like)),
-        measured_at=newest.finished_at if newest else None,
-        drill_every=timedelta(days=policy.drill_days),
-        last_drill_at=drills.aggregate(newest=Max("finished_at"))["newest"],
-    )
-    return alarms(facts, at=at)
+    sizes = tuple(one.size for one in reversed(newest_first) if one.kind == newest.kind)
+    return {"due_at": due_at, "last_success_at": last_at, "sizes": sizes, "measured_at": newest.finished_at}
+
+
+def _losses(rows: list[Disagreement]) -> tuple[tuple[str, datetime, str], ...]:
+    """Return of each store since when something is lost, and of what: the first, and how many more."""
+    stores: dict[str, list[Disagreement]] = {}
+    for one in rows:
+        stores.setdefault(one.store, []).append(one)
+    found = []
+    for store, lost in stores.items():
+        more = f" And {len(lost) - 1} more." if len(lost) > 1 else ""
+        found.append((store, min(one.found_at for one in lost), f"{lost[0].sentence}{more}"))
+    return tuple(found)
+
+
+def _unreachable(policy: BackupPolicy, silent: Mapping[str, str]) -> tuple[tuple[str, datetime], ...]:
+    """Return which stores of the policy did not answer when last asked, and since when. What it left counts no more."""
+    named = {policy.store, policy.copy_store}
+    return tuple((url, datetime.fromisoformat(since)) for url, since in sorted(silent.items()) if url in named)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.conf import settings
+from django.db.models import Max, Min, QuerySet
 
 from changecontrol.access import Scope
 from changecontrol.models import Environment
-from recovery.lifecycles.drill import DrillState
 from recovery.models import BackupPolicy, Drill
 from recovery.queries.points import in_sight, policies_of
 from recovery.rules.alarms import drill_due_at
+from recovery.rules.levels import LevelOffer, offered_levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +32,47 @@ def drills_of(scope: Scope) -> QuerySet[Drill]:
     return in_sight(scope, rows).order_by("-id")
 
 
-def overdue_drills(scope: Scope, *, at: datetime) -> tuple[OverdueDrill, ...]:
-    """Return where a drill should have passed and has not, longest overdue first. Sabotaged ones do not count."""
-    passed = Drill.objects.filter(environment=OuterRef("environment"), state=DrillState.PASSED, sabotage="")
-    # The policy's first version tells since when drills were due: an edit is no reason for a later one.
-    first = BackupPolicy.objects.filter(environment=OuterRef("environment")).order_by("version")
-    rows = policies_of(scope).annotate(
-        last_drill_at=Subquery(passed.order_by("-finished_at").values("finished_at")[:1]),
-        watched_since=Subquery(first.values("created_at")[:1]),
+def levels_of(environment: Environment) -> tuple[LevelOffer, ...]:
+    """Return how far a drill of an environment can go, each level with what it asks or why it is not to be had."""
+    rows = BackupPolicy.objects.active().filter(environment=environment)
+    policy = rows.only("filestore", "rehearsal_cluster").first()
+    return offered_levels(
+        has_filestore=policy is not None and bool(policy.filestore),
+        has_odoo=bool(getattr(settings, "ODOO_COMMAND", "")),
+        has_place=policy is not None and bool(policy.rehearsal_cluster),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DrillTimes:
+    """Since when drills are due, which is when the first policy was written, and when the last one passed."""
+
+    watched_since: datetime
+    last_at: datetime | None
+
+    def due_at(self, *, every: timedelta) -> datetime:
+        return drill_due_at(watched_since=self.watched_since, last_drill_at=self.last_at, every=every)
+
+
+def drill_times(environment_ids: Iterable[int], *, at: datetime) -> Mapping[int, DrillTimes]:
+    """Return them by environment, of those that have a policy, in two statements: what proves nothing is left out."""
+    keys = list(environment_ids)
+    # The policy's first version tells since when drills were due: an edit is no reason for a later one.
+    first = BackupPolicy.objects.filter(environment__in=keys).order_by().values_list("environment_id")
+    passed = Drill.objects.passed(until=at).filter(environment__in=keys)
+    last = dict(passed.order_by().values_list("environment_id").annotate(newest=Max("finished_at")))
+    return {key: DrillTimes(since, last.get(key)) for key, since in first.annotate(since=Min("created_at"))}
+
+
+def overdue_drills(scope: Scope, *, at: datetime) -> tuple[OverdueDrill, ...]:
+    """Return where a drill should have passed and has not, longest overdue first."""
+    rows = list(policies_of(scope))
+    times = drill_times([one.environment_id for one in rows], at=at)
     found = [
         OverdueDrill(
             environment=one.environment,
-            due_at=drill_due_at(
-                watched_since=one.watched_since, last_drill_at=one.last_drill_at, every=timedelta(days=one.drill_days)
-            ),
-            last_at=one.last_drill_at,
+            due_at=times[one.environment_id].due_at(every=timedelta(days=one.drill_days)),
+            last_at=times[one.environment_id].last_at,
         )
         for one in rows
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import F, Model, OuterRef, QuerySet, Subquery
 
 from changecontrol import access
 from changecontrol.access import Scope
@@ -15,8 +16,20 @@ from recovery.lifecycles.drill import ACTIVE as ACTIVE_DRILLS
 from recovery.lifecycles.point import PointState
 from recovery.lifecycles.restore import ACTIVE as ACTIVE_RESTORES
 from recovery.lifecycles.restore import RestoreState
-from recovery.models import BackupPolicy, Drill, LegalHold, RecoveryPoint, Restore, WalSegment
-from recovery.rules.coverage import Backup, Coverage, Segment, cover
+from recovery.models import (
+    BackupPolicy,
+    ClusterCoverage,
+    Drill,
+    LegalHold,
+    RecoveryPoint,
+    Restore,
+    WalSegment,
+)
+from recovery.models.backup import BackupKind
+from recovery.models.policy import Engine
+from recovery.queries.attachments import places_of
+from recovery.rules.attachments import Place, times_without
+from recovery.rules.coverage import Backup, Coverage, Segment, Span, cover, cover_as_told, together
 from recovery.rules.objectives import (
     Expectation,
     Objectives,
@@ -51,7 +64,7 @@ def points_of(scope: Scope) -> QuerySet[RecoveryPoint]:
 
 
 def restores_of(scope: Scope) -> QuerySet[Restore]:
-    rows = Restore.objects.select_related("environment__tenant", "point", "asked_by")
+    rows = Restore.objects.select_related("environment__tenant", "point", "asked_by", "cut_over__change")
     return in_sight(scope, rows).order_by("-id")
 
 
@@ -71,10 +84,68 @@ def objectives_of(environment: Environment) -> Objectives:
 
 def coverage_of(environment: Environment) -> Coverage:
     """Compute to which times an environment can be brought back, from what is in the store, whole, and to stay."""
-    points = list(RecoveryPoint.objects.restorable().filter(environment=environment))
+    return coverages_of([environment])[environment.pk]
+
+
+def coverages_of(environments: Iterable[Environment]) -> Mapping[int, Coverage]:
+    """Compute the coverage of environments by key, in three statements however many they are.
+
+    Where attachments are copied, a time counts once a copy was taken at it or later, of where they then lay: or it
+    would be half of a pair.
+    """
+    keys = [one.pk for one in environments]
+    points: dict[int, list[Any]] = {key: [] for key in keys}
+    told = ClusterCoverage.objects.filter(
+        environment=OuterRef("environment"), system_identifier=OuterRef("system_identifier")
+    )
+    of_policies = {
+        "store": F("policy__store"),
+        "engine": F("policy__engine"),
+        "told_from": Subquery(told.values("starts_at")),
+        "told_to": Subquery(told.values("ends_at")),
+    }
+    for one in RecoveryPoint.objects.restorable().filter(environment__in=keys).annotate(**of_policies):
+        points[one.environment_id].append(one)
+    wal: dict[int, dict[tuple[str, str], list[Segment]]] = {key: {} for key in keys}
+    columns = ("timeline", "start_lsn", "end_lsn", "ends_at", "parent", "forked_lsn")
+    for key, store, server, *segment in WalSegment.objects.filter(environment__in=keys).values_list(
+        "environment_id", "store", "system_identifier", *columns
+    ):
+        wal[key].setdefault((store, server), []).append(Segment(*segment))
+    copied = places_of(keys)
+    return {key: _coverage(points[key], wal[key], copied[key]) for key in keys}
+
+
+def _coverage(
+    points: Sequence[Any], wal: Mapping[tuple[str, str], Sequence[Segment]], copied: Mapping[str, Sequence[Place]]
+) -> Coverage:
+    """Compute what the points of each store cover: a point is brought back from its own store alone."""
+    stores: dict[str, list[Any]] = {}
+    for one in points:
+        stores.setdefault(one.store, []).append(one)
+    found = []
+    for store, rows in stores.items():
+        servers: dict[str, list[Segment]] = {}
+        for (place, server), segments in wal.items():
+            if place in {store, ""}:
+                servers.setdefault(server, []).extend(segments)
+        covered = coverage_in_store(rows, servers)
+        if places := copied.get(store):
+            covered = covered.until(places[-1].newest)
+            for since, until in times_without(places):
+                covered = covered.without(since, until)
+        found.append(covered)
+    return together(found)
+
+
+def coverage_in_store(points: Sequence[Any], wal: Mapping[str, Sequence[Segment]]) -> Coverage:
+    """Compute what points cover with the WAL, by server, that lies with them. Each carries its policy's `engine`."""
     keys = {one.pk: one.key for one in points}
-    backups = [
-        Backup(
+    backups: dict[str, list[Backup]] = {}
+    for one in points:
+        if one.engine == Engine.CLOUDNATIVEPG:
+            continue
+        backup = Backup(
             key=one.key,
             consistent_at=one.consistent_at,
             timeline=one.timeline,
@@ -82,40 +153,60 @@ def coverage_of(environment: Environment) -> Coverage:
             stop_lsn=one.stop_lsn,
             # A parent that is broken or goes is named still, so that the chain is known to be cut.
             needs=keys.get(one.parent_id, "gone") if one.parent_id is not None else "",
+            # Of another tool's points nothing is known but what it says.
+            brings_wal=one.kind == BackupKind.DUMP or one.engine == Engine.EXTERNAL,
         )
-        for one in points
-    ]
-    servers = {one.system_identifier for one in points if one.system_identifier}
-    segments = WalSegment.objects.filter(environment=environment, system_identifier__in=servers)
-    columns = segments.values_list("timeline", "start_lsn", "end_lsn", "ends_at")
-    return cover(backups, segments=[Segment(*one) for one in columns])
+        backups.setdefault(one.system_identifier, []).append(backup)
+    # A server that was set up anew counts its positions anew: the same ones are other WAL.
+    ours = (cover(rows, segments=wal.get(server, ()) if server else ()) for server, rows in backups.items())
+    return together([*ours, *(_as_told(one) for one in points if one.engine == Engine.CLOUDNATIVEPG)])
+
+
+def _as_told(point: Any) -> Coverage:
+    """Return what an operator says that its backup leads to; while it has said nothing of that server, its own time."""
+    told = Span(point.told_from or point.consistent_at, point.told_to or point.consistent_at)
+    return cover_as_told(point.key, consistent_at=point.consistent_at, told=told)
 
 
 def retention_of(policy: BackupPolicy, *, at: datetime) -> Retention:
     """Say which points of a policy's environment would go, and why each other one stays."""
-    holds = list(LegalHold.objects.filter(environment=policy.environment_id, lifted_at__isnull=True))
-    everything = next((one.name for one in holds if one.point_id is None), "")
+    return retention_in([policy], at=at)[policy.environment_id]
+
+
+def retention_in(policies: Iterable[BackupPolicy], *, at: datetime) -> Mapping[int, Retention]:
+    """Say the same of policies in force, by environment, in four statements however many they are."""
+    rows = list(policies)
+    keys = [one.environment_id for one in rows]
+    holds = list(LegalHold.objects.filter(environment__in=keys, lifted_at__isnull=True))
+    everything: dict[int, str] = {}
+    for one in holds:
+        if one.point_id is None:
+            everything.setdefault(one.environment_id, one.name)
     named = {one.point_id: one.name for one in holds if one.point_id is not None}
-    restoring = Restore.objects.filter(environment=policy.environment_id, state__in=sorted(ACTIVE_RESTORES))
-    drilling = Drill.objects.filter(environment=policy.environment_id, state__in=sorted(ACTIVE_DRILLS))
+    restoring = Restore.objects.filter(environment__in=keys, state__in=sorted(ACTIVE_RESTORES))
+    drilling = Drill.objects.filter(environment__in=keys, state__in=sorted(ACTIVE_DRILLS))
     in_use = {*restoring.values_list("point_id", flat=True), *drilling.values_list("point_id", flat=True)}
-    rows = RecoveryPoint.objects.kept().filter(environment=policy.environment_id).select_related("parent")
-    points = [
-        KeptPoint(
-            key=one.key,
-            taken_at=one.consistent_at,
-            needs=frozenset({one.parent.key} if one.parent else ()),
-            is_verified=one.state == PointState.VERIFIED,
-            hold=named.get(one.pk, everything),
-            is_in_use=one.pk in in_use,
-            locked_until=one.locked_until,
-            timeline=one.timeline,
-            start_lsn=one.start_lsn,
-            stop_lsn=one.stop_lsn,
-        )
-        for one in rows
-    ]
-    return plan_retention(points, keep=keep_of(policy), at=at)
+    points: dict[int, list[KeptPoint]] = {key: [] for key in keys}
+    for point in RecoveryPoint.objects.kept().filter(environment__in=keys).select_related("parent"):
+        hold = named.get(point.pk, everything.get(point.environment_id, ""))
+        points[point.environment_id].append(_kept(point, hold=hold, is_in_use=point.pk in in_use))
+    return {one.environment_id: plan_retention(points[one.environment_id], keep=keep_of(one), at=at) for one in rows}
+
+
+def _kept(point: RecoveryPoint, *, hold: str, is_in_use: bool) -> KeptPoint:
+    return KeptPoint(
+        key=point.key,
+        taken_at=point.consistent_at,
+        needs=frozenset({point.parent.key} if point.parent else ()),
+        is_verified=point.state == PointState.VERIFIED,
+        hold=hold,
+        is_in_use=is_in_use,
+        is_broken=point.state == PointState.BROKEN,
+        locked_until=point.locked_until,
+        timeline=point.timeline,
+        start_lsn=point.start_lsn,
+        stop_lsn=point.stop_lsn,
+    )
 
 
 def schedule_of(policy: BackupPolicy) -> Schedule:

@@ -1,16 +1,16 @@
 """To which times can we go back? Computed from the base backups and WAL segments that are really there (BCK-3).
 
-A backup alone reaches the moment at which it is consistent; with the WAL after it, every moment up to the first hole.
+With the WAL that makes it consistent a backup reaches its own moment; with more, every one up to the first hole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 
-from recovery.rules.times import moment
+from recovery.rules.times import exact_moment, moment
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -26,9 +26,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A backup in the store, consistent at `consistent_at`, which brings the WAL from `start_lsn` to `stop_lsn` itself.
+    """A backup in the store, consistent at `consistent_at` with the WAL from `start_lsn` to `stop_lsn`.
 
-    `needs` names the backup an incremental one builds on, or is empty.
+    It needs that WAL, unless it brings it itself. `needs` names the backup an incremental one builds on, or is empty.
     """
 
     key: str
@@ -37,24 +37,34 @@ class Backup:
     start_lsn: int
     stop_lsn: int
     needs: str = ""
+    brings_wal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of WAL in the store, from `start_lsn` up to, not including, `end_lsn`; complete up to `ends_at`."""
+    """A piece of WAL in the store, from `start_lsn` up to, not including, `end_lsn`; complete up to `ends_at`.
+
+    A timeline that somebody was promoted to left its `parent` at `forked_lsn`; without a parent it began by itself.
+    """
 
     timeline: int
     start_lsn: int
     end_lsn: int
     ends_at: datetime
+    parent: int = 0
+    forked_lsn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """The covered spans, in order and apart from each other, and for each backup that counts how far it reaches."""
+    """The covered spans, in order and apart from each other, and for each backup that counts how far it reaches.
+
+    `blanks` are the times between which a backup leads to a database and its attachments were not copied.
+    """
 
     spans: tuple[Span, ...]
     reaches: Mapping[str, Span]
+    blanks: Mapping[str, tuple[tuple[datetime, datetime], ...]] = field(default_factory=dict)
 
     @property
     def gaps(self) -> tuple[tuple[datetime, datetime], ...]:
@@ -64,14 +74,40 @@ class Coverage:
     def holds(self, at: datetime) -> bool:
         return any(span.holds(at) for span in self.spans)
 
+    def until(self, at: datetime) -> Coverage:
+        """Return what is covered up to a time."""
+
+        def cut(span: Span) -> Span:
+            return Span(span.start, min(span.end, at))
+
+        return Coverage(
+            tuple(cut(one) for one in self.spans if one.start <= at),
+            {key: cut(one) for key, one in self.reaches.items() if one.start <= at},
+            self.blanks,
+        )
+
+    def without(self, since: datetime, until: datetime) -> Coverage:
+        """Return what is covered but for the times between two, which themselves stay."""
+        blanks = {key: (*self.blanks.get(key, ()), (since, until)) for key in self.reaches}
+        return Coverage(_covered(self.reaches, blanks), self.reaches, blanks)
+
     def last_safe_before(self, at: datetime) -> datetime | None:
         """Return the newest covered moment up to and including this one."""
         return max((min(at, span.end) for span in self.spans if span.start <= at), default=None)
 
     def backup_for(self, at: datetime) -> str | None:
         """Return the key of the newest backup from which this moment is reached."""
-        fit = [(span.start, key) for key, span in self.reaches.items() if span.holds(at)]
+        fit = [
+            (span.start, key) for key, span in self.reaches.items() if span.holds(at) and not self._is_blank(key, at)
+        ]
         return max(fit)[1] if fit else None
+
+    def has_way_back(self, key: str) -> bool:
+        """Tell whether any moment at all is reached from a backup."""
+        return key in self.reaches and bool(_covered({key: self.reaches[key]}, self.blanks))
+
+    def _is_blank(self, key: str, at: datetime) -> bool:
+        return any(since < at < until for since, until in self.blanks.get(key, ()))
 
     def refusal(self, at: datetime) -> str:
         """Say why there is no way back to this time, and the last safe one before it; empty where there is a way.
@@ -89,15 +125,56 @@ class Coverage:
             first = self.spans[0].start.astimezone(at.tzinfo)
             return f"{moment(at)} is before the first time that can be restored, {moment(first)}."
         where = "after the last time that can be restored" if at > self.spans[-1].end else "in a gap"
-        return f"{moment(at)} is {where}. The last safe time before it is {moment(safe.astimezone(at.tzinfo))}."
+        # Without WAL after it a backup stands alone: a second beside its moment is refused.
+        say = exact_moment if Span(safe, safe) in self.spans else moment
+        return f"{moment(at)} is {where}. The last safe time before it is {say(safe.astimezone(at.tzinfo))}."
 
 
 def cover(backups: Iterable[Backup], *, segments: Iterable[Segment]) -> Coverage:
     """Compute what can be restored. An incremental backup counts only with everything it builds on."""
     known = {one.key: one for one in backups}
     by_place = sorted(segments, key=lambda one: (one.timeline, one.start_lsn, one.end_lsn))
-    reaches = {one.key: _reach(one, by_place) for one in known.values() if _is_whole(one, known)}
+    found = {one.key: _reach(one, by_place) for one in known.values() if _is_whole(one, known)}
+    reaches = {key: reach for key, reach in found.items() if reach is not None}
     return Coverage(_merged(reaches.values()), reaches)
+
+
+def cover_as_told(key: str, *, consistent_at: datetime, told: Span) -> Coverage:
+    """Compute to which times a backup leads that an operator keeps, which tells what it can restore.
+
+    A backup that was consistent before the first time that it tells is no longer there.
+    """
+    if consistent_at < told.start:
+        return Coverage((), {})
+    reach = Span(consistent_at, max(consistent_at, told.end))
+    return Coverage((reach,), {key: reach})
+
+
+def together(coverages: Iterable[Coverage]) -> Coverage:
+    """Return what several servers' backups cover. Each is computed alone: the WAL of one leads no other on."""
+    rows = list(coverages)
+    reaches = {key: span for one in rows for key, span in one.reaches.items()}
+    blanks = {key: times for one in rows for key, times in one.blanks.items()}
+    return Coverage(_covered(reaches, blanks), reaches, blanks)
+
+
+def _covered(
+    reaches: Mapping[str, Span], blanks: Mapping[str, tuple[tuple[datetime, datetime], ...]]
+) -> tuple[Span, ...]:
+    spans = []
+    for key, reach in reaches.items():
+        parts = [reach]
+        for since, until in blanks.get(key, ()):
+            parts = [piece for part in parts for piece in _without(part, since, until)]
+        spans += parts
+    return _merged(spans)
+
+
+def _without(span: Span, since: datetime, until: datetime) -> list[Span]:
+    if span.end <= since or span.start >= until:
+        return [span]
+    before = [Span(span.start, since)] if span.start <= since else []
+    return [*before, Span(until, span.end)] if span.end >= until else before
 
 
 def _is_whole(one: Backup, known: Mapping[str, Backup]) -> bool:
@@ -110,18 +187,41 @@ def _is_whole(one: Backup, known: Mapping[str, Backup]) -> bool:
     return True
 
 
-def _reach(backup: Backup, by_place: Sequence[Segment]) -> Span:
-    """Follow the WAL from where the backup is consistent to the first hole; a newer timeline goes on from there."""
-    timeline, reached, until = backup.timeline, backup.stop_lsn, backup.consistent_at
-    for one in by_place:
-        if one.timeline < timeline or (one.timeline == timeline and one.end_lsn <= reached):
-            continue
-        if one.start_lsn > reached:
-            if one.timeline == timeline:
-                continue  # a hole: what follows it cannot be reached, unless a newer timeline begins before it
-            break
-        timeline, reached, until = one.timeline, one.end_lsn, max(until, one.ends_at)
-    return Span(backup.consistent_at, until)
+def _reach(backup: Backup, by_place: Sequence[Segment]) -> Span | None:
+    """Follow the WAL from where the backup begins to the first hole, as recovery follows timelines.
+
+    None where what makes it consistent is not there: then it leads nowhere, not even to its own moment.
+    """
+    reached, until = backup.stop_lsn if backup.brings_wal else backup.start_lsn, backup.consistent_at
+    for timeline, ends_lsn in _path(backup, by_place):
+        for one in by_place:
+            if one.timeline != timeline or one.end_lsn < reached:
+                continue
+            if one.start_lsn > reached:
+                break  # a hole: what follows it cannot be reached, unless the next timeline begins before it
+            if ends_lsn is not None and one.end_lsn > ends_lsn:
+                # Written after the fork, by a server that was given up: when it was at the fork is not known.
+                reached = max(reached, ends_lsn)
+                break
+            reached, until = one.end_lsn, max(until, one.ends_at)
+    return Span(backup.consistent_at, until) if reached >= backup.stop_lsn else None
+
+
+def _path(backup: Backup, segments: Sequence[Segment]) -> list[tuple[int, int | None]]:
+    """Return the timelines from a backup's own to its newest descendant, each with where the next one leaves it.
+
+    A timeline that was left before the backup was consistent leads nowhere from it.
+    """
+    forks = {one.timeline: one for one in segments if one.parent}
+    for newest in sorted(forks, reverse=True):
+        path: list[tuple[int, int | None]] = []
+        timeline, leaves_at = newest, None
+        while timeline in forks and timeline != backup.timeline and len(path) <= len(forks):
+            path.append((timeline, leaves_at))
+            timeline, leaves_at = forks[timeline].parent, forks[timeline].forked_lsn
+        if timeline == backup.timeline and leaves_at is not None and leaves_at >= backup.stop_lsn:
+            return [(timeline, leaves_at), *reversed(path)]
+    return [(backup.timeline, None)]
 
 
 def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
 from math import sqrt
 from statistics import fmean, stdev
 
@@ -128,11 +127,15 @@ def measure_rpo(*, declared_at: datetime, newest_sentinel_at: datetime | None) -
 
 
 def measure_rto(times: RecoveryTimes) -> MeasuredRto:
-    """Split the time to recover into its parts."""
-    moments = (times.declared_at, times.decided_at, times.provisioned_at, times.restored_at, times.validated_at)
-    decide, provision, restore, validate = (
-        None if start is None or end is None else end - start for start, end in pairwise(moments)
-    )
+    """Split the time to recover into its parts.
+
+    A part that was not needed (integrity is asked without a sandbox) is None, and the next begins where the last ended.
+    """
+    reached, parts = times.declared_at, []
+    for end in (times.decided_at, times.provisioned_at, times.restored_at, times.validated_at):
+        parts.append(None if end is None else end - reached)
+        reached = end or reached
+    decide, provision, restore, validate = parts
     whole = None if times.validated_at is None else times.validated_at - times.declared_at
     return MeasuredRto(decide, provision, restore, validate, whole)
 

@@ -6,13 +6,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+from recovery.rules.restores import check_target
 from recovery.rules.schedule import Schedule, check_schedule
 
 SCHEMES = frozenset({"s3", "gs", "az", "file"})
+OPTIONS = frozenset({"endpoint", "region"})
+"""What the address of a store may say besides where it is."""
 REFERENCE_SCHEMES = ("env:", "file:", "vault:")
-ENGINES = ("postgres", "cloudnativepg", "external")
+ENGINES = ("postgres", "pg_dump", "cloudnativepg", "external")
+REFERENCES = (
+    *("source", "filestore_credential", "store_credential", "copy_credential", "restore_credential"),
+    *("identity", "index_identity", "restore_target", "rehearsal_target"),
+)
+"""What names where a secret is, and never holds one."""
+FOLDERS = ("restore_filestore", "rehearsal_filestore")
+"""Where attachments are restored to: folders, never buckets."""
 RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 MOST: Mapping[str, tuple[int, int, str]] = {
     "grace_seconds": (60, 86_400, "The grace is from one minute to one day."),
@@ -48,6 +58,17 @@ class PolicyContent:
     store_credential: str = ""
     copy_store: str = ""
     copy_credential: str = ""
+    restore_credential: str = ""
+    identity: str = ""
+    index_identity: str = ""
+    restore_target: str = ""
+    restore_filestore: str = ""
+    rehearsal_cluster: str = ""
+    rehearsal_path: str = ""
+    rehearsal_target: str = ""
+    rehearsal_database: str = ""
+    rehearsal_filestore: str = ""
+    has_sentinel: bool = False
     lock_days: int = 0
     keep_last: int = 7
     keep_daily: int = 0
@@ -64,9 +85,9 @@ class PolicyContent:
 
 def policy_problems(content: PolicyContent) -> dict[str, list[str]]:
     """Return what is wrong, by field; empty where nothing is."""
-    problems = {**_numbers(content), **_addresses(content)}
+    problems = {**_numbers(content), **_addresses(content), **_rehearsals(content)}
     if content.engine not in ENGINES:
-        problems["engine"] = ["The engine is postgres, cloudnativepg or external."]
+        problems["engine"] = ["The engine is postgres, pg_dump, cloudnativepg or external."]
     if sentences := check_schedule(content.schedule):
         problems["rrule"] = list(sentences)
     # Another tool's backups are read by its own keys.
@@ -74,10 +95,26 @@ def policy_problems(content: PolicyContent) -> dict[str, list[str]]:
         problems["recipients"] = ["Name at least one age recipient: nothing is stored that anybody can read."]
     elif not all(RECIPIENT.fullmatch(one) for one in content.recipients):
         problems["recipients"] = ["An age recipient is age1… with 58 letters and digits after it."]
-    if content.engine == "postgres" and not content.source:
+    if content.engine in ("postgres", "pg_dump") and not content.source:
         problems["source"] = ["Say where the database is reached, such as file:/run/secrets/name."]
+    if content.engine == "postgres" and content.wal_seconds is None:
+        problems["wal_seconds"] = ["Say how often WAL is shipped: without it no backup by this engine can be restored."]
+    if content.engine == "cloudnativepg" and content.has_sentinel and not content.source:
+        problems["source"] = ["Say where the database is reached: sentinel rows are written into it."]
     if content.incrementals and content.engine != "postgres":
         problems["incrementals"] = ["Only the engine postgres takes incremental backups."]
+    if content.engine == "pg_dump":
+        problems.update(_of_dumps(content))
+    return problems
+
+
+def _of_dumps(content: PolicyContent) -> dict[str, list[str]]:
+    """A dump stands alone: what would be copied between two of them leads nowhere."""
+    problems: dict[str, list[str]] = {}
+    if content.wal_seconds is not None:
+        problems["wal_seconds"] = ["No WAL leads on from a dump: leave this empty."]
+    if content.filestore_seconds is not None:
+        problems["filestore_seconds"] = ["Attachments are copied with each dump: leave this empty."]
     return problems
 
 
@@ -91,16 +128,20 @@ def _numbers(content: PolicyContent) -> dict[str, list[str]]:
         value = getattr(content, name)
         if value is not None and not 1 <= value <= 86_400:
             problems[name] = ["An interval is from one second to one day."]
-    if content.filestore and content.filestore_seconds is None:
+    if content.filestore and content.filestore_seconds is None and content.engine != "pg_dump":
         problems["filestore_seconds"] = ["Say how often new attachments are copied."]
-    if content.filestore_seconds is not None and not content.filestore:
+    if content.filestore_seconds is not None and not content.filestore and content.engine != "pg_dump":
         problems["filestore"] = ["Say where the attachments lie."]
+    if content.filestore and not content.index_identity:
+        problems["index_identity"] = ["Say where the key is that opens the lists of attachments."]
+    if content.incrementals and not content.index_identity:
+        problems["index_identity"] = ["Say where the key is that opens the lists which incremental backups build upon."]
     return problems
 
 
 def _addresses(content: PolicyContent) -> dict[str, list[str]]:
     problems: dict[str, list[str]] = {}
-    for name in ("store", "copy_store", "filestore"):
+    for name in ("store", "copy_store", "filestore", *FOLDERS):
         address = getattr(content, name)
         if address and (sentence := _wrong_address(address)):
             problems[name] = [sentence]
@@ -108,7 +149,10 @@ def _addresses(content: PolicyContent) -> dict[str, list[str]]:
         problems["store"] = ["Say where the points are kept."]
     elif content.copy_store.rstrip("/") == content.store.rstrip("/"):
         problems["copy_store"] = ["Keep the copy elsewhere: in another bucket or region."]
-    for name in ("source", "filestore_credential", "store_credential", "copy_credential"):
+    for name in FOLDERS:
+        if getattr(content, name) and not getattr(content, name).startswith("file://"):
+            problems[name] = ["Restored attachments go to a folder: file:///path."]
+    for name in REFERENCES:
         reference = getattr(content, name)
         if reference and not reference.startswith(REFERENCE_SCHEMES):
             # Never quoted back: what was typed may be the secret itself.
@@ -116,13 +160,30 @@ def _addresses(content: PolicyContent) -> dict[str, list[str]]:
     return problems
 
 
+def _rehearsals(content: PolicyContent) -> dict[str, list[str]]:
+    """Judge where a drill of level 5 brings the environment up: a cluster, and the server its workloads use."""
+    problems: dict[str, list[str]] = {}
+    if content.rehearsal_cluster and not content.rehearsal_target:
+        problems["rehearsal_target"] = ["Say where the server is that workloads there use: the copy goes to it."]
+    if content.rehearsal_target and not content.rehearsal_cluster:
+        problems["rehearsal_cluster"] = ["Say in which other cluster it is brought up."]
+    if content.rehearsal_filestore and not content.rehearsal_cluster:
+        problems["rehearsal_cluster"] = ["Say in which other cluster it is brought up."]
+    if content.rehearsal_path.startswith("/") or ".." in content.rehearsal_path.split("/"):
+        problems["rehearsal_path"] = ["A path begins at the top of the repository: rehearsals/production."]
+    if content.rehearsal_database and (sentence := check_target(content.rehearsal_database, in_use=())):
+        problems["rehearsal_database"] = [sentence]
+    return problems
+
+
 def _wrong_address(address: str) -> str:
     try:
         parts = urlsplit(address)
-        is_plain = not (parts.username or parts.password or parts.query or parts.fragment)
+        options = set(parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        is_plain = not (parts.username or parts.password or parts.fragment or options - OPTIONS)
     except ValueError:
         return "This is not an address."
     if parts.scheme not in SCHEMES or len(address) > 500:
         return "An address begins with s3://, gs://, az:// or file://."
     # Never quoted back: it may hold a secret.
-    return "" if is_plain else "An address carries no user, password or query: name a credential instead."
+    return "" if is_plain else "An address carries no user or password, and no option but endpoint and region."

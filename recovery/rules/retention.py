@@ -38,7 +38,7 @@ class Keep:
 class KeptPoint:
     """A point in the store. `needs` names what it cannot be restored without; `hold` the legal hold that names it.
 
-    `is_in_use` while a restore or a drill reads it.
+    `is_in_use` while a restore or a drill reads it; `is_broken` where a check disproved it.
     """
 
     key: str
@@ -47,6 +47,7 @@ class KeptPoint:
     is_verified: bool = False
     hold: str = ""
     is_in_use: bool = False
+    is_broken: bool = False
     locked_until: datetime | None = None
     timeline: int = 1
     start_lsn: int = 0
@@ -99,7 +100,10 @@ def plan_wal(
 
 def _counted(newest_first: Sequence[KeptPoint], keep: Keep, *, at: datetime) -> list[tuple[KeptPoint, str]]:
     zone = ZoneInfo(keep.zone)
-    found = [(one, f"It is among the last {keep.last}.") for one in newest_first[: keep.last]]
+    # What is broken keeps nothing, and takes no place of what is whole.
+    newest_first = [one for one in newest_first if not one.is_broken]
+    among = "It is the last one." if keep.last == 1 else f"It is among the last {keep.last}."
+    found = [(one, among) for one in newest_first[: keep.last]]
     for name, count in (("day", keep.daily), ("week", keep.weekly), ("month", keep.monthly)):
         kept = f"{count} {name}{'' if count == 1 else 's'}"
         newest = _newest_of_each(newest_first, name, zone)[:count]

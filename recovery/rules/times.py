@@ -21,3 +21,8 @@ def length(span: timedelta) -> str:
 def moment(at: datetime) -> str:
     """Say a moment in its own zone, to the second."""
     return f"{at:%d %b %Y %H:%M:%S %Z}".strip()
+
+
+def exact_moment(at: datetime) -> str:
+    """Say a moment that stands alone so that it can be given back: to the last digit."""
+    return f"{at:%d %b %Y} {at.time().isoformat()} {at:%Z}".strip()

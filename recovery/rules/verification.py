@@ -8,6 +8,10 @@ from dataclasses import dataclass
 VERIFIED_FROM = 2
 """Below this level a point is only copied: it was never restored, started and questioned."""
 LEVELS = range(1, 6)
+OF_THE_COPY = 3
+"""Above this level a check asks what runs on a copy: that it does not work is a finding, and no fault of the copy."""
+ELSEWHERE = 5
+"""At this level a check asks whether the environment comes up elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,11 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """`is_finding`: something was found that must change. Trouble alone proves nothing."""
+
     is_passed: bool
     sentence: str
+    is_finding: bool = False
 
 
 def stand(checks: Iterable[Checked]) -> Standing:
@@ -64,17 +71,18 @@ def judge_drill(checks: Sequence[CheckResult], *, trouble: str, leftovers: str, 
 
     Of a sabotaged copy the drill passes where a check caught it (BCK-9).
     """
+    failed = [one.name for one in checks if not one.is_passed]
     if leftovers:
-        return Verdict(False, f"It left something behind: {leftovers}")
+        return Verdict(False, f"It left something behind: {leftovers}", is_finding=True)
     if trouble:
-        return Verdict(False, f"It could not be carried out: {trouble}")
+        is_finding = bool(failed) and not is_sabotaged
+        return Verdict(False, f"It could not be carried out: {trouble}", is_finding=is_finding)
     if not checks:
         return Verdict(False, "Nothing was checked.")
-    failed = [one.name for one in checks if not one.is_passed]
     if is_sabotaged:
         if failed:
             return Verdict(True, f"The sabotage was caught by: {', '.join(failed)}.")
-        return Verdict(False, "The sabotage was not caught.")
+        return Verdict(False, "The sabotage was not caught.", is_finding=True)
     if failed:
-        return Verdict(False, f"These checks failed: {', '.join(failed)}.")
-    return Verdict(True, f"All {len(checks)} checks passed.")
+        return Verdict(False, f"These checks failed: {', '.join(failed)}.", is_finding=True)
+    return Verdict(True, "The one check passed." if len(checks) == 1 else f"All {len(checks)} checks passed.")

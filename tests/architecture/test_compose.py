@@ -21,7 +21,7 @@ from changecontrol.project.local.postgres import Postgres
 CLONE = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((CLONE / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = ("web", "worker", "beat", "migrate")
+OURS = ("web", "worker", "jobs", "archiver", "beat", "migrate")
 DOCKERFILE = (CLONE / "Dockerfile").read_text()
 SETTINGS_FILES = [*(CLONE / "changecontrol" / "project" / "settings").glob("*.py")]
 OF_PYTHON = {"TMPDIR"}
@@ -146,7 +146,7 @@ def test_credentials_reach_those_who_use_them_alone() -> None:
     given = {name for name in OURS if any("kubeconfig" in str(mount) for mount in SERVICES[name]["volumes"])}
     folders = {name for name in OURS if any("REFERENCES_FOLDER" in str(mount) for mount in SERVICES[name]["volumes"])}
 
-    assert given == folders == {"web", "worker"}
+    assert given == folders == {"web", "worker", "jobs", "archiver"}
 
 
 def test_health_check_is_let_in_whatever_the_hosts_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +211,22 @@ def test_gunicorn_accepts_the_image_s_command() -> None:
 
     assert parsed.args == ["changecontrol.project.wsgi:application"]
     assert (CLONE / "changecontrol" / "project" / "wsgi.py").is_file()
+
+
+@pytest.mark.parametrize(("name", "command"), [("jobs", "jobs"), ("archiver", "archive_wal")])
+def test_what_recovery_needs_runs_a_command_that_exists_and_is_watched_by_its_name(name: str, command: str) -> None:
+    from django.core.management import get_commands
+
+    assert SERVICES[name]["command"] == ["python", "manage.py", command]
+    assert command in get_commands()
+    assert f"manage.py {command}" in SERVICES[name]["healthcheck"]["test"][1]
+
+
+def test_image_brings_what_restores_a_server_and_keeps_its_folders_on_the_volume() -> None:
+    assert "postgresql-17" in DOCKERFILE
+    assert "procps" in DOCKERFILE
+    for name in ("WAL_FOLDERS", "RECOVERY_SANDBOXES"):
+        assert f"{name}=/var/lib/changecontrol/" in DOCKERFILE
 
 
 def test_migrate_runs_a_command_that_exists() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 ROUNDS = 7
+AIM = re.compile(r"(ratio|value) (<=|>=) ([0-9.]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +23,28 @@ class Figure:
     floor: float
     aim: str = ""
 
+    @property
+    def ratio(self) -> float:
+        return self.value / self.floor if self.floor else 0.0
+
+    @property
+    def is_met(self) -> bool:
+        """Say whether the aim is reached; one that names no number always is."""
+        wanted = AIM.match(self.aim)
+        if wanted is None:
+            return True
+        found = self.ratio if wanted[1] == "ratio" else self.value
+        return found <= float(wanted[3]) if wanted[2] == "<=" else found >= float(wanted[3])
+
     def print(self) -> None:
-        ratio = self.value / self.floor if self.floor else 0.0
         row = {
             "name": self.name,
             "value": round(self.value, 4),
             "unit": self.unit,
             "floor": round(self.floor, 4),
-            "ratio": round(ratio, 3),
+            "ratio": round(self.ratio, 3),
         }
-        print(json.dumps(row | ({"aim": self.aim} if self.aim else {})), flush=True)
+        print(json.dumps(row | ({"aim": self.aim, "met": self.is_met} if self.aim else {})), flush=True)
 
 
 def seconds(work: Callable[[], object]) -> float:

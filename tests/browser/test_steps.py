@@ -140,13 +140,13 @@ def test_gates_move_under_the_readers_eyes_while_they_are_judged(
     change = ChangeRequest.objects.get(pk=int(scene.assessing.removeprefix("CHG-")))
     page = visit(f"/changes/{change.number}/", scene.estate.ada)
     page.evaluate("window.sameDocument = true")
-    expect(page.locator("#gates")).to_contain_text("0 of 6 gates judged")
+    expect(page.locator("#gates")).to_contain_text("0 of 8 gates judged")
 
     judge_one(change)
 
-    expect(page.locator("#gates")).to_contain_text("1 of 6 gates judged", timeout=PATIENT)
+    expect(page.locator("#gates")).to_contain_text("1 of 8 gates judged", timeout=PATIENT)
     expect(page.locator("#gates")).to_contain_text("Every object is accepted.")
-    expect(page.locator("#announcer")).to_have_text("1 of 6 gates judged")
+    expect(page.locator("#announcer")).to_have_text("1 of 8 gates judged")
     assert page.evaluate("window.sameDocument") is True
     assert complaints == []
 

@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.test import override_settings
 
-from changecontrol.project.checks import check_rights, check_safety
+from changecontrol.project.checks import check_places_of_jobs, check_rights, check_safety
 from tests.plugin import ROOT, TestDatabase
 
 
@@ -41,6 +41,42 @@ def test_safe_settings_pass(address: str) -> None:
 )
 def test_each_unsafe_setting_is_named(settings: dict[str, Any], problem: str) -> None:
     assert found(**settings) == [problem]
+
+
+PLACE = {
+    "JOBS_IN_KUBERNETES": ["restore", "drill"],
+    "JOBS_CLUSTER": "file:/run/references/jobs.kubeconfig",
+    "JOBS_NAMESPACE": "changecontrol-jobs",
+    "JOBS_IMAGE": "registry.example/changecontrol:1",
+    "JOBS_SECRET": "changecontrol-settings",
+    "JOB_DISK_GIB": 200,
+}
+
+
+@pytest.mark.parametrize(
+    "settings, sentences",
+    [
+        ({}, []),
+        ({"JOBS_IN_KUBERNETES": [], **dict.fromkeys(list(PLACE)[1:5], ""), "JOB_DISK_GIB": 0}, []),
+        (
+            {"JOBS_IMAGE": "", "JOB_DISK_GIB": 0},
+            ["changecontrol.E008: JOBS_IN_KUBERNETES is set, and these are not: JOBS_IMAGE, JOB_DISK_GIB."],
+        ),
+        (
+            {"JOBS_IN_KUBERNETES": ["drills", "restore"]},
+            ["changecontrol.E009: JOBS_IN_KUBERNETES names no kind: drills."],
+        ),
+        (
+            {"JOBS_IN_KUBERNETES": [], "JOBS_CLUSTER": "", "JOBS_IMAGE": "", "JOBS_SECRET": ""},
+            ["changecontrol.W003: JOBS_IN_KUBERNETES is not set, and these are: JOBS_NAMESPACE."],
+        ),
+        ({"JOB_MEMORY_MIB": -1}, ["changecontrol.E007: JOB_MEMORY_MIB or JOB_DISK_GIB is below 0."]),
+    ],
+    ids=["whole", "none", "half", "unknown kind", "rest of one", "below nothing"],
+)
+def test_half_a_place_for_jobs_is_named(settings: dict[str, Any], sentences: list[str]) -> None:
+    with override_settings(**(PLACE | settings)):
+        assert [f"{one.id}: {one.msg}" for one in check_places_of_jobs()] == sentences
 
 
 def test_the_application_s_role_cannot_rewrite_the_trail(db: None) -> None:  # AUD-1

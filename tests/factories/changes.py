@@ -38,9 +38,11 @@ CONTENT: dict[str, Any] = {
 PLAN_DOCUMENT: dict[str, Any] = {"commit": CONTENT["commit"], "format": 1, "images": [], "objects": []}
 
 
-def draft_change(estate: SmallEstate, *, by: User | None = None, at: datetime = NOW, **answers: Any) -> ChangeRequest:
+def draft_change(
+    estate: SmallEstate, *, by: User | None = None, at: datetime = NOW, kind: str = "deploy", **answers: Any
+) -> ChangeRequest:
     person = actor(by or estate.ada, at=at)
-    change = changes.create_change(actor=person, tenant_id=estate.tenant.pk, title=CONTENT["title"], at=at)
+    change = changes.create_change(actor=person, tenant_id=estate.tenant.pk, title=CONTENT["title"], kind=kind, at=at)
     return changes.save_draft(
         actor=person, change_id=change.pk, content={**CONTENT, **answers}, seen_version=change.draft_version, at=at
     )

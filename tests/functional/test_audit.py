@@ -13,6 +13,14 @@ from changecontrol.models import AuditEvent
 from changecontrol.views.audit import PAGE_SIZE
 from changecontrol.views.timeline import entry_of
 from tests.factories import NOW, actor, advance_to, scheduled_change, submitted_change
+from tests.factories.recovery import (
+    HOUR,
+    asked_restore,
+    backup_policy,
+    finished_drill,
+    recorded_point,
+    recovery_owner,
+)
 from tests.factories.rollout import live_run
 from tests.functional.counting import statements
 
@@ -205,3 +213,33 @@ def test_the_trail_says_what_was_read_and_taken(estate) -> None:
         "Dee read the audit trail",
         "Dee took the evidence pack of CHG-000001",
     ]
+
+
+def test_what_happened_in_recovery_is_told_in_words_and_leads_to_its_page(estate, signed_in) -> None:
+    backup_policy(estate.production, at=NOW)
+    rio = recovery_owner(estate)
+    point = recorded_point(estate.production, "p1", NOW - HOUR, by=rio)
+    restore = asked_restore(estate.production, by=rio, target_at=NOW - HOUR)
+    drill = finished_drill(estate.production, by=rio, target_at=NOW - HOUR, sabotage="flip", is_passed=False)
+
+    text = signed_in(estate.dee).get("/audit/", {"tag": "recovery"}).text
+
+    for words in (
+        "Rio asked for a copy of production as it was at 2026-11-23 09:12 UTC",
+        "Rio began a drill of production up to L2, with a copy broken on purpose (flip)",
+        "Check “sentinel”, L2: failed",
+        "Drill: tearing down → passed",
+        "Point p1 is copied",
+        f'href="/recovery/restores/{restore.pk}/"',
+        f'href="/recovery/drills/{drill.pk}/"',
+        f'href="/recovery/points/{point.pk}/"',
+    ):
+        assert words in text, words
+
+
+def test_every_event_of_recovery_has_words(estate) -> None:
+    tags = [tag for tag in Tag if tag.startswith(("recovery:", "rehearsal:"))]
+
+    told = [entry_of(AuditEvent(tag=tag, at=NOW, body='{"data": {}}'))["text"] for tag in tags]
+
+    assert [text for text in told if text.startswith("Somebody not signed in:")] == []

@@ -124,7 +124,13 @@ def test_bodies_no_form_sends_are_refused(place: Place, content_type: str, body:
     client = client_of(place.estate.ada)
     before = rows()
 
-    for address in (reverse("change-new"), place.url("change-edit"), place.url("vote"), "/api/v1/changes/"):
+    for address in (
+        reverse("change-new"),
+        place.url("change-edit"),
+        place.url("vote"),
+        "/api/v1/changes/",
+        "/api/v1/recovery/points/",
+    ):
         answer = client.post(address, body, content_type=content_type)
 
         assert 400 <= answer.status_code < 500, (address, answer.status_code)

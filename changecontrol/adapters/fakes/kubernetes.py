@@ -16,7 +16,8 @@ from typing import Any
 from changecontrol.adapters.fakes.fields import Ownership
 from changecontrol.adapters.fakes.rollout import Release, check_manifest, status_of
 from changecontrol.adapters.fakes.script import Call, Script
-from changecontrol.adapters.kubernetes.redaction import redact_object
+from changecontrol.adapters.kubernetes.redaction import redact_object, text_in
+from changecontrol.errors import Transient
 from changecontrol.ports import (
     FIELD_MANAGER,
     INVENTORY_LABEL,
@@ -51,6 +52,8 @@ class _Stored:
     ownership: Ownership = field(default_factory=Ownership)
     content: dict[str, Any] = field(default_factory=dict)
     releases: list[Release] = field(default_factory=list)
+    status: dict[str, Any] = field(default_factory=dict)
+    deleted_at: datetime | None = None
 
 
 class FakeKubernetes:
@@ -71,8 +74,15 @@ class FakeKubernetes:
         self.script = Script()
         self.effects: list[Effect] = []
         self.lacking: set[Right] = set()
+        self.cluster_scoped = set(CLUSTER_SCOPED)
+        self.ends_namespaces = True
+        """Whether a namespace that is deleted goes, with all in it; else it stays as while a finalizer waits."""
         self.job_ends = "Complete"
         """The condition of every Job; empty while they run."""
+        self.is_node_away = False
+        """Whether a Job that is deleted stays, since nobody tells that its pod has ended."""
+        self.warnings: dict[ObjectRef, list[str]] = {}
+        """What events warn of about an object."""
         self._spoiled: dict[str, str] = {}
         self._now = START
         self._clock = clock
@@ -99,6 +109,11 @@ class FakeKubernetes:
         """Apply as somebody else, outside the script."""
         with self._lock:
             return self._apply(manager, manifest, dry_run=False, force=force)
+
+    def say(self, ref: ObjectRef, status: Mapping[str, Any]) -> None:
+        """Write the status of an object, as the controller of its kind would."""
+        with self._lock:
+            self._objects[ref].status = dict(status)
 
     def remove(self, ref: ObjectRef) -> None:
         """Take an object away, as a stranger with kubectl would."""
@@ -132,6 +147,17 @@ class FakeKubernetes:
             found: dict[str, Any] | None = self.script.run(Call("observe_object", (ref,)), act)
             return found
 
+    def observe_secret(self, *, namespace: str, name: str) -> Mapping[str, str] | None:
+        ref = ObjectRef("v1", "Secret", namespace, name)
+
+        def act() -> Mapping[str, str] | None:
+            stored = self._objects.get(ref)
+            return text_in(self._live(ref, stored)) if stored else None
+
+        with self._lock:
+            found: Mapping[str, str] | None = self.script.run(Call("observe_secret", (ref,)), act)
+            return found
+
     def observe_workloads(self, *, namespace: str, inventory: str) -> dict[ObjectRef, WorkloadStatus]:
         def act() -> dict[ObjectRef, WorkloadStatus]:
             return {
@@ -156,7 +182,7 @@ class FakeKubernetes:
             return status
 
     def observe_inventory(
-        self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]]
+        self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]], label: str = INVENTORY_LABEL
     ) -> tuple[ObjectRef, ...]:
         wanted = {(_group(api_version), kind): api_version for api_version, kind in kinds}
 
@@ -167,7 +193,7 @@ class FakeKubernetes:
                 for ref, stored in sorted(self._objects.items())
                 if (_group(ref.api_version), ref.kind) in wanted
                 and ref.namespace == namespace
-                and _inventory(stored) == inventory
+                and _inventory(stored, label) == inventory
             )
 
         with self._lock:
@@ -176,6 +202,29 @@ class FakeKubernetes:
             )
             return refs
 
+    def observe_labelled(
+        self, kind: tuple[str, str], *, namespace: str, label: str, value: str
+    ) -> tuple[dict[str, Any], ...]:
+        def act() -> tuple[dict[str, Any], ...]:
+            return tuple(
+                redact_object(self._live(ref, stored))
+                for ref, stored in sorted(self._objects.items())
+                if (ref.api_version, ref.kind, ref.namespace) == (*kind, namespace)
+                and _inventory(stored, label) == value
+            )
+
+        with self._lock:
+            call = Call("observe_labelled", (kind,), {"namespace": namespace, "value": value})
+            found: tuple[dict[str, Any], ...] = self.script.run(call, act)
+            return found
+
+    def observe_warnings(self, ref: ObjectRef) -> tuple[str, ...]:
+        with self._lock:
+            found: tuple[str, ...] = self.script.run(
+                Call("observe_warnings", (ref,)), lambda: tuple(self.warnings.get(ref, ()))
+            )
+            return found
+
     def observe_served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         wanted = frozenset(kinds)
         served: frozenset[tuple[str, str]] = self.script.run(
@@ -183,13 +232,18 @@ class FakeKubernetes:
         )
         return served
 
-    def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
+    def ensure_deleted(self, ref: ObjectRef, *, inventory: str, label: str = INVENTORY_LABEL) -> bool:
         def act() -> bool:
             known = next((one for one in self._objects if _same(one, ref)), ref)
             stored = self._objects.get(known)
-            if stored is None or _inventory(stored) != inventory:
+            if stored is None or _inventory(stored, label) != inventory or stored.deleted_at is not None:
                 return False
-            del self._objects[known]
+            if ref.kind == "Job" and self.is_node_away:
+                stored.deleted_at = self.now()
+            elif ref.kind != "Namespace":
+                del self._objects[known]
+            elif self.ends_namespaces:
+                self._end_namespace(ref.name)
             self.effects.append(Effect("deleted", ref))
             return True
 
@@ -209,8 +263,19 @@ class FakeKubernetes:
 
     def _apply(self, manager: str, manifest: Manifest, *, dry_run: bool, force: bool) -> Applied:
         ref = ObjectRef.of(manifest)
-        check_manifest(ref, manifest, kinds=self.kinds, namespaces=self.namespaces, cluster_scoped=CLUSTER_SCOPED)
+        if (ref.api_version, ref.kind) in self.cluster_scoped:
+            ref = replace(ref, namespace="")
+        made = {one.name for one in self._objects if one.kind == "Namespace"}
+        check_manifest(
+            ref,
+            manifest,
+            kinds=self.kinds | self.cluster_scoped,
+            namespaces=self.namespaces | made,
+            cluster_scoped=self.cluster_scoped,
+        )
         known = self._objects.get(ref)
+        if known is not None and known.deleted_at is not None:
+            raise Transient(f"{ref} is still being deleted.")
         stored = copy.deepcopy(known) if known else _Stored(uid=self._next("uid"))
         words = _owned_part(manifest)
         conflicts = stored.ownership.conflicts_of(manager, words)
@@ -236,6 +301,11 @@ class FakeKubernetes:
             resource_version=str(stored.version),
             live=redact_object(self._live(ref, stored)),
         )
+
+    def _end_namespace(self, name: str) -> None:
+        gone = [ref for ref in self._objects if ref.namespace == name or (ref.kind, ref.name) == ("Namespace", name)]
+        for ref in gone:
+            del self._objects[ref]
 
     def _start_release(self, ref: ObjectRef, stored: _Stored) -> None:
         if ref.kind not in WORKLOADS:
@@ -272,8 +342,12 @@ class FakeKubernetes:
         metadata |= {"name": ref.name, "uid": stored.uid, "resourceVersion": str(stored.version)}
         if ref.namespace:
             metadata["namespace"] = ref.namespace
+        if stored.deleted_at is not None:
+            metadata["deletionTimestamp"] = stored.deleted_at.isoformat()
         if "spec" in live:
             metadata["generation"] = stored.generation
+        if stored.status:
+            live["status"] = copy.deepcopy(stored.status)
         if ref.kind == "Job" and self.job_ends:
             live["status"] = {"conditions": [{"type": self.job_ends, "status": "True", "message": "It ended."}]}
         return {"apiVersion": ref.api_version, "kind": ref.kind, **live}
@@ -300,9 +374,9 @@ def _same(one: ObjectRef, other: ObjectRef) -> bool:
     )
 
 
-def _inventory(stored: _Stored) -> str:
+def _inventory(stored: _Stored, label: str = INVENTORY_LABEL) -> str:
     metadata: Mapping[str, Any] = stored.content.get("metadata") or {}
-    return str((metadata.get("labels") or {}).get(INVENTORY_LABEL, ""))
+    return str((metadata.get("labels") or {}).get(label, ""))
 
 
 def _conflict_error(ref: ObjectRef, conflicts: tuple[FieldConflict, ...]) -> ApplyConflict:

@@ -13,7 +13,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from changecontrol.adapters.kubernetes.redaction import redact_object
+from changecontrol.adapters.kubernetes.redaction import redact_object, redact_text, text_in
 from changecontrol.adapters.kubernetes.refusals import refusal_of
 from changecontrol.adapters.kubernetes.transport import APPLY_PATCH, JSON, THREADS, Answer, Transport, path_of, within
 from changecontrol.adapters.kubernetes.workloads import WORKLOAD_KINDS, read_workloads, selector_of
@@ -111,6 +111,11 @@ class Cluster:
         return redact_object(live) if live is not None else None
 
     @within(CALL_SECONDS)
+    def observe_secret(self, *, namespace: str, name: str) -> Mapping[str, str] | None:
+        live = self._read(ObjectRef("v1", "Secret", namespace, name), accept=JSON)
+        return text_in(live) if live is not None else None
+
+    @within(CALL_SECONDS)
     def observe_workloads(self, *, namespace: str, inventory: str) -> dict[ObjectRef, WorkloadStatus]:
         selector = f"{INVENTORY_LABEL}={inventory}"
         listed = _at_once(
@@ -149,7 +154,7 @@ class Cluster:
 
     @within(CALL_SECONDS)
     def observe_inventory(
-        self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]]
+        self, *, namespace: str, inventory: str, kinds: Iterable[tuple[str, str]], label: str = INVENTORY_LABEL
     ) -> tuple[ObjectRef, ...]:
         def refs_of(pair: tuple[str, str]) -> set[ObjectRef]:
             api_version, kind = pair
@@ -157,11 +162,25 @@ class Cluster:
                 # A kind this cluster does not serve has no objects.
                 return set()
             items = self._list(
-                api_version, kind, namespace=namespace, selector=f"{INVENTORY_LABEL}={inventory}", accept=PARTIAL_LIST
+                api_version, kind, namespace=namespace, selector=f"{label}={inventory}", accept=PARTIAL_LIST
             )
             return {ObjectRef.of(item) for item in items}
 
         return tuple(sorted(set().union(*_at_once(refs_of, sorted(set(kinds))))))
+
+    @within(CALL_SECONDS)
+    def observe_labelled(
+        self, kind: tuple[str, str], *, namespace: str, label: str, value: str
+    ) -> tuple[dict[str, Any], ...]:
+        items = self._list(*kind, namespace=namespace, selector=f"{label}={value}")
+        return tuple(redact_object(item) for item in items)
+
+    @within(CALL_SECONDS)
+    def observe_warnings(self, ref: ObjectRef) -> tuple[str, ...]:
+        about = f"involvedObject.kind={ref.kind},involvedObject.name={ref.name},type=Warning"
+        events = self._list("v1", "Event", namespace=ref.namespace, fields=about)
+        found = sorted((str(one.get("lastTimestamp") or one.get("eventTime") or ""), _words_of(one)) for one in events)
+        return tuple(dict.fromkeys(words for _, words in found))
 
     @within(CALL_SECONDS)
     def observe_served(self, kinds: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
@@ -170,14 +189,14 @@ class Cluster:
         )
 
     @within(CALL_SECONDS)
-    def ensure_deleted(self, ref: ObjectRef, *, inventory: str) -> bool:
+    def ensure_deleted(self, ref: ObjectRef, *, inventory: str, label: str = INVENTORY_LABEL) -> bool:
         doing = f"delete {ref}"
         for _ in range(DELETE_ATTEMPTS):
             live = self._read(ref, accept=PARTIAL)
             if live is None:
                 return False
             metadata = live["metadata"]
-            if (metadata.get("labels") or {}).get(INVENTORY_LABEL) != inventory or metadata.get("deletionTimestamp"):
+            if (metadata.get("labels") or {}).get(label) != inventory or metadata.get("deletionTimestamp"):
                 return False
             options = _delete_options(ref, metadata)
             answer = self._transport.call("DELETE", self._path(ref), doing=doing, body=options)
@@ -246,7 +265,14 @@ class Cluster:
         return self._list("apps/v1", kind, namespace=namespace, selector=selector, accept=accept) if owners else ()
 
     def _list(
-        self, api_version: str, kind: str, *, namespace: str, selector: str = "", accept: str = JSON
+        self,
+        api_version: str,
+        kind: str,
+        *,
+        namespace: str,
+        selector: str = "",
+        fields: str = "",
+        accept: str = JSON,
     ) -> Iterator[dict[str, Any]]:
         doing = f"list {kind} in {namespace}"
         resource = self._resource(api_version, kind)
@@ -254,6 +280,8 @@ class Cluster:
         params = {"limit": str(PAGE_SIZE)}
         if selector:
             params["labelSelector"] = selector
+        if fields:
+            params["fieldSelector"] = fields
         for _ in range(MAX_PAGES):
             answer = self._ask("GET", path, doing=doing, params=params, accept=accept)
             body = answer.body if isinstance(answer.body, Mapping) else {}
@@ -337,6 +365,10 @@ def _at_once(work: Callable[[Item], Found], items: Iterable[Item]) -> list[Found
     """Ask for all of these at the same time, within what is left of the call: one after another they take too long."""
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         return [one.result() for one in [pool.submit(copy_context().run, work, item) for item in items]]
+
+
+def _words_of(event: Mapping[str, Any]) -> str:
+    return redact_text(" ".join(f"{event.get('reason') or 'Warning'}: {event.get('message') or ''}".split()))
 
 
 def _delete_options(ref: ObjectRef, metadata: Mapping[str, Any]) -> dict[str, Any]:

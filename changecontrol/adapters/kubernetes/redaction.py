@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from changecontrol.rules.redaction import REDACTED, is_secret_name, redact, redact_text
@@ -13,4 +15,13 @@ def redact_object(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return redact(manifest, hide=lambda value: REDACTED)
 
 
-__all__ = ["is_secret_name", "redact_object", "redact_text"]
+def text_in(secret: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a live Secret holds, by key; what is no text is left out."""
+    found = {}
+    for key, value in (secret.get("data") or {}).items():
+        with suppress(ValueError):
+            found[str(key)] = b64decode(str(value)).decode()
+    return found
+
+
+__all__ = ["is_secret_name", "redact_object", "redact_text", "text_in"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from changecontrol.adapters.kubernetes.redaction import redact_text
 from changecontrol.errors import Permanent, Transient
-from changecontrol.ports import ApplyConflict, FieldConflict, NotAllowed, Rejected
+from changecontrol.ports import ApplyConflict, FieldConflict, NotAllowed, OverQuota, Rejected
 
 MAX_WAIT_SECONDS = 300.0
 MAX_MESSAGE_CHARACTERS = 500
@@ -106,7 +106,7 @@ def _forbidden(answer: Mapping[str, Any], *, doing: str, message: str, server: s
     if _RBAC.search(raw) or answer.get("reason") != "Forbidden" or ("is forbidden" not in raw and "denied" not in raw):
         return NotAllowed(f"The executor may not {doing}. Grant it the rights of deploy/rbac.yaml.")
     if "exceeded quota" in raw:
-        return Rejected(f"The quota of the namespace is too small to {doing}: {message}")
+        return OverQuota(f"The quota of the namespace is too small to {doing}: {message}")
     return Rejected(f"A policy of the cluster refused to {doing}: {message}")
 
 

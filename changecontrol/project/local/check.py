@@ -23,7 +23,8 @@ PYTHON_FOLDERS = ("changecontrol", "deployments", "recovery", "tests", "manage.p
 FAST_TESTS = "not slow and not browser"
 ALL_TESTS = [
     # A browser's driver leaves an event loop in its thread, which no other test may meet: processes of their own.
-    ["tests/browser"],
+    # And of cores: each keeps one busy, where others wait half their time for a database or a program.
+    ["-n", "2", "tests/browser"],
     ["-m", "browser", "tests/changecontrol/components"],
     ["-m", "not browser"],
 ]
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
     """Run the stages asked for; return 0 when all of them passed."""
     parser = argparse.ArgumentParser(prog="check", description=__doc__)
     parser.add_argument("extent", choices=("lint", "fast", "all"))
-    parser.add_argument("--workers", default="2", help="how many pytest workers")
+    parser.add_argument("--workers", default="3", help="how many pytest workers")
     asked, for_pytest = parser.parse_known_args(arguments)
     try:
         services = services_for_tests(CLONE / ".local" / "test")

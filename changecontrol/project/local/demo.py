@@ -6,6 +6,7 @@ Keeps everything below `.local/demo` of this clone, tells how to sign in, and en
 from __future__ import annotations
 
 import argparse
+import hashlib
 import http.client
 import os
 import secrets
@@ -13,11 +14,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from changecontrol.project.local.distribution import shared_folder
 from changecontrol.project.local.postgres import Postgres
 from changecontrol.project.local.processes import (
     AlreadyRunning,
@@ -27,6 +30,7 @@ from changecontrol.project.local.processes import (
     is_port_free,
     private_folder,
     read_state,
+    write_private,
     write_state,
 )
 from changecontrol.project.local.services import CLONE
@@ -43,7 +47,11 @@ What to try first:
   1. Sign in as Ada, open the guide, then the good change, and submit it: its gates run, and it waits for approval.
   2. Sign in as Cy (in a private window) and approve it, then as Ben. Ada cannot approve her own.
   3. Watch it roll out wave by wave, then do the same with the bad image: it rolls itself back.
-  4. Sign in as Dee, download the evidence pack of what has run, and run its verify.py."""
+  4. Sign in as Dee, download the evidence pack of what has run, and run its verify.py.
+  5. Sign in as Rio and open Recovery: the web shop is backed up, and was restored to prove it. Restore it to a time
+     of your choice, hold a drill, sabotage a copy. Ada's change of analytics waits until a point of it is proved.
+  6. As Ada, restore the web shop and put it in place, as a change: the database nw_shop_restored, the branch
+     shop-restored. Approve it as Cy, Ben and his deputy, and watch backup, restore and cut-over."""
 
 
 class Stopped(Exception):
@@ -58,6 +66,7 @@ class Demo:
         self._wanted_port = port
         self._postgres: Postgres | None = None
         self._valkey: Valkey | None = None
+        self._shop: Postgres | None = None
         self._supervisor: Supervisor | None = None
         self._signals = 0
         self._is_stopping = False
@@ -94,8 +103,10 @@ class Demo:
         ensure_signing_key(self._folder, environment=environment)
         self._supervisor.start(practice(self._folder))
         manage("load_demo", "--folder", str(self._folder), environment=environment)
+        manage("demo_recovery", "--folder", str(self._folder / "recovery"), environment=environment)
         address = environment["BASE_URL"]
-        for program in (web(int(address.rpartition(":")[2])), worker(), beat(self._folder)):
+        programs = (web(int(address.rpartition(":")[2])), worker(), beat(self._folder), *recovery(self._folder))
+        for program in programs:
             self._supervisor.start(program)
         loaded = ("load_demo", "--folder", str(self._folder))
         sign_ins = manage(*loaded, "--print-sign-ins", environment=environment).strip()
@@ -117,6 +128,8 @@ class Demo:
             "OBJECT_STORE_URL": private_folder(self._folder / "objects").as_uri(),
             "EMAIL_URL": private_folder(self._folder / "mail").as_uri(),
             "GIT_MIRRORS": str(private_folder(self._folder / "mirrors")),
+            "WAL_FOLDERS": str(private_folder(self._folder / "wal")),
+            "RECOVERY_SANDBOXES": str(sandboxes(self._folder)),
             "LOG_FORMAT": "text",
             "PYTHONUNBUFFERED": "1",
             # Somebody is watching: steps that are due in two seconds should not wait for ten.
@@ -130,6 +143,9 @@ class Demo:
         if not os.environ.keys() & {"REDIS_URL", "REDIS_URL_FILE"}:
             self._valkey = Valkey(self._folder / "valkey").start()
             settings["REDIS_URL"] = self._valkey.url
+        self._shop = Postgres(self._folder / "shop").start()
+        write_secret(self._folder / "recovery" / "secrets" / "server", self._shop.superuser_url)
+        settings.setdefault("POSTGRES_PROGRAMS", str(self._shop.tool("pg_basebackup").parent))
         return os.environ | settings | {"PATH": f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', '')}"}
 
     def _wait_until_ready(self, address: str) -> None:
@@ -147,7 +163,8 @@ class Demo:
         )
 
     def _look_after(self) -> None:
-        for name, service in (("PostgreSQL", self._postgres), ("Valkey", self._valkey)):
+        parts = (("PostgreSQL", self._postgres), ("The shop's PostgreSQL", self._shop), ("Valkey", self._valkey))
+        for name, service in parts:
             if service is not None and not service.is_running():
                 say(f"{name} has ended; it is started again.")
                 service.restart()
@@ -162,7 +179,7 @@ class Demo:
             self._supervisor.stop(hurried=lambda: self._signals > asked)
         # A management command that was going on.
         end_marked(self._folder)
-        for service in (self._valkey, self._postgres):
+        for service in (self._valkey, self._shop, self._postgres):
             if service is not None:
                 service.stop()
 
@@ -196,6 +213,28 @@ def worker() -> Program:
 def beat(folder: Path) -> Program:
     """The clock that starts the sweeps."""
     return Program(name="beat", command=(*CELERY, "beat", "--schedule", str(folder / "beat"), "--pidfile", ""))
+
+
+def recovery(folder: Path) -> tuple[Program, ...]:
+    """What backs the demo's shop up: its customers, whoever ships its WAL, and whoever does long work."""
+    shop = ("demo_recovery", "--sell", "--folder", str(folder / "recovery"))
+    return (
+        Program(name="shop", command=(*MANAGE, *shop)),
+        Program(name="archiver", command=(*MANAGE, "archive_wal")),
+        Program(name="jobs", command=(*MANAGE, "jobs")),
+    )
+
+
+def sandboxes(folder: Path) -> Path:
+    """Return where this demo's restores have their folders: a short path that the user of PostgreSQL can reach."""
+    name = f"changecontrol-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+    return (shared_folder() if os.geteuid() == 0 else Path(tempfile.gettempdir())) / name
+
+
+def write_secret(file: Path, secret: str) -> None:
+    """Keep a secret in a file of its own that its owner alone reads."""
+    private_folder(file.parent.parent)
+    write_private(private_folder(file.parent) / file.name, secret)
 
 
 def manage(*arguments: str, environment: dict[str, str]) -> str:

@@ -10,6 +10,10 @@ from changecontrol.lifecycles.run import RunState, TargetState
 from changecontrol.project import env
 from changecontrol.rules.content import OFFERED_KINDS, OFFERED_TYPES
 from changecontrol.rules.roles import Role
+from recovery.lifecycles.drill import DrillState
+from recovery.lifecycles.point import BackupState, PointState
+from recovery.lifecycles.restore import RestoreState
+from recovery.rules.alarms import AlarmKind
 
 BASE_DIR = Path(__file__).resolve().parents[3]
 
@@ -92,8 +96,19 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": True,
     }
 }
-DATABASES["default"]["OPTIONS"].setdefault("application_name", "changecontrol")
-DATABASES["default"]["OPTIONS"].setdefault("connect_timeout", 5)
+DATABASE_OPTIONS = {
+    "application_name": "changecontrol",
+    "connect_timeout": 5,
+    # A database that nothing reaches any more is given up well before the leases end (`LEASE_SECONDS`, a minute): a
+    # beat must not wait for an answer while another worker takes the row over.
+    "tcp_user_timeout": 15_000,
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""What libpq is told unless the address of the database says otherwise; the first timeout is in milliseconds."""
+DATABASES["default"]["OPTIONS"] = {**DATABASE_OPTIONS, **DATABASES["default"]["OPTIONS"]}
 DATABASE_ROLES_ARE_SEPARATE = (
     not _owner_url or env.database(_owner_url)["USER"] != env.database(_application_url)["USER"]
 )
@@ -162,6 +177,19 @@ SPECTACULAR_SETTINGS = {
         "RunKind": [("assessment", "Assessment"), ("rollout", "Rollout")],
         "TargetState": TargetState.choices(),
         "Role": Role.choices(),
+        "PointState": PointState.choices(),
+        "BackupState": BackupState.choices(),
+        "RestoreState": RestoreState.choices(),
+        "DrillState": DrillState.choices(),
+        "AlarmKind": AlarmKind.choices(),
+        "PartKind": [
+            ("database", "Database"),
+            ("database_manifest", "Database manifest"),
+            ("filestore_manifest", "Filestore manifest"),
+            ("configuration", "Configuration"),
+            ("evidence", "Evidence"),
+        ],
+        "BackupKind": [("base", "Base"), ("incremental", "Incremental"), ("dump", "Dump")],
     },
     "SERVE_PERMISSIONS": ["rest_framework.permissions.IsAuthenticated"],
 }

@@ -31,14 +31,52 @@ CELERY_BEAT_SCHEDULE = {
 
 WORKFLOWS = [
     "changecontrol.workflow.delivery.Delivery",
+    "recovery.workflows.backup.Backup",
+    "recovery.workflows.restore.RestoreRun",
+    "recovery.workflows.cut_over.CutOverWork",
+    "recovery.workflows.drill.DrillRun",
+    "recovery.workflows.upkeep.UpkeepWork",
     "deployments.workflows.assessment.Assessment",
     "deployments.workflows.rollout.RolloutRun",
     "deployments.workflows.target.TargetUpdate",
+    "deployments.workflows.rehearsal.RehearsalRun",
+    "recovery.workflows.alarms.AlarmWork",
 ]
 """The workflows a sweep looks after, in order. `changecontrol` finds them here and knows none by name."""
 
-JOBS: dict[str, str] = {}
+JOBS = {
+    "attachments": "recovery.jobs.attachments.copy_attachments",
+    "backup": "recovery.jobs.backup.back_up",
+    "compare": "recovery.jobs.comparing.compare",
+    "dump": "recovery.jobs.dump.dump_point",
+    "cluster_backup": "recovery.jobs.cluster_backup.complete_point",
+    "copy": "recovery.jobs.elsewhere.copy_onward",
+    "drill": "recovery.jobs.drill.practise",
+    "drill_clearing": "recovery.jobs.rehearsal.clear_copy",
+    "drill_elsewhere": "recovery.jobs.rehearsal.question_copy",
+    "remove": "recovery.jobs.removal.remove",
+    "restore": "recovery.jobs.restore.bring_back",
+}
 """What does each kind of job, by dotted path: called with its order and a place to say how far it is."""
+
+JOB_MEMORY_MIB = env.whole_number("JOB_MEMORY_MIB", 4096)
+"""The most memory of a job's process and all that it starts; 0: no limit."""
+JOB_DISK_GIB = env.whole_number("JOB_DISK_GIB", 0)
+"""The most disk of a job's sandbox; 0: as much as there is."""
+
+JOBS_IN_KUBERNETES = env.words("JOBS_IN_KUBERNETES")
+"""The kinds of jobs that are done as Jobs of a Kubernetes cluster; all others by hosts that run `manage.py jobs`."""
+JOBS_CLUSTER = env.text("JOBS_CLUSTER", "")
+"""A reference to the kubeconfig of that cluster, such as `file:/run/references/jobs.kubeconfig`."""
+JOBS_NAMESPACE = env.text("JOBS_NAMESPACE", "")
+JOBS_IMAGE = env.text("JOBS_IMAGE", "")
+"""The image of this program, best by digest."""
+JOBS_SERVICE_ACCOUNT = env.text("JOBS_SERVICE_ACCOUNT", "changecontrol-job")
+JOBS_SECRET = env.text("JOBS_SECRET", "")
+"""The Secret there that holds the settings of this installation as variables."""
+JOBS_REFERENCES = env.text("JOBS_REFERENCES", "")
+"""The Secret there whose keys are the files below /run/references; empty: none."""
+JOBS_CPU = env.text("JOBS_CPU", "2")
 
 ADAPTERS = {
     "kubernetes": env.text("KUBERNETES_ADAPTER", "changecontrol.adapters.kubernetes.open_cluster"),
@@ -47,6 +85,9 @@ ADAPTERS = {
     "git": env.text("GIT_ADAPTER", "deployments.adapters.git.open_repository"),
     "signer": env.text("SIGNER_ADAPTER", "changecontrol.adapters.signing.open_signer"),
     "pdf": env.text("PDF_ADAPTER", "changecontrol.adapters.pdf.print_pdf"),
+    "jobs_here": env.text("JOBS_HERE_ADAPTER", "changecontrol.adapters.jobs.open_here"),
+    "jobs_in_kubernetes": env.text("JOBS_IN_KUBERNETES_ADAPTER", "changecontrol.adapters.jobs.open_cluster"),
+    "database_clusters": env.text("DATABASE_CLUSTERS_ADAPTER", "recovery.adapters.cloudnativepg.open_clusters"),
     "indicators": env.text("INDICATORS_ADAPTER", "deployments.adapters.prometheus.open_indicators"),
 }
 """Which callable answers each port, by dotted path (see `changecontrol.wiring`)."""
@@ -74,11 +115,32 @@ EVIDENCE_SIGNING_KEY = env.text("EVIDENCE_SIGNING_KEY", "")
 KUSTOMIZE_COMMAND = env.words("KUSTOMIZE_COMMAND")
 """The program that renders a kustomization, its words comma-separated: `kubectl,kustomize`. Empty: refused."""
 
+RECOVERY_SANDBOXES = env.text("RECOVERY_SANDBOXES", "/var/tmp/changecontrol")  # noqa: S108  made private, by run id
+"""The folder in which restores and drills have theirs: as large as the largest database twice, its path short."""
+WAL_FOLDERS = env.text("WAL_FOLDERS", str(BASE_DIR / ".local" / "wal"))
+"""The folder in which `archive_wal` keeps what it received until the store has it, one folder an environment."""
+WAL_RETAINED_PERCENT = env.whole_number("WAL_RETAINED_PERCENT", 50)
+"""WAL that a server keeps for our slot alarms from this part of its own limit (`max_slot_wal_keep_size`) on."""
+WAL_RETAINED_BYTES = env.whole_number("WAL_RETAINED_BYTES", 1024**3)
+"""The same on a server without a limit."""
+WAL_SLOT_IDLE_SECONDS = env.whole_number("WAL_SLOT_IDLE_SECONDS", 600)
+"""How long nothing may receive WAL by a slot before it alarms."""
+ODOO_COMMAND = env.words("ODOO_COMMAND")
+"""The program that neutralises and boots restored copies, its words comma-separated: `/usr/bin/odoo`. Empty: none."""
+ODOO_ADDONS = env.words("ODOO_ADDONS")
+"""Folders of addons besides Odoo's own that those copies need."""
+
 POSTGRES_PROGRAMS = env.words("POSTGRES_PROGRAMS")
 """Folders of PostgreSQL's programs besides the usual ones; `{major}` stands for the server's version."""
 
-EVIDENCE_CONTRIBUTORS = ["deployments.queries.evidence.contribute"]
+EVIDENCE_CONTRIBUTORS = ["deployments.queries.evidence.contribute", "recovery.queries.reports.contribute"]
+FIGURE_CONTRIBUTORS = ["recovery.queries.figures.contribute"]
+"""What each app adds to /metrics: called with the time, each yields `changecontrol.figures.Figure`."""
+HOME_CONTRIBUTORS = ["recovery.queries.home.notices"]
+"""What each app adds to the alarms of the home page: called with the scope and the time, each returns notices."""
 GATES = "deployments.gates.GATES"
+BACKUP_POLICY_REQUIRED = env.flag("BACKUP_POLICY_REQUIRED", default=not DEMO)
+"""Whether no deployment reaches a production environment that has no backup policy. The demo's are practice."""
 INDICATORS = "deployments.rules.indicators.CATALOGUE"
 """What a change may have watched during its rollout, by key; the form of a change offers these."""
 

@@ -280,7 +280,10 @@ def _moved_elsewhere(ref: str, *, named: str | None, expected: str | None) -> Pe
 
 
 def _identity(mirror: Path) -> Path | None:
-    return mirror.resolve() if mirror.exists() else None
+    try:
+        return mirror.resolve(strict=True)
+    except FileNotFoundError:  # also where it goes while we look
+        return None
 
 
 def _open(mirror: Path) -> pygit2.Repository | None:

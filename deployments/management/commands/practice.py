@@ -10,6 +10,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from deployments.practice.cloudnativepg.install import install
+from deployments.practice.estate import Estate
 from deployments.practice.seed import seed_from
 from deployments.practice.server import PracticeServer
 
@@ -28,7 +30,14 @@ class Command(BaseCommand):
         parser.add_argument("--forget", action="store_true", help="do not keep objects over a restart")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        seed = seed_from(options["seed"]) if options["seed"] else None
+        manifests = seed_from(options["seed"]) if options["seed"] else None
+
+        def seed(estate: Estate) -> None:
+            # The operator first: the manifests may hold databases of it.
+            install(estate)
+            if manifests is not None:
+                manifests(estate)
+
         try:
             server = PracticeServer.start(
                 state=options["state"],

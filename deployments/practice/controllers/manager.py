@@ -8,6 +8,9 @@ import time
 
 from deployments.practice.controllers import (
     daemon_sets,
+    database_backups,
+    database_clusters,
+    database_schedules,
     deployments,
     garbage,
     jobs,
@@ -17,6 +20,7 @@ from deployments.practice.controllers import (
     services,
     stateful_sets,
 )
+from deployments.practice.controllers.database_facts import GROUP
 from deployments.practice.controllers.world import Key, World, owner_of
 from deployments.practice.status import ApiError
 from deployments.practice.store import Change
@@ -41,15 +45,19 @@ _CONTROLLERS = {
     "orphans": garbage.look_at_orphans,
     "owners": garbage.look_at_owner,
     "definitions": garbage.look_at_definition,
+    "clusters": database_clusters.look,
+    "backups": database_backups.look,
+    "scheduledbackups": database_schedules.look,
 }
 _OWNERS = {
     "ReplicaSet": "replicasets", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets", "Job": "jobs",
-    "Deployment": "deployments",
+    "Deployment": "deployments", "Cluster": "clusters",
 }  # fmt: skip
 _SELF = {
     ("apps", "deployments"), ("apps", "replicasets"), ("apps", "statefulsets"), ("apps", "daemonsets"),
     ("batch", "jobs"),
     ("", "pods"), ("", "services"), ("", "namespaces"),
+    (GROUP, "clusters"), (GROUP, "backups"), (GROUP, "scheduledbackups"),
 }  # fmt: skip
 
 
@@ -151,6 +159,10 @@ class Manager:
         if item.kind.key == ("", "nodes"):
             for owner in self._world.store.items(self._world.kind("DaemonSet", "apps")):
                 self.wake("daemonsets", (owner.namespace, owner.name), 0)
+        if item.kind.key == (GROUP, "clusters"):
+            database_backups.hear_cluster(self._world, item)
+        if item.kind.key == (GROUP, "backups"):
+            database_backups.hear_backup(self._world, change)
         garbage.hear(self._world, change)
         if item.namespace and change.verb == "DELETED":
             namespaces.hear_end(self._world, item.namespace)

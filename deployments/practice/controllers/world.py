@@ -34,6 +34,7 @@ class Delays:
     back_off: float = 2.0
     terminate: float = 0.3
     end_namespace: float = 0.5
+    take_backup: float = 3.0
 
 
 class World:

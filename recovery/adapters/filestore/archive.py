@@ -16,8 +16,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from changecontrol.errors import Permanent, Transient
+from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.ports import ObjectStore, StoredObject
 from recovery.adapters.encryption import Source, recipient_of
 from recovery.adapters.filestore import copying, reading
@@ -78,15 +79,14 @@ class StoredFilestores:
         point: str,
         source: FilestoreSource,
         at: datetime,
-        named: Collection[str] | None = None,
         distrusted: Collection[str] = (),
     ) -> FilestoreCopied:
         key = self._point_key(point)
         if (data := self._store.observe_object(key)) is not None:
             manifest = self._open_manifest(data, key=key, identity=self._index_identity)
-            return FilestoreCopied(point=_facts(manifest, key=key, data=data), missing=_missing(manifest, named))
+            return FilestoreCopied(point=_facts(manifest, key=key, data=data))
         base, unreadable = self._base(at=at, distrusted=distrusted)
-        walk = copying.Walk(base, names=source.observe_names(), named=named or ())
+        walk = copying.Walk(base, names=source.observe_names())
         done = copying.packed(
             walk,
             source=source,
@@ -95,7 +95,8 @@ class StoredFilestores:
             worker_count=self._worker_count,
         )
         new = [part for worker in done for part in worker.parts]
-        manifest = merged(prefix=self._prefix, point=point, taken_at=at, parts=[(base.packs, walk.kept), *new])
+        parts = [(base.packs, walk.kept), *new]
+        manifest = merged(prefix=self._prefix, point=point, taken_at=at, parts=parts, gone=walk.gone)
         self._check_stored(manifest)
         data = sealed(to_text(manifest), recipients=self._index_recipients())
         self._store.ensure_object(key, data)
@@ -108,7 +109,6 @@ class StoredFilestores:
             vanished=tuple(sorted(name for worker in done for name in worker.vanished)),
             wrong=tuple(sorted(finding for worker in done for finding in worker.wrong)),
             unreadable=tuple(unreadable),
-            missing=_missing(manifest, named),
         )
 
     def observe_damage(self, point: FilestorePoint) -> tuple[FilestoreFinding, ...]:
@@ -124,6 +124,13 @@ class StoredFilestores:
 
         with ThreadPoolExecutor(self._worker_count) as pool:
             return tuple(sorted(finding for finding in pool.map(check, parts) if finding is not None))
+
+    def observe_keys(self, point: FilestorePoint) -> tuple[str, ...]:
+        """Return the keys of all objects that a point needs: its manifest and every part of every pack."""
+        manifest, findings = self._expected_manifest(point, identity=self._index_identity)
+        if manifest is None:
+            raise Permanent(findings[0].sentence)
+        return (point.key, *(key for pack in manifest.packs for key, _ in self._part_keys(pack)))
 
     def observe_contents(
         self, point: FilestorePoint, *, identity: str, named: Collection[str] | None = None
@@ -141,7 +148,7 @@ class StoredFilestores:
             raise Permanent(findings[0].sentence)
         folder = reading.TargetFolder(target, restoring=point.sha256)
         result = self._read(manifest, identity=identity, named=named, keep=folder.keep, has=folder.has)
-        if not result.findings:
+        if all(one.kind is FindingKind.LOST for one in result.findings):
             folder.finish()
         return result
 
@@ -191,6 +198,8 @@ class StoredFilestores:
             try:
                 found = self._manifest_at(stored.key)
                 break
+            except Hindered:
+                raise
             except Permanent as problem:
                 unreadable.append(FilestoreFinding(stored.key, FindingKind.UNREADABLE, problem.reason))
         packs = self._stored_packs()
@@ -208,6 +217,8 @@ class StoredFilestores:
         """Return what the index of a pack says, unless it is not one of ours: then its files are copied anew."""
         try:
             index = self._manifest_at(key)
+        except Hindered:
+            raise
         except Permanent:
             return []
         is_own = [held.id for held in index.packs] == [pack]
@@ -342,12 +353,13 @@ def _facts(manifest: Manifest, *, key: str, data: bytes) -> FilestorePoint:
 
 
 def _missing(manifest: Manifest, named: Collection[str] | None) -> tuple[FilestoreFinding, ...]:
-    """Return what the database names and the point does not hold."""
+    """Return what the database names and the point does not hold: the source had it no more, or never."""
     if named is None:
         return ()
     held = {line[:DIGEST_LENGTH] for line in manifest.lines}
+    words = "is named by the database and is not in the point: it was not there, or not whole, when it was copied."
     return tuple(
-        FilestoreFinding(name, FindingKind.MISSING, f"{name} is named by the database and is not in the point.")
+        FilestoreFinding(name, FindingKind.LOST, f"{name} {words}")
         for name in sorted(set(named))
         if not is_name(name) or name[3:].encode() not in held
     )
@@ -360,7 +372,8 @@ def _usable(
     if len(parts) == 1 and usable == set(found.packs):
         return found
     chosen = [(packs, [line for line in lines if packs[int(line.split(b" ")[2])] in usable]) for packs, lines in parts]
-    both = merged(prefix=found.prefix, point=found.point, taken_at=found.taken_at, parts=chosen)
+    facts: dict[str, Any] = {"prefix": found.prefix, "point": found.point, "taken_at": found.taken_at}
+    both = merged(**facts, parts=chosen, gone=found.gone)
     once = [line for before, line in pairwise([b"", *both.lines]) if before[:DIGEST_LENGTH] != line[:DIGEST_LENGTH]]
     return replace(both, lines=once)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import threading
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ from recovery.ports import FileState, FilestoreFinding, FilestoreSource, Finding
 PACK_BYTES = 16 * 1024 * 1024
 BATCH_COUNT = 256
 """Names a worker takes at once: fewer than that make one pack, not one for each worker."""
+GONE_TIMES = 2
+"""How many copies still hold a file that the source no more has."""
+SETTLE_SECONDS, SETTLE_ROUNDS = 0.2, 50
+"""How long a file that is being written is waited for: as long as it changes from look to look, 10 s at most."""
 
 
 class Packs(Protocol):
@@ -49,31 +54,36 @@ class Packed:
 class Walk:
     """The names of a source against the lines of a base: `kept` gathers the lines that go on.
 
-    Iterate over it for the names that the base lacks. Lines the source no more has are kept where the database names
-    them: Odoo may collect a file between the database's snapshot and this look.
+    Iterate over it for the names that the base lacks. Lines that the source no more has go on twice, as `gone`: a file
+    that Odoo collected is named by the database at every time until it was, which may be after this copy began.
     """
 
     base: Manifest
     names: Iterable[str]
-    named: Collection[str]
     kept: list[bytes] = field(default_factory=list)
+    gone: dict[bytes, int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[str]:
-        named = {name[3:].encode() for name in self.named}
         lines = iter(self.base.lines)
         line = next(lines, b"")
         for name in self.names:
             digest = name[3:].encode()
             while line and line[:DIGEST_LENGTH] < digest:
-                if line[:DIGEST_LENGTH] in named:
-                    self.kept.append(line)
+                self._let_go(line)
                 line = next(lines, b"")
             if line[:DIGEST_LENGTH] == digest:
                 self.kept.append(line)
                 line = next(lines, b"")
             else:
                 yield name
-        self.kept += (left for left in itertools.chain([line], lines) if left[:DIGEST_LENGTH] in named)
+        for left in itertools.chain([line] if line else [], lines):
+            self._let_go(left)
+
+    def _let_go(self, line: bytes) -> None:
+        digest = line[:DIGEST_LENGTH]
+        if (times := self.base.gone.get(digest, 0)) < GONE_TIMES:
+            self.kept.append(line)
+            self.gone[digest] = times + 1
 
 
 def packed(
@@ -123,6 +133,7 @@ class _Worker:
         self._source = source
         self._packs = packs
         self._recipients = recipients
+        self._doubtful: dict[str, str] = {}
 
     def run(self, feed: _Feed) -> None:
         files = self._files(feed)
@@ -133,17 +144,33 @@ class _Worker:
     def _files(self, feed: _Feed) -> Iterator[SourceFile]:
         """Yield the files whose content is what their name says; name the others."""
         while names := feed.next():
-            for file in self._source.observe_files(names):
-                if file.state is FileState.GONE:
-                    self.done.vanished.append(file.name)
-                elif file.state is FileState.UNREADABLE:
-                    self._refuse(file.name, FindingKind.UNREADABLE, "cannot be read")
-                elif file.state is FileState.LARGE:
-                    yield from self._large(file)
-                elif _sha1(file.content) == file.name[3:]:
-                    yield file
-                else:
-                    self._refuse_changed(file.name)
+            yield from self._right(names)
+        for _ in range(SETTLE_ROUNDS):
+            if not self._doubtful:
+                return
+            # Odoo writes a file where it is read: what was half there is whole a moment later.
+            time.sleep(SETTLE_SECONDS)
+            before, self._doubtful = self._doubtful, {}
+            yield from self._right(list(before))
+            for name in [name for name, digest in self._doubtful.items() if digest == before[name]]:
+                self._refuse_changed(name)
+                del self._doubtful[name]
+        for name in self._doubtful:
+            self._refuse_changed(name)
+
+    def _right(self, names: Collection[str]) -> Iterator[SourceFile]:
+        """Yield those of the files that are right, and remember what the others held."""
+        for file in self._source.observe_files(names):
+            if file.state is FileState.GONE:
+                self.done.vanished.append(file.name)
+            elif file.state is FileState.UNREADABLE:
+                self._refuse(file.name, FindingKind.UNREADABLE, "cannot be read")
+            elif file.state is FileState.LARGE:
+                yield from self._large(file)
+            elif (digest := _sha1(file.content)) == file.name[3:]:
+                yield file
+            else:
+                self._doubtful[file.name] = digest
 
     def _large(self, file: SourceFile) -> Iterator[SourceFile]:
         """Yield the file if one pass over it shows the right content: it does not fit into memory."""
@@ -162,7 +189,7 @@ class _Worker:
         if seen.hexdigest() == file.name[3:]:
             yield SourceFile(file.name, FileState.LARGE, size)
         else:
-            self._refuse_changed(file.name)
+            self._doubtful[file.name] = seen.hexdigest()
 
     def _fill_pack(self, files: Iterator[SourceFile]) -> None:
         upload = self._packs.begin_pack()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from changecontrol.errors import Permanent
@@ -59,13 +60,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a point, or for an empty `point` a pack, holds. `lines` are sorted."""
+    """What a point, or for an empty `point` a pack, holds. `lines` are sorted.
+
+    `gone` are the digests of files that a point before had and the source no more, and how often each was held since.
+    """
 
     prefix: str
     point: str
     taken_at: datetime
     packs: tuple[Pack, ...]
     lines: list[bytes]
+    gone: Mapping[bytes, int] = field(default_factory=dict)
 
     def byte_count(self) -> int:
         return sum(int(line.split(b" ", 2)[1]) for line in self.lines)
@@ -81,7 +86,12 @@ def parse_line(line: bytes) -> Entry:
 
 
 def merged(
-    *, prefix: str, point: str, taken_at: datetime, parts: Iterable[tuple[tuple[Pack, ...], list[bytes]]]
+    *,
+    prefix: str,
+    point: str,
+    taken_at: datetime,
+    parts: Iterable[tuple[tuple[Pack, ...], list[bytes]]],
+    gone: Mapping[bytes, int] = MappingProxyType({}),
 ) -> Manifest:
     """Return the manifest of a point from parts of others. Packs of which no line is left are not named."""
     places: dict[Pack, int] = {}
@@ -97,7 +107,7 @@ def merged(
             digest, size, place, offset = line.split(b" ")
             lines.append(b"%s %s %d %s" % (digest, size, moves[int(place)], offset))
     lines.sort()
-    return Manifest(prefix=prefix, point=point, taken_at=taken_at, packs=tuple(places), lines=lines)
+    return Manifest(prefix=prefix, point=point, taken_at=taken_at, packs=tuple(places), lines=lines, gone=gone)
 
 
 def to_text(manifest: Manifest) -> bytes:
@@ -107,6 +117,7 @@ def to_text(manifest: Manifest) -> bytes:
         "point": manifest.point,
         "taken_at": manifest.taken_at.isoformat(),
         "packs": [[pack.id, [[part.size, part.sha256] for part in pack.parts]] for pack in manifest.packs],
+        "gone": {digest.decode(): times for digest, times in manifest.gone.items()},
     }
     return b"\n".join([json.dumps(head).encode(), *manifest.lines])
 
@@ -129,6 +140,7 @@ def from_text(text: bytes, *, key: str) -> Manifest:
             taken_at=datetime.fromisoformat(head["taken_at"]),
             packs=packs,
             lines=lines,
+            gone={digest.encode(): int(times) for digest, times in head.get("gone", {}).items()},
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise Permanent(f"The manifest {key} is not one.") from None

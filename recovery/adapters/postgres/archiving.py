@@ -13,13 +13,13 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from changecontrol.errors import Permanent, Transient
-from changecontrol.ports import ObjectStore
-from changecontrol.project.local.processes import end_with_parent, last_lines, private_folder, stop_child
+from changecontrol.ports import ObjectStore, StoredObject
+from changecontrol.processes import end_with_parent, last_lines, private_folder, stop_child
 from recovery.adapters.postgres.packing import packed
 from recovery.adapters.postgres.programs import (
     Programs,
@@ -33,6 +33,7 @@ from recovery.adapters.postgres.programs import (
 from recovery.adapters.postgres.wal import (
     EPOCH,
     LONG_HEADER,
+    WAL_PAGE_BYTES,
     archive_folder,
     finished_key,
     history_key,
@@ -40,7 +41,7 @@ from recovery.adapters.postgres.wal import (
     segment_name,
     segment_start,
 )
-from recovery.ports import DatabaseServer, SlotState, parse_lsn
+from recovery.ports import DatabaseServer, SlotState, WalStretch, parse_lsn
 
 SHIP_SECONDS = 3.0
 BACKLOG_BYTES = 2 * 1024**3
@@ -49,20 +50,30 @@ LARGEST_SEGMENT_BYTES = 64 * 1024 * 1024
 MARGIN = timedelta(seconds=1)
 """A commit takes its time before its place in the WAL; nothing takes longer than this between the two."""
 HEARTBEAT = timedelta(seconds=30)
-WAL_PAGE_BYTES = 8192
 SLOT_NAME = re.compile(r"[a-z0-9_]{1,63}")
 SEGMENT_NAME = re.compile(r"[0-9A-F]{24}")
 HISTORY_FILE = re.compile(r"([0-9A-F]{8})\.history")
+REMOVED = "has already been removed"
 STOP_STEPS = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0))
 
 
-def ensure_slot(url: str, *, slot: str) -> None:
-    """Make the physical replication slot that keeps WAL on the server until it is archived."""
+def ensure_slot(url: str, *, slot: str) -> bool:
+    """Make the physical replication slot that keeps WAL on the server until it is archived; True where it is new.
+
+    One that the server gave up is made anew: what it kept is lost, and what comes from now on shall not be.
+    """
     if not SLOT_NAME.fullmatch(slot):
         raise Permanent("The name of a slot is made of small letters, digits and underscores.")
     with connected(url) as connection:
-        if connection.execute("SELECT FROM pg_replication_slots WHERE slot_name = %s", [slot]).fetchone() is None:
-            connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [slot])
+        connection.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+            " WHERE slot_name = %s AND wal_status = 'lost' AND NOT active",
+            [slot],
+        )
+        if connection.execute("SELECT FROM pg_replication_slots WHERE slot_name = %s", [slot]).fetchone() is not None:
+            return False
+        connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", [slot])
+    return True
 
 
 def ensure_no_slot(url: str, *, slot: str) -> None:
@@ -78,26 +89,41 @@ def observe_slot(url: str, *, slot: str) -> SlotState:
 
     Raises `Permanent` where the slot is gone or the server gave it up: WAL is missing then, and a base backup is due.
     """
+    _, found = find_slot(url, slot=slot)
+    if found is None:
+        raise Permanent(f"The replication slot {slot} is gone from the server: WAL is no longer kept for the archive.")
+    if found.is_lost:
+        raise Permanent(f"The server gave up the WAL of the slot {slot}: the archive has a gap. Take a base backup.")
+    return found
+
+
+def find_slot(url: str, *, slot: str) -> tuple[str, SlotState | None]:
+    """Return which server answers, and the slot as it is, one that was given up too; None where there is none.
+
+    The server is named by its start: a promoted standby has the system identifier of the server it came from.
+    """
     with connected(url) as connection:
         # The time first: whatever committed before it has its place before the position that is read after it.
-        at, current, limit = one_row(
+        at, started_at, current, limit = one_row(
             connection,
-            "SELECT clock_timestamp(), pg_current_wal_insert_lsn(),"
+            "SELECT clock_timestamp(), pg_postmaster_start_time(), pg_current_wal_insert_lsn(),"
             " (SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size')",
         )
         found = connection.execute(
-            "SELECT active, restart_lsn, wal_status FROM pg_replication_slots WHERE slot_name = %s", [slot]
+            # The slot's own position may be ahead of a receiver that has begun anew, whose segment is zeros until then.
+            "SELECT slot.active, slot.restart_lsn, slot.wal_status, receiver.flush_lsn FROM pg_replication_slots slot"
+            " LEFT JOIN pg_stat_replication receiver ON receiver.pid = slot.active_pid WHERE slot.slot_name = %s",
+            [slot],
         ).fetchone()
+    server = str(started_at.timestamp())
     if found is None:
-        raise Permanent(f"The replication slot {slot} is gone from the server: WAL is no longer kept for the archive.")
-    is_active, flushed, status = found
-    if status == "lost":
-        raise Permanent(f"The server gave up the WAL of the slot {slot}: the archive has a gap. Take a base backup.")
-    return SlotState(
+        return server, None
+    is_active, kept_from, status, received = found
+    return server, SlotState(
         is_active=bool(is_active),
-        flushed_lsn=lsn_of(flushed),
+        received_lsn=lsn_of(received),
         current_lsn=lsn_of(current),
-        retained_bytes=max(0, lsn_of(current) - lsn_of(flushed)) if flushed is not None else 0,
+        retained_bytes=max(0, lsn_of(current) - lsn_of(kept_from)) if kept_from is not None else 0,
         limit_bytes=int(limit) * 1024 * 1024 if int(limit) >= 0 else None,
         wal_status=str(status),
         observed_at=at,
@@ -113,6 +139,8 @@ class Shipped:
     backlog_bytes: int
     reached_at: datetime | None
     slot: SlotState
+    stretch: WalStretch | None = None
+    """The WAL that the store holds without a hole, up to what was shipped last."""
 
 
 @dataclass
@@ -128,6 +156,8 @@ class WalArchiver:
     recipients: Sequence[str]
     backlog_limit_bytes: int = BACKLOG_BYTES
     heartbeat: timedelta = HEARTBEAT
+    stretch: WalStretch | None = None
+    """What the store held before this archiver began."""
     _server: DatabaseServer | None = None
     _child: subprocess.Popen[bytes] | None = None
     _known: deque[tuple[int, datetime]] = field(default_factory=lambda: deque(maxlen=10_000))
@@ -135,6 +165,8 @@ class WalArchiver:
     _told_at: datetime = EPOCH
     _timeline: int = 0
     _shipped_to: dict[str, int] = field(default_factory=dict)
+    _forks: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By timeline, its parent and where it left that."""
 
     def start(self) -> None:
         """Make the slot and start receiving. Start from the main thread: the receiver ends with it."""
@@ -143,7 +175,8 @@ class WalArchiver:
         if self._server.segment_bytes > LARGEST_SEGMENT_BYTES:
             raise Permanent("WAL segments of more than 64 MiB are not archived.")
         self._timeline = self._server.timeline
-        ensure_slot(self.url, slot=self.slot)
+        if ensure_slot(self.url, slot=self.slot):
+            self._leave_behind()
         self._receive()
 
     def stop(self) -> None:
@@ -162,8 +195,9 @@ class WalArchiver:
         finished = [self._ship_finished(path) for path in self._files(finished=True)]
         for path in sorted(self.folder.glob("*.history")):
             self._ship_history(path)
-        pieces = [self._ship_piece(path, flushed=state.flushed_lsn) for path in self._files(finished=False)]
-        self._tell(state.flushed_lsn)
+        pieces = [self._ship_piece(path, received=state.received_lsn) for path in self._files(finished=False)]
+        if state.received_lsn:
+            self._tell(state.received_lsn)
         backlog = sum(path.stat().st_size for path in self._files(finished=True))
         self._supervise(backlog)
         return Shipped(
@@ -172,6 +206,7 @@ class WalArchiver:
             backlog_bytes=backlog,
             reached_at=self._told_at if self._told_at > EPOCH else None,
             slot=state,
+            stretch=self.stretch,
         )
 
     def run(self, *, until: threading.Event, report: Callable[[Shipped | Transient], None]) -> None:
@@ -187,11 +222,21 @@ class WalArchiver:
         finally:
             self.stop()
 
+    def _leave_behind(self) -> None:
+        """Ship what was received before the slot was made, and let go of the segment that was being written.
+
+        The receiver would ask the server for the rest of it, which a new slot does not keep.
+        """
+        for path in self._files(finished=True):
+            self._ship_finished(path)
+        for path in self._files(finished=False):
+            path.unlink()
+
     def _receive(self) -> None:
         command = [str(self.programs.path("pg_receivewal")), "--directory", str(self.folder), "--slot", self.slot]
         with (self.folder / "receiver.log").open("wb") as log:
             self._child = subprocess.Popen(  # noqa: S603
-                # Synchronous: what the slot says was flushed is in the folder, so a piece never holds a guess.
+                # Synchronous: what the receiver says it has is in the folder, so a piece never holds a guess.
                 [*command, "--synchronous", "--no-loop", "--no-password", "--status-interval=1"],
                 env=connection_environment(self.url),
                 stdin=subprocess.DEVNULL,
@@ -210,7 +255,7 @@ class WalArchiver:
             has_failed = self._child is not None
             self._receive()
             if has_failed:
-                raise failure("pg_receivewal", words=words, environment=connection_environment(self.url))
+                raise _ended(failure("pg_receivewal", words=words, environment=connection_environment(self.url)))
 
     def _files(self, *, finished: bool) -> list[Path]:
         suffix = "" if finished else ".partial"
@@ -229,8 +274,9 @@ class WalArchiver:
         is_new = not self._is_stored(path.name)
         if is_new:
             key = finished_key(self._place(), segment=path.name, reached_at=self._time())
-            self.store.ensure_object(key, packed(path.read_bytes(), recipients=self.recipients))
+            stored = self.store.ensure_object(key, packed(path.read_bytes(), recipients=self.recipients))
             self._told_at = self._time()
+            self._note(path.name, start=end - server.segment_bytes, end=end, stored=stored)
         path.unlink()
         self._shipped_to.pop(path.name, None)
         return is_new
@@ -240,11 +286,11 @@ class WalArchiver:
         folder = f"{self._place()}/{segment[:8]}/{segment}"
         return any("/full-" in found.key for found in self.store.observe_objects(folder))
 
-    def _ship_piece(self, path: Path, *, flushed: int) -> bool:
+    def _ship_piece(self, path: Path, *, received: int) -> bool:
         server = self._identified()
         segment = path.name.removesuffix(".partial")
         start = segment_start(segment, segment_bytes=server.segment_bytes)
-        end = min(flushed - start, server.segment_bytes)
+        end = min(received - start, server.segment_bytes)
         begin = self._shipped_to.get(segment, 0)
         if end <= begin:
             return False
@@ -257,31 +303,46 @@ class WalArchiver:
             # It was finished meanwhile; the next round ships it whole.
             return False
         key = piece_key(self._place(), segment=segment, start=begin, end=end, reached_at=self._time())
-        self.store.ensure_object(key, packed(data, recipients=self.recipients))
+        stored = self.store.ensure_object(key, packed(data, recipients=self.recipients))
         self._shipped_to[segment] = end
         self._told_at = self._time()
+        self._note(segment, start=start + begin, end=start + end, stored=stored)
         return True
 
-    def _tell(self, flushed: int) -> None:
+    def _note(self, segment: str, *, start: int, end: int, stored: StoredObject) -> None:
+        """Lengthen the stretch, or begin another where something is missing before."""
+        last, timeline = self.stretch, int(segment[:8], 16)
+        if last is not None and last.timeline == timeline and last.start <= start <= last.end:
+            start, end = last.start, max(end, last.end)
+        system = self._identified().system_identifier
+        parent, forked_at = self._forks.get(timeline, (0, 0))
+        if last is not None and last.timeline == timeline and not parent:
+            parent, forked_at = last.parent, last.forked_at
+        place = (system, timeline, start, end, self._told_at, stored.key, stored.size, stored.sha256)
+        self.stretch = WalStretch(*place, parent=parent, forked_at=forked_at)
+
+    def _tell(self, received: int) -> None:
         """Ship a piece of no length where nothing new came: or the covered time would stand still with the writers."""
-        self._reach(flushed)
+        self._reach(received)
         if self._time() <= self._told_at + self.heartbeat:
             return
         server = self._identified()
-        segment = segment_name(timeline=self._timeline, start=flushed, segment_bytes=server.segment_bytes)
-        at = flushed % server.segment_bytes
+        segment = segment_name(timeline=self._timeline, start=received, segment_bytes=server.segment_bytes)
+        at = received % server.segment_bytes
         key = piece_key(self._place(), segment=segment, start=at, end=at, reached_at=self._time())
         self.store.ensure_object(key, packed(b"", recipients=self.recipients))
         self._told_at = self._time()
+        if self.stretch is not None and self.stretch.timeline == self._timeline and self.stretch.end >= received:
+            self.stretch = replace(self.stretch, reached_at=self._told_at)
 
     def _ship_history(self, path: Path) -> None:
         name = HISTORY_FILE.fullmatch(path.name)
         lines = [line.split() for line in path.read_text().splitlines() if line.strip() and line[0].isdigit()]
         if name is None or not lines:
             return
-        key = history_key(
-            self._place(), timeline=int(name[1], 16), parent=int(lines[-1][0]), at=parse_lsn(lines[-1][1])
-        )
+        timeline, parent, at = int(name[1], 16), int(lines[-1][0]), parse_lsn(lines[-1][1])
+        self._forks[timeline] = (parent, at)
+        key = history_key(self._place(), timeline=timeline, parent=parent, at=at)
         if self.store.observe_object(key) is None:
             self.store.ensure_object(key, packed(path.read_bytes(), recipients=self.recipients))
         path.unlink()
@@ -292,7 +353,9 @@ class WalArchiver:
 
     def _time(self) -> datetime:
         """Return the time up to which all commits are in what is shipped; before the first one is known, long ago."""
-        return self._reached_at or EPOCH
+        reached_at = self._reached_at or EPOCH
+        # As the names of objects say it: or the catalogue would promise a moment that the store does not.
+        return reached_at.replace(microsecond=reached_at.microsecond // 1000 * 1000)
 
     def _identified(self) -> DatabaseServer:
         if self._server is None:
@@ -304,6 +367,14 @@ class WalArchiver:
         return archive_folder(
             self.prefix, system_identifier=server.system_identifier, segment_bytes=server.segment_bytes
         )
+
+
+def _ended(trouble: Transient | Permanent) -> Transient | Permanent:
+    """Say why the receiver ended: for good where the server no more has the WAL, else it has begun anew already.
+
+    A server that restarts ends it with words of many kinds.
+    """
+    return trouble if REMOVED in trouble.reason else Transient(trouble.reason)
 
 
 def _written_up_to(position: int) -> int:

@@ -5,101 +5,167 @@ A backup is in the catalogue of the store once its facts are written, which come
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
-import os
-import signal
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore
-from changecontrol.project.local.processes import stop_child
+from recovery.adapters.encryption import recipient_of
+from recovery.adapters.postgres.facts import FACTS, backup_from, facts_of
 from recovery.adapters.postgres.packing import PackingWriter
 from recovery.adapters.postgres.programs import (
+    PIPE_BYTES,
     Programs,
     connected,
     connection_environment,
-    failure,
     observe_server,
     one_row,
+    output_of,
 )
-from recovery.adapters.streams import StoredStream, StreamWriter
+from recovery.adapters.streams import StoredStream, StreamWriter, ensure_stream_absent
 from recovery.ports import BaseBackup, DatabaseServer, parse_lsn
 
-PIPE_BYTES = 1024 * 1024
 TAR_BLOCK = 512
 MANIFEST = "backup_manifest"
-FACTS = "facts.json"
-STOP_STEPS = ((signal.SIGTERM, 10.0),)
+CONTENT = "base.tar.zst.age"
+FIRST_ROLE = "SELECT rolname FROM pg_roles WHERE oid = 10"
+"""The role that `initdb` made, whatever it is called."""
 
 
 def take_base_backup(
-    *, url: str, programs: Programs, store: ObjectStore, prefix: str, label: str, recipients: Sequence[str]
+    *,
+    url: str,
+    programs: Programs,
+    store: ObjectStore,
+    prefix: str,
+    label: str,
+    recipients: Sequence[str],
+    index_identity: str = "",
 ) -> BaseBackup:
     """Back a whole server up to `PREFIX/base/LABEL/`, and return the facts.
 
-    The role needs REPLICATION. Raises `Permanent` where the label is taken, and what the server or the store refuse.
+    The role needs REPLICATION. The manifest (names and checksums of files, nothing of their content) is encrypted to
+    the owner of `index_identity` besides: only with that can an incremental backup build upon this one. Raises
+    `Permanent` where the label is taken, and what the server or the store refuse.
     """
-    server = observe_server(url)
-    if server.major != programs.major:
-        raise Permanent(f"The server is PostgreSQL {server.major}, the programs are of {programs.major}.")
-    _check_tablespaces(url)
-    folder = f"{prefix}/base/{label}"
-    started_at = _server_time(url)
-    manifest = tempfile.SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115
-    with manifest:
-        tar = _TarWatch(captured=manifest)
-        stream = _stream_tar(
-            url,
-            programs=programs,
-            store=store,
-            key=f"{folder}/base.tar.zst.age",
-            tar=tar,
-            label=label,
-            recipients=recipients,
-        )
-        finished_at = _server_time(url)
-        manifest.seek(0)
-        facts = _manifest_facts(manifest.read())
-        manifest.seek(0)
-        kept = _stream_file(manifest, store=store, key=f"{folder}/{MANIFEST}.zst.age", recipients=recipients)
-    backup = BaseBackup(
+    return Taking(
+        url=url,
+        programs=programs,
+        store=store,
+        folder=f"{prefix}/base/{label}",
         label=label,
-        key=stream.key,
-        manifest_key=kept.key,
-        system_identifier=server.system_identifier,
-        server_version=server.version,
-        server_major=server.major,
-        segment_bytes=server.segment_bytes,
-        timeline=facts.timeline,
-        start_lsn=facts.start_lsn,
-        stop_lsn=facts.stop_lsn,
-        started_at=started_at,
-        finished_at=finished_at,
-        content_bytes=tar.seen,
-        stored_bytes=stream.size + kept.size,
-        sha256=stream.sha256,
-        manifest_sha256=kept.sha256,
-    )
-    _check_same_server(server, after=observe_server(url))
-    store.ensure_object(f"{folder}/{FACTS}", _to_json(backup))
-    return backup
+        recipients=recipients,
+        index_identity=index_identity,
+    ).take()
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What an incremental backup builds upon: its label, the digest of its facts, and its manifest in a local file."""
+
+    label: str
+    sha256: str
+    manifest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """A backup being taken: a full one or, with a parent, what changed since."""
+
+    url: str = field(repr=False)
+    programs: Programs
+    store: ObjectStore
+    folder: str
+    label: str
+    recipients: Sequence[str]
+    index_identity: str = field(default="", repr=False)
+    parent: Parent | None = None
+
+    def take(self) -> BaseBackup:
+        server = observe_server(self.url)
+        check_programs(server, programs=self.programs)
+        _check_tablespaces(self.url)
+        self._clear_killed()
+        superuser = _superuser(self.url)
+        started_at = _server_time(self.url)
+        manifest = tempfile.SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115
+        with manifest:
+            tar = _TarWatch(captured=manifest)
+            stream = self._stream_tar(tar)
+            finished_at = _server_time(self.url)
+            manifest.seek(0)
+            facts = _manifest_facts(manifest.read())
+            manifest.seek(0)
+            kept = self._stream_manifest(manifest)
+        backup = BaseBackup(
+            label=self.label,
+            key=stream.key,
+            manifest_key=kept.key,
+            system_identifier=server.system_identifier,
+            server_version=server.version,
+            server_major=server.major,
+            segment_bytes=server.segment_bytes,
+            timeline=facts.timeline,
+            start_lsn=facts.start_lsn,
+            stop_lsn=facts.stop_lsn,
+            started_at=started_at,
+            finished_at=finished_at,
+            content_bytes=tar.seen,
+            stored_bytes=stream.size + kept.size,
+            sha256=stream.sha256,
+            manifest_sha256=kept.sha256,
+            parent=self.parent.label if self.parent else "",
+            parent_sha256=self.parent.sha256 if self.parent else "",
+            superuser=superuser,
+        )
+        _check_same_server(server, after=observe_server(self.url))
+        self.store.ensure_object(f"{self.folder}/{FACTS}", facts_of(backup))
+        return backup
+
+    def _clear_killed(self) -> None:
+        """Remove what an attempt left that was killed before its facts were written: it is no backup."""
+        keys = [f"{self.folder}/{name}" for name in (CONTENT, f"{MANIFEST}.zst.age")]
+        left = [key for key in keys if self.store.observe_object(key) is not None]
+        if left and self.store.observe_object(f"{self.folder}/{FACTS}") is None:
+            for key in left:
+                ensure_stream_absent(self.store, key)
+
+    def _stream_tar(self, tar: _TarWatch) -> StoredStream:
+        output = output_of(self._command(), environment=connection_environment(self.url))
+        with StreamWriter(self.store, f"{self.folder}/{CONTENT}") as stream, closing(output) as parts:
+            packing = PackingWriter(stream, recipients=self.recipients)
+            for data in parts:
+                tar.feed(data)
+                packing.write(data)
+            if not tar.is_at_end:
+                raise Permanent("What pg_basebackup sent is no whole archive, or has no manifest.")
+            packing.close()
+            return stream.close()
+
+    def _command(self) -> list[str]:
+        words = [str(self.programs.path("pg_basebackup")), "--pgdata=-", "--format=tar", "--wal-method=none"]
+        words += ["--checkpoint=fast", f"--label={self.label}", "--no-password", "--manifest-checksums=CRC32C"]
+        return [*words, f"--incremental={self.parent.manifest}"] if self.parent else words
+
+    def _stream_manifest(self, file: Any) -> StoredStream:
+        own = [recipient_of(self.index_identity)] if self.index_identity else []
+        with StreamWriter(self.store, f"{self.folder}/{MANIFEST}.zst.age") as stream:
+            packing = PackingWriter(stream, recipients=[*self.recipients, *own])
+            while data := file.read(PIPE_BYTES):
+                packing.write(data)
+            packing.close()
+            return stream.close()
 
 
 def observe_base_backup(store: ObjectStore, *, prefix: str, label: str) -> BaseBackup:
     """Return the facts of a backup from the store. Raises `Permanent` where there is none."""
-    data = store.observe_object(f"{prefix}/base/{label}/{FACTS}")
-    if data is None:
-        raise Permanent(f"There is no base backup {label} in the store.")
-    try:
-        return _from_json(data)
-    except (ValueError, TypeError, KeyError):
-        raise Permanent(f"The facts of the base backup {label} were changed.") from None
+    return read_facts(store, f"{prefix}/base/{label}", label=label)[0]
 
 
 def observe_base_backups(store: ObjectStore, *, prefix: str) -> Iterator[BaseBackup]:
@@ -107,52 +173,6 @@ def observe_base_backups(store: ObjectStore, *, prefix: str) -> Iterator[BaseBac
     for found in store.observe_objects(f"{prefix}/base"):
         if found.key.endswith(f"/{FACTS}"):
             yield observe_base_backup(store, prefix=prefix, label=found.key.split("/")[-2])
-
-
-def _stream_tar(
-    url: str,
-    *,
-    programs: Programs,
-    store: ObjectStore,
-    key: str,
-    tar: _TarWatch,
-    label: str,
-    recipients: Sequence[str],
-) -> StoredStream:
-    environment = connection_environment(url)
-    command = [programs.path("pg_basebackup"), "--pgdata=-", "--format=tar", "--wal-method=none", "--checkpoint=fast"]
-    command_words = [*map(str, command), f"--label={label}", "--no-password", "--manifest-checksums=CRC32C"]
-    with tempfile.TemporaryFile() as said:
-        child = subprocess.Popen(  # noqa: S603
-            command_words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
-        )
-        assert child.stdout is not None
-        try:
-            fcntl.fcntl(child.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-            with child.stdout as pipe, StreamWriter(store, key) as stream:
-                packing = PackingWriter(stream, recipients=recipients)
-                while data := os.read(pipe.fileno(), PIPE_BYTES):
-                    tar.feed(data)
-                    packing.write(data)
-                if child.wait() != 0:
-                    said.seek(0)
-                    words = said.read().decode(errors="replace")
-                    raise failure("pg_basebackup", words=words, environment=environment)
-                if not tar.is_at_end:
-                    raise Permanent("What pg_basebackup sent is no whole archive, or has no manifest.")
-                packing.close()
-                return stream.close()
-        finally:
-            stop_child(child, steps=STOP_STEPS)
-
-
-def _stream_file(file: Any, *, store: ObjectStore, key: str, recipients: Sequence[str]) -> StoredStream:
-    with StreamWriter(store, key) as stream:
-        packing = PackingWriter(stream, recipients=recipients)
-        while data := file.read(PIPE_BYTES):
-            packing.write(data)
-        packing.close()
-        return stream.close()
 
 
 class _TarWatch:
@@ -222,6 +242,25 @@ def _manifest_facts(data: bytes) -> _ManifestFacts:
         raise Permanent("The manifest of the base backup does not say which WAL it needs.") from None
 
 
+def read_facts(store: ObjectStore, folder: str, *, label: str) -> tuple[BaseBackup, str]:
+    """Return the facts of a backup and their digest, which covers all that the backup is."""
+    data = store.observe_object(f"{folder}/{FACTS}")
+    if data is None:
+        raise Permanent(f"There is no base backup {label} in the store.")
+    backup = backup_from(data, BaseBackup)
+    if backup is None:
+        raise Permanent(f"The facts of the base backup {label} were changed.")
+    if backup.label != label or backup.key != f"{folder}/{CONTENT}":
+        raise Permanent(f"The facts of the base backup {label} are those of {backup.key}.")
+    return backup, hashlib.sha256(data).hexdigest()
+
+
+def check_programs(server: DatabaseServer, *, programs: Programs) -> None:
+    """Raise `Permanent` where the programs are not of the server's major version."""
+    if server.major != programs.major:
+        raise Permanent(f"The server is PostgreSQL {server.major}, the programs are of {programs.major}.")
+
+
 def _check_tablespaces(url: str) -> None:
     with connected(url) as connection:
         count = one_row(connection, "SELECT count(*) FROM pg_tablespace WHERE spcname !~ '^pg_'")[0]
@@ -234,18 +273,12 @@ def _check_same_server(before: DatabaseServer, *, after: DatabaseServer) -> None
         raise Permanent("Another server answers at the address now than when the backup began.")
 
 
+def _superuser(url: str) -> str:
+    with connected(url) as connection:
+        return str(one_row(connection, FIRST_ROLE)[0])
+
+
 def _server_time(url: str) -> datetime:
     with connected(url) as connection:
         at: datetime = one_row(connection, "SELECT clock_timestamp()")[0]
     return at
-
-
-def _to_json(backup: BaseBackup) -> bytes:
-    facts = asdict(backup) | {name: getattr(backup, name).isoformat() for name in ("started_at", "finished_at")}
-    return json.dumps(facts, indent=1, sort_keys=True).encode()
-
-
-def _from_json(data: bytes) -> BaseBackup:
-    facts = json.loads(data)
-    times = {name: datetime.fromisoformat(facts[name]) for name in ("started_at", "finished_at")}
-    return BaseBackup(**facts | times)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from pathlib import Path
 
-from changecontrol.errors import Permanent
+from changecontrol.errors import Hindered, Permanent
 from changecontrol.ports import ObjectStore
-from changecontrol.project.local.processes import run_as, stop_child
+from recovery.adapters.postgres.incremental import chain_of
 from recovery.adapters.postgres.packing import READ_BYTES, UnpackingReader
-from recovery.adapters.postgres.programs import Programs, plain_environment, run_program
-from recovery.adapters.postgres.sandbox import Sandbox
+from recovery.adapters.postgres.programs import Programs, feed_program, find_programs, plain_environment, run_program
+from recovery.adapters.postgres.sandbox import Sandbox, written_to
 from recovery.adapters.postgres.wal import (
     check_covered,
     coverage_of,
@@ -40,27 +38,43 @@ def fetch_copy(
     at: RestoreTo,
     identities: Sequence[str],
     sandbox: Sandbox,
+    programs: Programs | None = None,
+    most_bytes: int | None = None,
 ) -> Coverage:
     """Put a base backup and the WAL that leads to a time into a sandbox, every byte checked on the way.
 
+    An incremental one is put together with those it builds upon, each held against its own manifest before.
+
+    `most_bytes` is what it may take of the disk. Raises `Hindered` where it needs more, or more than is free.
     Raises `Permanent` with the last safe time before anything is fetched where the time is not covered, and with what
     is missing or changed where the copy does not hold what it should.
     """
     coverage = coverage_of(base, archive=archive)
     check_covered(coverage, at=at)
     needed = list(needed_until(coverage, at=at, base=base))
-    _check_space(sandbox, base=base, needed=needed, segment_bytes=archive.segment_bytes)
-    _unpack(store, base=base, identities=identities, sandbox=sandbox)
-    _write_manifest(store, base=base, identities=identities, sandbox=sandbox)
-    for switch in coverage.switches:
-        content = open_history(store, switch, identities=identities)
-        _write(sandbox, name=f"{switch.timeline:08X}.history", content=content)
-    with ThreadPoolExecutor(max_workers=FETCHED_AT_ONCE) as pool:
-        for start in range(0, len(needed), FETCHED_AT_ONCE):
-            some = needed[start : start + FETCHED_AT_ONCE]
-            opened = pool.map(lambda one: open_wal(store, one, archive=archive, identities=identities), some)
-            for one, content in zip(some, opened, strict=True):
-                _write_wal(sandbox, one=one, content=content, segment_bytes=archive.segment_bytes)
+    chain = chain_of(store, base)
+    wanted = _wanted_bytes(chain=chain, needed=needed, segment_bytes=archive.segment_bytes)
+    check_space(sandbox, wanted=wanted, most_bytes=most_bytes)
+    with written_to(sandbox):
+        if len(chain) == 1:
+            _fetch_member(store, base=base, identities=identities, sandbox=sandbox, folder=sandbox.data)
+        else:
+            _combine(
+                store,
+                chain=chain,
+                identities=identities,
+                sandbox=sandbox,
+                programs=programs or find_programs(major=base.server_major),
+            )
+        for switch in coverage.switches:
+            content = open_history(store, switch, identities=identities)
+            _write(sandbox, name=f"{switch.timeline:08X}.history", content=content)
+        with ThreadPoolExecutor(max_workers=FETCHED_AT_ONCE) as pool:
+            for start in range(0, len(needed), FETCHED_AT_ONCE):
+                some = needed[start : start + FETCHED_AT_ONCE]
+                opened = pool.map(lambda one: open_wal(store, one, archive=archive, identities=identities), some)
+                for one, content in zip(some, opened, strict=True):
+                    _write_wal(sandbox, one=one, content=content, segment_bytes=archive.segment_bytes)
     return coverage
 
 
@@ -77,49 +91,95 @@ def verify_copy(sandbox: Sandbox, *, programs: Programs) -> None:
     )
 
 
-def _check_space(sandbox: Sandbox, *, base: BaseBackup, needed: Sequence[WalObject], segment_bytes: int) -> None:
+def _fetch_member(
+    store: ObjectStore, *, base: BaseBackup, identities: Sequence[str], sandbox: Sandbox, folder: Path
+) -> None:
+    _unpack(store, base=base, identities=identities, sandbox=sandbox, folder=folder)
+    _write_manifest(store, base=base, identities=identities, sandbox=sandbox, folder=folder)
+
+
+def _combine(
+    store: ObjectStore,
+    *,
+    chain: Sequence[BaseBackup],
+    identities: Sequence[str],
+    sandbox: Sandbox,
+    programs: Programs,
+) -> None:
+    """Put a chain together. What holds its members goes again."""
+    parts = sandbox.folder / "chain"
+    try:
+        folders = [parts / f"{number:02d}" for number in range(len(chain))]
+        for folder, member in zip(folders, chain, strict=True):
+            for made in (parts, folder):
+                made.mkdir(mode=0o700, exist_ok=True)
+                sandbox.give(made)
+            _fetch_member(store, base=member, identities=identities, sandbox=sandbox, folder=folder)
+            _verify_member(folder, label=member.label, sandbox=sandbox, programs=programs)
+        run_program(
+            # The server writes everything to disk before it starts, so this need not.
+            [programs.path("pg_combinebackup"), "--no-sync", f"--output={sandbox.data}", *folders],
+            environment=plain_environment(),
+            account=sandbox.account,
+            seconds=VERIFY_SECONDS,
+        )
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
+
+
+def _verify_member(folder: Path, *, label: str, sandbox: Sandbox, programs: Programs) -> None:
+    try:
+        run_program(
+            [programs.path("pg_verifybackup"), "--quiet", "--no-parse-wal", folder],
+            environment=plain_environment(),
+            account=sandbox.account,
+            seconds=VERIFY_SECONDS,
+        )
+    except Hindered:
+        raise
+    except Permanent as error:
+        raise Permanent(f"The base backup {label} is not what its manifest says. {error.reason}") from None
+
+
+def _wanted_bytes(*, chain: Sequence[BaseBackup], needed: Sequence[WalObject], segment_bytes: int) -> int:
     segments = {one.start // segment_bytes for one in needed}
+    content = sum(member.content_bytes for member in chain)
+    # What a chain is put together to takes as much as its members at most, beside them.
+    copies = 1 if len(chain) == 1 else 2
     # Replaying recycles what it has read, at most as much again.
-    wanted = base.content_bytes + 2 * len(segments) * segment_bytes + SPARE_BYTES
+    return copies * content + 2 * len(segments) * segment_bytes + SPARE_BYTES
+
+
+def check_space(sandbox: Sandbox, *, wanted: int, most_bytes: int | None) -> None:
+    """Raise `Hindered` where a sandbox has less room than is wanted, or may take less."""
+    if most_bytes is not None and wanted > most_bytes:
+        raise Hindered(f"The restore needs {wanted / 1e9:.1f} GB of disk and may take {most_bytes / 1e9:.1f} GB.")
     free = shutil.disk_usage(sandbox.folder).free
     if free < wanted:
-        raise Permanent(
+        raise Hindered(
             f"The restore needs {wanted / 1e9:.1f} GB and the disk below {sandbox.folder} has {free / 1e9:.1f} GB free."
         )
 
 
-def _unpack(store: ObjectStore, *, base: BaseBackup, identities: Sequence[str], sandbox: Sandbox) -> None:
-    size = 0
-    with StreamReader(store, base.key, sha256=base.sha256) as stored, tempfile.TemporaryFile() as said:
+def _unpack(store: ObjectStore, *, base: BaseBackup, identities: Sequence[str], sandbox: Sandbox, folder: Path) -> None:
+    with StreamReader(store, base.key, sha256=base.sha256) as stored:
         content = UnpackingReader(stored, identities=identities)
-        child = subprocess.Popen(  # noqa: S603
-            ["tar", "--extract", "--file=-", f"--directory={sandbox.data}", "--no-same-owner"],  # noqa: S607
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            env=plain_environment(),
-            **run_as(sandbox.account),
+        size = feed_program(
+            ["tar", "--extract", "--file=-", f"--directory={folder}", "--no-same-owner"],
+            content=iter(lambda: content.read(READ_BYTES), b""),
+            environment=plain_environment(),
+            account=sandbox.account,
+            name="Unpacking the base backup",
         )
-        assert child.stdin is not None
-        try:
-            with suppress(BrokenPipeError), child.stdin as pipe:
-                while data := content.read(READ_BYTES):
-                    size += len(data)
-                    pipe.write(data)
-            has_failed = child.wait() != 0
-        finally:
-            stop_child(child, steps=())
-        if has_failed:
-            said.seek(0)
-            words = said.read().decode(errors="replace").strip()[-300:]
-            raise Permanent(f"The base backup could not be unpacked: {words}")
     if size != base.content_bytes:
         raise Permanent(f"The base backup holds {size:,} bytes and should hold {base.content_bytes:,}.")
 
 
-def _write_manifest(store: ObjectStore, *, base: BaseBackup, identities: Sequence[str], sandbox: Sandbox) -> None:
+def _write_manifest(
+    store: ObjectStore, *, base: BaseBackup, identities: Sequence[str], sandbox: Sandbox, folder: Path
+) -> None:
     """Take the manifest that is kept apart, so that the copy is not held against its own word."""
-    target = sandbox.data / "backup_manifest"
+    target = folder / "backup_manifest"
     target.unlink(missing_ok=True)
     with StreamReader(store, base.manifest_key, sha256=base.manifest_sha256) as stored, target.open("wb") as file:
         content = UnpackingReader(stored, identities=identities)

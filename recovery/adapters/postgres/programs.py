@@ -5,24 +5,30 @@ They are chosen by the server's major version. Failures become sentences; a serv
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from changecontrol.errors import Permanent, Transient
-from changecontrol.project.local.processes import Account, run_as
+from changecontrol.processes import Account, run_as, stop_child
 from recovery.ports import DatabaseServer, parse_lsn
 
 CONNECT_SECONDS = 10
+PIPE_BYTES = 1024 * 1024
+STOP_STEPS = ((signal.SIGTERM, 10.0),)
 FOLDERS = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin", "/opt/homebrew/opt/postgresql@{major}/bin")
 OLDEST_MAJOR = 15
 VARIABLES = {
@@ -45,6 +51,9 @@ AWAY = re.compile(
     r"terminating connection|remaining connection slots|too many connections|could not receive|No route to host",
     re.IGNORECASE,
 )
+
+ROWS = re.compile(r"\s*(?:\S+: )?(?:DETAIL|CONTEXT|HINT|STATEMENT|QUERY):", re.IGNORECASE)
+"""Begins a line in which PostgreSQL repeats what somebody wrote: it belongs into no sentence and no message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +129,77 @@ def run_program(
     return done.stdout
 
 
+def output_of(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> Generator[bytes, None, None]:
+    """Yield what a program writes as it comes; close it where not everything is read.
+
+    Raises `Permanent` or `Transient` with its last words, at the end, where it did not succeed.
+    """
+    name = Path(command[0]).name
+    with tempfile.TemporaryFile() as said:
+        child = subprocess.Popen(  # noqa: S603
+            [str(word) for word in command],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+        )
+        assert child.stdout is not None
+        try:
+            with child.stdout as pipe:
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+                while data := os.read(pipe.fileno(), PIPE_BYTES):
+                    yield data
+            if child.wait() != 0:
+                raise failure(name, words=_all_of(said), environment=environment)
+        finally:
+            stop_child(child, steps=STOP_STEPS)
+
+
+def feed_program(
+    command: Sequence[str | Path],
+    *,
+    content: Iterable[bytes],
+    environment: Mapping[str, str],
+    account: Account | None = None,
+    name: str = "",
+) -> int:
+    """Run a program on content that comes in parts, and return the number of bytes. `name` says what it does.
+
+    Raises `Permanent` or `Transient` with its last words; it is ended where the content raises.
+    """
+    size = 0
+    with tempfile.TemporaryFile() as said:
+        child = subprocess.Popen(  # noqa: S603
+            [str(word) for word in command],
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            **run_as(account),
+        )
+        assert child.stdin is not None
+        try:
+            # A program that ends early says why itself.
+            with suppress(BrokenPipeError), child.stdin as pipe:
+                for data in content:
+                    size += len(data)
+                    pipe.write(data)
+            if child.wait() != 0:
+                raise failure(name or Path(command[0]).name, words=_all_of(said), environment=environment)
+        finally:
+            stop_child(child, steps=())
+    return size
+
+
+def _all_of(said: IO[bytes]) -> str:
+    said.seek(0)
+    return said.read().decode(errors="replace")
+
+
 def failure(name: str, *, words: str, environment: Mapping[str, str]) -> Transient | Permanent:
-    """Return what a program's last words mean, without the password of its environment."""
-    lines = [line.strip() for line in words.strip().splitlines() if line.strip()]
+    """Return what a program's last words mean, without the password of its environment and without anybody's rows."""
+    told = itertools.takewhile(lambda line: "Command was:" not in line, words.strip().splitlines())
+    lines = [line.strip() for line in told if line.strip() and not ROWS.match(line)]
     last = " ".join(lines[-3:])[-600:] or "it says nothing"
     secret = environment.get("PGPASSWORD")
     if secret:
@@ -138,38 +215,50 @@ def connected(url: str) -> Iterator[psycopg.Connection[Any]]:
         with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
             yield connection
     except psycopg.Error as error:
+        raise _refused("The database", error, url=url) from None
+
+
+def _refused(name: str, error: psycopg.Error, *, url: str) -> Transient | Permanent:
+    """Return what a connection's error means. What is no address at all is not quoted: its words may be a password."""
+    try:
         secret = str(conninfo_to_dict(url).get("password") or "")
-        raise failure("The database", words=str(error), environment={"PGPASSWORD": secret}) from None
+    except psycopg.ProgrammingError:
+        return Permanent("The address of the database is not one that PostgreSQL accepts.")
+    return failure(name, words=str(error), environment={"PGPASSWORD": secret})
 
 
 def observe_server(url: str) -> DatabaseServer:
     """Ask a server who it is. Raises `Permanent` for a version before 15."""
     with connected(url) as connection:
-        number, version, segment = one_row(
-            connection,
-            "SELECT current_setting('server_version_num')::int, current_setting('server_version'),"
-            " (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size')",
-        )
-    major = int(number) // 10_000
-    if major < OLDEST_MAJOR:
-        raise Permanent(f"The server is PostgreSQL {major}; backups need {OLDEST_MAJOR} or newer.")
+        major, version = observe_version(connection)
+        segment = one_row(connection, "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'")[0]
     try:
         with psycopg.connect(
             url, autocommit=True, connect_timeout=CONNECT_SECONDS, replication="database"
         ) as replication:
             found = replication.execute("IDENTIFY_SYSTEM").fetchone()
     except psycopg.Error as error:
-        secret = str(conninfo_to_dict(url).get("password") or "")
-        raise failure("A replication connection", words=str(error), environment={"PGPASSWORD": secret}) from None
+        raise _refused("A replication connection", error, url=url) from None
     if found is None:
         raise Permanent("The server does not identify itself over the replication protocol.")
     return DatabaseServer(
         system_identifier=str(found[0]),
-        version=str(version),
+        version=version,
         major=major,
         timeline=int(found[1]),
         segment_bytes=int(segment),
     )
+
+
+def observe_version(connection: psycopg.Connection[Any]) -> tuple[int, str]:
+    """Return a server's major version and its version in words. Raises `Permanent` for one before 15."""
+    number, version = one_row(
+        connection, "SELECT current_setting('server_version_num')::int, current_setting('server_version')"
+    )
+    major = int(number) // 10_000
+    if major < OLDEST_MAJOR:
+        raise Permanent(f"The server is PostgreSQL {major}; backups need {OLDEST_MAJOR} or newer.")
+    return major, str(version)
 
 
 def one_row(connection: psycopg.Connection[Any], statement: str, *values: object) -> tuple[Any, ...]:

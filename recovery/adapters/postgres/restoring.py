@@ -6,28 +6,46 @@ runs as an unprivileged user.
 
 from __future__ import annotations
 
+import re
+import shutil
 import signal
+import struct
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from changecontrol.errors import Permanent, Transient
+from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.ports import ObjectStore
-from changecontrol.project.local.processes import end_with_parent, last_lines, run_as, stop_child, wait_until
+from changecontrol.processes import end_with_parent, last_lines, run_as, stop_child, wait_until
 from recovery.adapters.postgres.fetching import fetch_copy
 from recovery.adapters.postgres.programs import Programs, lsn_of, one_row, plain_environment, run_program
-from recovery.adapters.postgres.sandbox import STOP_STEPS, Sandbox, make_sandbox, tear_down
-from recovery.adapters.postgres.wal import check_covered, coverage_of
-from recovery.ports import BaseBackup, Coverage, Latest, RestoredDatabase, RestoreTo, WalArchive, format_lsn
+from recovery.adapters.postgres.sandbox import STOP_STEPS, Sandbox, make_sandbox, tear_down, written_to
+from recovery.adapters.postgres.wal import (
+    LONG_HEADER,
+    WAL_PAGE_BYTES,
+    check_covered,
+    coverage_of,
+    needed_until,
+    segment_name,
+)
+from recovery.ports import BaseBackup, Coverage, Latest, RestoredDatabase, RestoreTo, WalArchive, WalObject, format_lsn
 
 REPLAY_SECONDS = 6 * 3600.0
 NOT_REACHED = "recovery ended before configured recovery target was reached"
+TROUBLE = re.compile(r"No space left|invalid|incorrect|unexpected|Permission denied|Input/output error")
+NO_ROLE = re.compile(r'role ".*" (does not exist|is not permitted to log in)')
+FULL_BYTES = 16 * 1024 * 1024
+"""With less than a segment of WAL free no server of PostgreSQL runs."""
 PORT = 5432
+SHORT_HEADER_BYTES = 24
+# The beginning of an XLogRecord: its whole length, its transaction, and where the record before it begins.
+RECORD_START = struct.Struct("=IIQ")
 CONTROL_SETTINGS = {
     "max_connections setting": "max_connections",
     "max_worker_processes setting": "max_worker_processes",
@@ -83,24 +101,27 @@ def start_copy(
     """Replay a fetched copy to a time, promote it, and return it as a role of the source sees it.
 
     Start from the main thread: the server ends with it. Raises `Permanent` with the server's last words where it does
-    not come up, and where it replayed less than it should have.
+    not come up, and where it replayed less than it should have; `Hindered` where there is no such role.
     """
     if programs.major != base.server_major:
         raise Permanent(f"The backup is of PostgreSQL {base.server_major}, the programs are of {programs.major}.")
     began = time.monotonic()
-    _configure(sandbox, programs=programs, coverage=coverage, base=base, target=at)
-    child = _spawn(sandbox, programs=programs)
+    child = _begun(sandbox, programs=programs, coverage=coverage, base=base, target=at)
+    reads_to_the_end = isinstance(at, Latest)
     try:
-        if not _is_up(sandbox, child=child, seconds=seconds) and NOT_REACHED in _said(sandbox):
+        if not is_up(sandbox, child=child, seconds=seconds) and NOT_REACHED in _said(sandbox):
+            reads_to_the_end = True
             # Nothing committed after that time in all WAL there is, and the WAL reaches beyond it: its end is the same.
-            _configure(sandbox, programs=programs, coverage=coverage, base=base, target=Latest.LATEST)
-            child = _spawn(sandbox, programs=programs)
-            _is_up(sandbox, child=child, seconds=seconds)
+            child = _begun(sandbox, programs=programs, coverage=coverage, base=base, target=Latest.LATEST)
+            is_up(sandbox, child=child, seconds=seconds)
         if child.poll() is not None:
-            raise Permanent(f"The restored server did not start. Its log ends: {last_lines(sandbox.log)}")
-        url = f"postgresql:///{database}?host={sandbox.socket}&port={PORT}&user={role}"
+            raise not_started(sandbox)
+        url = address_in(sandbox, database=database, role=role)
         replayed, last_commit_at = _replayed(url)
-        _check_replayed(replayed, base=base, coverage=coverage, at=at)
+        if replayed < base.stop_lsn:
+            raise _fell_short(sandbox, replayed=replayed, wanted=base.stop_lsn)
+        if reads_to_the_end:
+            _check_end(sandbox, replayed=replayed, coverage=coverage, at=at, base=base)
     except BaseException:
         stop_child(child, steps=STOP_STEPS)
         raise
@@ -134,7 +155,15 @@ def restore(
     sandbox = make_sandbox(parent, run_id=run_id)
     began = time.monotonic()
     try:
-        coverage = fetch_copy(store=store, base=base, archive=archive, at=at, identities=identities, sandbox=sandbox)
+        coverage = fetch_copy(
+            store=store,
+            base=base,
+            archive=archive,
+            at=at,
+            identities=identities,
+            sandbox=sandbox,
+            programs=programs,
+        )
         return start_copy(
             sandbox,
             programs=programs,
@@ -150,10 +179,45 @@ def restore(
         raise
 
 
+def _begun(
+    sandbox: Sandbox, *, programs: Programs, coverage: Coverage, base: BaseBackup, target: RestoreTo
+) -> subprocess.Popen[bytes]:
+    with written_to(sandbox):
+        _configure(sandbox, programs=programs, coverage=coverage, base=base, target=target)
+        return spawn(sandbox, programs=programs)
+
+
+def not_started(sandbox: Sandbox) -> Permanent:
+    """Say why a sandbox's server has not come up."""
+    # A server that cannot write cannot write down why either.
+    if shutil.disk_usage(sandbox.folder).free < FULL_BYTES:
+        return Permanent(f"The restored server did not start: the disk below {sandbox.folder} is full.")
+    return Permanent(f"The restored server did not start. Its log ends: {last_lines(sandbox.log)}")
+
+
 def _configure(
     sandbox: Sandbox, *, programs: Programs, coverage: Coverage, base: BaseBackup, target: RestoreTo
 ) -> None:
-    """Write a configuration of our own: the source's may be elsewhere, name libraries, and archive."""
+    settings = {
+        "hot_standby": "off",
+        "restore_command": f'cp "{sandbox.wal}/%f" "%p"',
+        "recovery_target_timeline": str(coverage.timeline) if coverage.timeline != base.timeline else "current",
+        "recovery_target_action": "promote",
+        # One call for the whole file system instead of one for each of thousands of files.
+        "recovery_init_sync_method": "syncfs",
+        **_control_settings(sandbox, programs=programs),
+    }
+    if not isinstance(target, Latest):
+        settings["recovery_target_time"] = target.astimezone(UTC).isoformat(sep=" ")
+    configure(sandbox, settings=settings)
+    for name in ("postgresql.auto.conf", "recovery.signal"):
+        (sandbox.data / name).write_text("")
+        sandbox.give(sandbox.data / name)
+    (sandbox.data / "standby.signal").unlink(missing_ok=True)
+
+
+def configure(sandbox: Sandbox, *, settings: Mapping[str, str]) -> None:
+    """Write a configuration of our own: a source's may be elsewhere, name libraries, archive, and subscribe."""
     settings = {
         "listen_addresses": "",
         "unix_socket_directories": str(sandbox.socket),
@@ -162,25 +226,15 @@ def _configure(
         "hba_file": str(sandbox.folder / "hba.conf"),
         "ident_file": str(sandbox.folder / "ident.conf"),
         "archive_mode": "off",
-        "hot_standby": "off",
-        "restore_command": f'cp "{sandbox.wal}/%f" "%p"',
-        "recovery_target_timeline": str(coverage.timeline) if coverage.timeline != base.timeline else "current",
-        "recovery_target_action": "promote",
-        # One call for the whole file system instead of one for each of thousands of files.
-        "recovery_init_sync_method": "syncfs",
+        # A subscription that goes on would take from its publisher what the source has yet to get.
+        "max_logical_replication_workers": "0",
         "log_timezone": "UTC",
-        **_control_settings(sandbox, programs=programs),
+        **settings,
     }
-    if not isinstance(target, Latest):
-        settings["recovery_target_time"] = target.astimezone(UTC).isoformat(sep=" ")
     lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
     for name, text in (("postgresql.conf", lines), ("hba.conf", "local all all trust\n"), ("ident.conf", "")):
         (sandbox.folder / name).write_text(text)
         sandbox.give(sandbox.folder / name)
-    for name in ("postgresql.auto.conf", "recovery.signal"):
-        (sandbox.data / name).write_text("")
-        sandbox.give(sandbox.data / name)
-    (sandbox.data / "standby.signal").unlink(missing_ok=True)
 
 
 def _control_settings(sandbox: Sandbox, *, programs: Programs) -> dict[str, str]:
@@ -194,7 +248,13 @@ def _control_settings(sandbox: Sandbox, *, programs: Programs) -> dict[str, str]
     return {setting: found[name].strip() for name, setting in CONTROL_SETTINGS.items() if name in found}
 
 
-def _spawn(sandbox: Sandbox, *, programs: Programs) -> subprocess.Popen[bytes]:
+def address_in(sandbox: Sandbox, *, database: str, role: str) -> str:
+    """Return where a database of the sandbox's server answers."""
+    return f"postgresql:///{database}?host={sandbox.socket}&port={PORT}&user={quote(role, safe='')}"
+
+
+def spawn(sandbox: Sandbox, *, programs: Programs) -> subprocess.Popen[bytes]:
+    """Start the server of a sandbox as it is configured. It ends with the thread that starts it."""
     with sandbox.log.open("wb") as log:
         return subprocess.Popen(  # noqa: S603
             [
@@ -215,7 +275,7 @@ def _spawn(sandbox: Sandbox, *, programs: Programs) -> subprocess.Popen[bytes]:
         )
 
 
-def _is_up(sandbox: Sandbox, *, child: subprocess.Popen[bytes], seconds: float) -> bool:
+def is_up(sandbox: Sandbox, *, child: subprocess.Popen[bytes], seconds: float) -> bool:
     """Wait until the server takes connections, which without hot standby it does once promoted; False if it ended."""
 
     def is_settled() -> bool:
@@ -244,16 +304,43 @@ def _replayed(url: str) -> tuple[int, datetime | None]:
                 "SELECT pg_last_wal_replay_lsn(), pg_last_xact_replay_timestamp(), pg_is_in_recovery()",
             )
     except psycopg.Error as error:
-        raise Permanent(f"The restored server does not let the role in: {str(error).strip()[-200:]}") from None
+        reason = f"The restored server does not let the role in: {str(error).strip()[-200:]}"
+        # The copy is as its server was: it is we who ask for somebody else.
+        raise Hindered(reason) if NO_ROLE.search(reason) else Permanent(reason) from None
     if is_in_recovery:
         raise Permanent("The restored server was not promoted.")
     return lsn_of(replayed), last_commit_at
 
 
-def _check_replayed(replayed: int, *, base: BaseBackup, coverage: Coverage, at: RestoreTo) -> None:
-    """Raise `Permanent` where the replay ended before the last of the WAL that was to be replayed whole."""
-    wanted = base.stop_lsn
-    if isinstance(at, Latest) and coverage.needed:
-        wanted = max(wanted, coverage.needed[-1].start)
-    if replayed < wanted:
-        raise Permanent(f"The restored server replayed up to {format_lsn(replayed)} and not to {format_lsn(wanted)}.")
+def _check_end(sandbox: Sandbox, *, replayed: int, coverage: Coverage, at: RestoreTo, base: BaseBackup) -> None:
+    """Raise `Permanent` where the replay ended before the WAL did.
+
+    PostgreSQL takes whatever it cannot replay for the end: a record that is damaged, a segment that did not fit on the
+    disk. Behind the true end there is nothing, or a record that goes on in WAL that is not there.
+    """
+    needed = list(needed_until(coverage, at=at, base=base))
+    end = max((one.end for one in needed), default=0)
+    if end - replayed <= LONG_HEADER.size:
+        return
+    here = next((one for one in needed if one.start <= replayed < one.end), None)
+    size = base.segment_bytes
+    if here is None or replayed + _record_bytes(sandbox, here=here, at=replayed, segment_bytes=size) <= end:
+        raise _fell_short(sandbox, replayed=replayed, wanted=end)
+
+
+def _record_bytes(sandbox: Sandbox, *, here: WalObject, at: int, segment_bytes: int) -> int:
+    """Return how long the record at a position says that it is; 0 where there is none."""
+    offset = at % segment_bytes
+    if offset % WAL_PAGE_BYTES == 0:
+        offset += LONG_HEADER.size if offset == 0 else SHORT_HEADER_BYTES
+    name = segment_name(timeline=here.timeline, start=here.start, segment_bytes=segment_bytes)
+    with (sandbox.wal / name).open("rb") as file:
+        file.seek(offset)
+        length, _, before = RECORD_START.unpack(file.read(RECORD_START.size).ljust(RECORD_START.size, b"\0"))
+    return int(length) if before < at else 0
+
+
+def _fell_short(sandbox: Sandbox, *, replayed: int, wanted: int) -> Permanent:
+    lines = [line for line in sandbox.log.read_text(errors="replace").splitlines() if TROUBLE.search(line)]
+    why = f" Its log says: {lines[-1].strip()[-300:]}" if lines else ""
+    return Permanent(f"The restored server replayed up to {format_lsn(replayed)} and not to {format_lsn(wanted)}.{why}")

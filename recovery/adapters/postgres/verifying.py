@@ -6,21 +6,17 @@ Raises `Permanent` naming the first thing that is not as it should be.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from typing import Protocol
 
-from psycopg import sql
-
-from changecontrol.errors import Permanent
+from changecontrol.errors import Hindered, Permanent
 from changecontrol.ports import ObjectStore
+from recovery.adapters.postgres.incremental import FaultIn, chain_of
 from recovery.adapters.postgres.programs import (
     Programs,
     connected,
     connection_environment,
-    one_row,
     run_program,
 )
-from recovery.adapters.postgres.restoring import Restored
 from recovery.adapters.postgres.wal import coverage_of, open_history, open_wal
 from recovery.adapters.streams import verify_stream
 from recovery.ports import BaseBackup, Coverage, WalArchive
@@ -28,21 +24,20 @@ from recovery.ports import BaseBackup, Coverage, WalArchive
 CHECK_SECONDS = 12 * 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseAnswers:
-    """What a restored server answered. `newest_at` is the newest sentinel, where there is a sentinel table."""
-
-    databases: tuple[str, ...]
-    newest_at: datetime | None
-
-
 def verify_stored(*, store: ObjectStore, base: BaseBackup, archive: WalArchive, identities: Sequence[str]) -> Coverage:
-    """Read every object of a base backup and of the WAL that follows it, and open what was encrypted (level 1).
+    """Read every object of a base backup, of those it builds upon and of its WAL; open what was encrypted (level 1).
 
+    Raises `FaultIn` for what is wrong with the backup or with one it builds upon, and `Permanent` for WAL.
     The copy itself is held against its manifest by `verify_copy` once it is unpacked.
     """
-    verify_stream(store, base.key, sha256=base.sha256)
-    verify_stream(store, base.manifest_key, sha256=base.manifest_sha256)
+    for member in chain_of(store, base):
+        try:
+            verify_stream(store, member.key, sha256=member.sha256)
+            verify_stream(store, member.manifest_key, sha256=member.manifest_sha256)
+        except Hindered:
+            raise
+        except Permanent as fault:
+            raise FaultIn(member.label, fault.reason) from None
     coverage = coverage_of(base, archive=archive)
     for switch in coverage.switches:
         open_history(store, switch, identities=identities)
@@ -51,25 +46,30 @@ def verify_stored(*, store: ObjectStore, base: BaseBackup, archive: WalArchive, 
     return coverage
 
 
-def question(
-    restored: Restored, *, programs: Programs, sentinel: tuple[str, str, str] | None = None
-) -> DatabaseAnswers:
-    """Check the structure of every table and index, read every row of every database, and find the newest sentinel.
+class Answering(Protocol):
+    """A server that answers at its superuser's address."""
 
-    `sentinel` names a database, a table and its column of times. The extension amcheck is added to the copy.
+    @property
+    def url(self) -> str: ...
+
+
+def question(server: Answering, *, programs: Programs) -> tuple[str, ...]:
+    """Check the structure of every table and index and read every row of every database; return the databases.
+
+    The extension amcheck is added to the copy.
     """
-    environment = connection_environment(restored.url)
+    environment = connection_environment(server.url)
     run_program(
         [programs.path("pg_amcheck"), "--all", "--install-missing", "--no-password", "--jobs=2"],
         environment=environment,
         seconds=CHECK_SECONDS,
     )
-    with connected(restored.url) as connection:
+    with connected(server.url) as connection:
         names = connection.execute("SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname").fetchall()
     databases = tuple(str(name) for (name,) in names)
     for database in databases:
         _read_everything(database, programs=programs, environment=environment)
-    return DatabaseAnswers(databases=databases, newest_at=_newest(restored, sentinel) if sentinel else None)
+    return databases
 
 
 def _read_everything(database: str, *, programs: Programs, environment: dict[str, str]) -> None:
@@ -79,14 +79,3 @@ def _read_everything(database: str, *, programs: Programs, environment: dict[str
         environment=environment | {"PGDATABASE": database},
         seconds=CHECK_SECONDS,
     )
-
-
-def _newest(restored: Restored, sentinel: tuple[str, str, str]) -> datetime:
-    database, table, column = sentinel
-    with connected(restored.url_of(database)) as connection:
-        statement = sql.SQL("SELECT max({}) FROM {}").format(sql.Identifier(column), sql.Identifier(*table.split(".")))
-        newest = one_row(connection, statement.as_string(connection))[0]
-    if newest is None:
-        raise Permanent(f"The restored database holds no sentinel in {table}.")
-    at: datetime = newest
-    return at

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from changecontrol.errors import Permanent
@@ -27,6 +28,7 @@ from recovery.ports import (
     WalArchive,
     WalGap,
     WalObject,
+    WalStretch,
     format_lsn,
 )
 
@@ -36,10 +38,13 @@ NAME = re.compile(
     r"-(?P<time>\d{1,15})\.zst\.age$"
 )
 HISTORY_NAME = re.compile(r"/(?P<timeline>[0-9A-F]{8})/history/(?P<parent>[0-9A-F]{8})-(?P<at>[0-9A-F]{16})\.zst\.age$")
+FOLDER = re.compile(r"(?P<system>\d{1,20})\.(?P<size>[0-9a-f]{1,8})/")
 HISTORY_BYTES = 1024 * 1024
 # XLogLongPageHeaderData: magic, info, timeline, address, rest, padding, system, segment size, block size.
 LONG_HEADER = struct.Struct("=HHIQIIQII")
 LONG_HEADER_FLAG = 0x0002
+WAL_PAGE_BYTES = 8192
+COLLECTED_AT_ONCE = 10_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -71,6 +76,12 @@ def history_key(folder: str, *, timeline: int, parent: int, at: int) -> str:
     return f"{folder}/{timeline:08X}/history/{parent:08X}-{at:016X}{SUFFIX}"
 
 
+def observe_systems(store: ObjectStore, *, prefix: str) -> tuple[tuple[str, int], ...]:
+    """Return the systems whose WAL lies below a prefix, each with the size of its segments."""
+    found = {FOLDER.match(one.key.removeprefix(f"{prefix}/wal/")) for one in store.observe_objects(f"{prefix}/wal")}
+    return tuple(sorted({(name["system"], int(name["size"], 16)) for name in found if name}))
+
+
 def observe_archive(store: ObjectStore, *, prefix: str, system_identifier: str, segment_bytes: int) -> WalArchive:
     """Return what WAL of a system the store holds. Names that are none of ours are left out."""
     folder = archive_folder(prefix, system_identifier=system_identifier, segment_bytes=segment_bytes)
@@ -94,6 +105,73 @@ def observe_archive(store: ObjectStore, *, prefix: str, system_identifier: str, 
         objects=tuple(sorted(objects)),
         switches=tuple(sorted(switches)),
     )
+
+
+def stretches_of(archive: WalArchive) -> tuple[WalStretch, ...]:
+    """Return the WAL of an archive as stretches without a hole, oldest first."""
+    # A piece of no length alone says nothing.
+    return tuple(one for one in _joined(archive) if one.end > one.start)
+
+
+def _joined(archive: WalArchive) -> list[WalStretch]:
+    found: list[WalStretch] = []
+    forks = {one.timeline: (one.parent, one.at) for one in archive.switches}
+    for one in sorted(archive.objects):
+        last = found[-1] if found else None
+        if last is not None and last.timeline == one.timeline and one.start <= last.end:
+            if one.end >= last.end:
+                reached_at = max(last.reached_at, one.reached_at)
+                found[-1] = replace(last, end=one.end, reached_at=reached_at, key=one.key, size=one.size)
+            continue
+        system = archive.system_identifier
+        parent, at = forks.get(one.timeline, (0, 0))
+        place = (system, one.timeline, one.start, one.end, one.reached_at, one.key, one.size)
+        found.append(WalStretch(*place, parent=parent, forked_at=at))
+    return found
+
+
+class StretchCollector:
+    """Adds up the WAL of a listing as it passes, in memory that grows with the holes and not with the objects."""
+
+    def __init__(self, *, prefix: str, at_once: int = COLLECTED_AT_ONCE) -> None:
+        self._prefix = f"{prefix}/wal/"
+        self._at_once = at_once
+        self._archives: dict[tuple[str, int], WalArchive] = {}
+        self._waiting: dict[tuple[str, int], list[WalObject]] = {}
+
+    def add(self, found: StoredObject) -> None:
+        """Take one object of a listing; what is no WAL of ours is left out."""
+        if not found.key.startswith(self._prefix) or not (name := FOLDER.match(found.key[len(self._prefix) :])):
+            return
+        system = (name["system"], int(name["size"], 16))
+        if one := _wal_object(found, segment_bytes=system[1]):
+            waiting = self._waiting.setdefault(system, [])
+            waiting.append(one)
+            if len(waiting) >= self._at_once:
+                self._add_up(system)
+        elif fork := HISTORY_NAME.search(found.key):
+            parent, at = int(fork["parent"], 16), int(fork["at"], 16)
+            switch = TimelineSwitch(timeline=int(fork["timeline"], 16), parent=parent, at=at, key=found.key)
+            known = self._archive(system)
+            self._archives[system] = replace(known, switches=(*known.switches, switch))
+
+    def stretches(self) -> tuple[WalStretch, ...]:
+        """Return the stretches without a hole of every system, as `stretches_of` does of one."""
+        for system in list(self._waiting):
+            self._add_up(system)
+        return tuple(one for archive in self._archives.values() for one in stretches_of(archive))
+
+    def _archive(self, system: tuple[str, int]) -> WalArchive:
+        return self._archives.get(system) or WalArchive(*system, objects=())
+
+    def _add_up(self, system: tuple[str, int]) -> None:
+        known = self._archive(system)
+        objects = (*known.objects, *self._waiting.pop(system, ()))
+        added = [
+            WalObject(one.timeline, one.start, one.end, one.reached_at, one.key, one.size, is_finished=True)
+            for one in _joined(replace(known, objects=objects))
+        ]
+        self._archives[system] = replace(known, objects=tuple(added))
 
 
 def coverage_of(base: BaseBackup, *, archive: WalArchive) -> Coverage:

@@ -1,10 +1,18 @@
-"""`manage.py archive_wal`: archive the WAL of one server until stopped. Run one for each server, under a supervisor."""
+"""`manage.py archive_wal`: ships the WAL of every environment whose policy wants it, as it is written, till stopped.
+
+Where an operator archives the WAL, it writes sentinels alone.
+"""
 
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
+import time
 from argparse import ArgumentParser
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,61 +20,194 @@ import structlog
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from changecontrol import wiring
+from changecontrol import clock
+from changecontrol.access import system_actor
 from changecontrol.errors import Permanent, Transient
-from recovery.adapters.encryption import check_recipient
+from changecontrol.processes import end_with_parent
+from changecontrol.workflow import engine
+from recovery import doors
+from recovery.actions.slots import is_too_much
+from recovery.actions.wal import NewSegment, record_segment
 from recovery.adapters.postgres.archiving import Shipped, WalArchiver
 from recovery.adapters.postgres.programs import find_programs, observe_server
+from recovery.adapters.postgres.sentinel import ensure_sentinel
+from recovery.adapters.postgres.wal import observe_archive, stretches_of
+from recovery.jobs.slots import Place, SlotWatch, drop_slot, note_places, observe, places, servers_of
+from recovery.models import BackupPolicy
+from recovery.models.policy import Engine
+from recovery.ports import WalStretch
 
-ALARM_BYTES = 1024**3
-ALARM_SHARE = 0.5
-"""WAL kept for the slot is an alarm from this on, or from this share of the server's own limit."""
+LOOK_SECONDS = 5.0
+AGAIN_SECONDS = 10.0
+"""How long an archiver that ended is left alone before it is started again."""
+RECORD_SECONDS = 5.0
+SENTINEL_SECONDS = 60.0
+STOP_SECONDS = 40.0
 
 log = structlog.get_logger(__name__)
 
 
 class Command(BaseCommand):
-    help = "Receive a server's WAL, and ship it compressed and encrypted to the object store, until stopped."
+    help = "Receive the WAL of the environments with a policy, and ship it compressed and encrypted, until stopped."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--database", required=True, help="reference to the address: env:NAME, file:/path, vault:…")
-        parser.add_argument("--slot", required=True, help="the replication slot; it is made where there is none")
-        parser.add_argument("--prefix", required=True, help="where in the store, such as shop/production")
-        parser.add_argument("--folder", required=True, type=Path, help="a local folder of this archiver alone")
-        parser.add_argument("--recipient", required=True, action="append", help="an age recipient; may be repeated")
-        parser.add_argument("--store", default=settings.OBJECT_STORE_URL, help="the object store's address")
-        parser.add_argument("--access-key", default="", help="reference to the store's access key")
-        parser.add_argument("--secret-key", default="", help="reference to the store's secret key")
+        parser.add_argument("--policy", type=int, help="archive for this policy alone, in this process")
+        parser.add_argument(
+            "--drop-slot",
+            metavar="TENANT/ENVIRONMENT",
+            help="let the WAL go on servers that no policy in force archives any more",
+        )
 
-    def handle(self, *_: Any, **options: Any) -> None:
+    def handle(self, *_: Any, policy: int | None, drop_slot: str | None, **__: Any) -> None:
+        clock.set_offset(engine.database_offset())
         stop = threading.Event()
         for sign in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sign, lambda *_: stop.set())
         try:
-            self._archiver(**options).run(until=stop, report=_report)
+            if drop_slot is not None:
+                self._drop_slot(drop_slot)
+            elif policy is not None:
+                _keep(BackupPolicy.objects.select_related("environment__tenant").get(pk=policy), until=stop)
+            else:
+                supervise(until=stop)
         except (Permanent, Transient) as error:
             raise CommandError(error.reason) from None
 
-    def _archiver(self, **options: Any) -> WalArchiver:
-        for recipient in options["recipient"]:
-            check_recipient(recipient)
-        secrets = wiring.secrets()
-        url = secrets.read(options["database"]).strip()
-        store = wiring.adapter("object_store")(
-            options["store"], access_key=options["access_key"], secret_key=options["secret_key"], secrets=secrets
-        )
-        return WalArchiver(
-            url=url,
-            slot=options["slot"],
-            programs=find_programs(major=observe_server(url).major, folders=settings.POSTGRES_PROGRAMS),
-            store=store,
-            prefix=options["prefix"],
-            folder=options["folder"],
-            recipients=options["recipient"],
-        )
+    def _drop_slot(self, name: str) -> None:
+        found = servers_of(name)
+        if not found:
+            raise Permanent(f"No environment “{name}” has a backup policy that archives WAL, or had one.")
+        for version in drop_slot(found):
+            self.stdout.write(f"There is no slot of {name} on the server of policy version {version} any more.")
 
 
-def _report(round_: Shipped | Transient) -> None:
+def supervise(*, until: threading.Event) -> None:
+    """Have one process for each policy that wants WAL archived; one whose policy was replaced ends."""
+    children: dict[int, subprocess.Popen[bytes]] = {}
+    watch = SlotWatch()
+    ended_at: dict[int, float] = {}
+    try:
+        while not until.is_set():
+            wanted = _wanted(set(children))
+            for pk in [pk for pk in children if pk not in wanted or children[pk].poll() is not None]:
+                child = children.pop(pk)
+                if child.poll() is None:
+                    _end(child)
+                elif pk in wanted:
+                    log.error("wal.archiver_ended", policy=pk, code=child.returncode)
+                ended_at[pk] = time.monotonic()
+            for pk in wanted - children.keys():
+                if time.monotonic() - ended_at.get(pk, -AGAIN_SECONDS) >= AGAIN_SECONDS:
+                    children[pk] = _started(pk)
+            _watch_slots(watch)
+            until.wait(LOOK_SECONDS)
+    finally:
+        watch.stop()
+        for child in children.values():
+            child.terminate()
+        for child in children.values():
+            _end(child)
+
+
+def archive(policy: BackupPolicy, *, until: threading.Event) -> None:
+    """Archive the WAL of one policy's server until told to stop, and tell the catalogue what the store holds."""
+    environment = policy.environment
+    prefix = doors.prefix_of(environment)
+    url = doors.read_secret(policy.source, what="database to back up")
+    server = observe_server(url)
+    store = doors.open_store(policy)
+    found = stretches_of(
+        observe_archive(
+            store, prefix=prefix, system_identifier=server.system_identifier, segment_bytes=server.segment_bytes
+        )
+    )
+    # Before the slot is made anew: what the server gave up meanwhile would be seen by nobody.
+    note_places([(Place(policy, is_wanted=True), observe(policy))], at=clock.now())
+    keeper = Keeper(policy, url=url)
+    for one in found:
+        keeper.record(one)
+    archiver = WalArchiver(
+        url=url,
+        slot=doors.slot_of(environment),
+        programs=find_programs(major=server.major, folders=doors.programs_folders()),
+        store=store,
+        prefix=prefix,
+        folder=Path(settings.WAL_FOLDERS) / str(environment.pk),
+        recipients=policy.recipients,
+        stretch=found[-1] if found else None,
+        heartbeat=timedelta(seconds=policy.wal_seconds or 30),
+    )
+    archiver.run(until=until, report=keeper.note)
+
+
+def write_sentinels(policy: BackupPolicy, *, until: threading.Event) -> None:
+    """Write the sentinels of a policy whose WAL an operator archives, until told to stop."""
+    keeper = Keeper(policy, url=doors.read_secret(policy.source, what="database to write sentinels into"))
+    while True:
+        keeper.write_sentinel()
+        if until.wait(LOOK_SECONDS):
+            return
+
+
+def _keep(policy: BackupPolicy, *, until: threading.Event) -> None:
+    work = write_sentinels if policy.engine == Engine.CLOUDNATIVEPG else archive
+    work(policy, until=until)
+
+
+@dataclass
+class Keeper:
+    """Says in the log and in the catalogue what an archiver did, and writes sentinels where the policy wants them."""
+
+    policy: BackupPolicy
+    url: str = field(repr=False)
+    _recorded_at: float = 0.0
+    _recorded: WalStretch | None = None
+    _sentinel_at: float = 0.0
+
+    def note(self, round_: Shipped | Transient) -> None:
+        tell(round_)
+        self.write_sentinel()
+        if isinstance(round_, Shipped) and round_.stretch and time.monotonic() - self._recorded_at >= RECORD_SECONDS:
+            self.record(round_.stretch)
+
+    def record(self, found: WalStretch) -> None:
+        """Record what the store holds. A database that is away costs nothing: the next round tells more.
+
+        What was told once is not told again: what the store has lost of it since would be promised anew.
+        """
+        try:
+            record_segment(
+                environment=self.policy.environment,
+                segment=_segment(_after(found, self._recorded), store=self.policy.store),
+                actor=system_actor(),
+                at=clock.now(),
+            )
+            self._recorded_at, self._recorded = time.monotonic(), found
+        except engine.DATABASE_LOST as trouble:
+            log.warning("wal.not_recorded", problem=type(trouble).__name__)
+            engine.mend_connection()
+
+    def write_sentinel(self) -> None:
+        if not self.policy.has_sentinel or time.monotonic() - self._sentinel_at < SENTINEL_SECONDS:
+            return
+        self._sentinel_at = time.monotonic()
+        self._look_at_environment()
+        try:
+            ensure_sentinel(doors.url_of(self.url, database=self.policy.environment.database))
+        except (Permanent, Transient) as problem:
+            log.error("sentinel.not_written", reason=problem.reason)
+
+    def _look_at_environment(self) -> None:
+        """Read which database is in use now: a cut-over changes it. While ours is away it stays as it was known."""
+        try:
+            self.policy.environment.refresh_from_db(fields=["database"])
+        except engine.DATABASE_LOST as trouble:
+            log.warning("environment.not_read", problem=type(trouble).__name__)
+            engine.mend_connection()
+
+
+def tell(round_: Shipped | Transient) -> None:
+    """Write one line for a round that did something, or could not."""
     if isinstance(round_, Transient):
         log.warning("wal.waiting", reason=round_.reason)
         return
@@ -77,8 +218,64 @@ def _report(round_: Shipped | Transient) -> None:
         "backlog_bytes": round_.backlog_bytes,
         "reached_at": round_.reached_at.isoformat() if round_.reached_at else None,
     }
-    limit = ALARM_BYTES if slot.limit_bytes is None else min(ALARM_BYTES, int(slot.limit_bytes * ALARM_SHARE))
-    if slot.retained_bytes > limit or slot.wal_status == "unreserved":
+    if is_too_much(slot):
         log.error("wal.retained", **facts)
     elif round_.finished_count or round_.piece_count:
         log.info("wal.shipped", finished=round_.finished_count, pieces=round_.piece_count, **facts)
+
+
+def _wanted(running: set[int]) -> set[int]:
+    """Return the policies that want WAL archived, or sentinels alone; without our database, those that run already."""
+    try:
+        rows = BackupPolicy.objects.active().filter(engine=Engine.CLOUDNATIVEPG, has_sentinel=True).exclude(source="")
+        return {one.policy.pk for one in places() if one.is_wanted} | set(rows.values_list("pk", flat=True))
+    except engine.DATABASE_LOST as trouble:
+        log.error("database.lost", problem=type(trouble).__name__)
+        engine.mend_connection()
+        return running
+
+
+def _watch_slots(watch: SlotWatch) -> None:
+    try:
+        watch.go_on()
+    except engine.DATABASE_LOST as trouble:
+        log.error("database.lost", problem=type(trouble).__name__)
+        engine.mend_connection()
+
+
+def _after(found: WalStretch, before: WalStretch | None) -> WalStretch:
+    """Return what a stretch has that was not recorded before; where nothing has come, its last byte."""
+    if before is None or before.timeline != found.timeline or not found.start <= before.end <= found.end:
+        return found
+    return replace(found, start=min(before.end, found.end - 1))
+
+
+def _segment(found: WalStretch, *, store: str) -> NewSegment:
+    return NewSegment(
+        system_identifier=found.system_identifier,
+        timeline=found.timeline,
+        start_lsn=found.start,
+        end_lsn=found.end,
+        ends_at=found.reached_at,
+        key=found.key,
+        size=found.size,
+        sha256=found.sha256,
+        store=store,
+        parent=found.parent,
+        forked_lsn=found.forked_at,
+    )
+
+
+def _started(pk: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, sys.argv[0], "archive_wal", f"--policy={pk}"], preexec_fn=end_with_parent(signal.SIGTERM)
+    )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

@@ -72,7 +72,7 @@ def test_a_change_is_filed_with_a_number_and_its_requester(estate: SmallEstate) 
     [
         ({"title": "  "}, "title"),
         ({"title": "x" * 201}, "title"),
-        ({"kind": "restore"}, "kind"),
+        ({"kind": "failover"}, "kind"),
         ({"type": "standard"}, "type"),
     ],
 )

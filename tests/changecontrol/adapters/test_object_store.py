@@ -8,7 +8,7 @@ from changecontrol.adapters.fakes.objects import FakeSecrets
 from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Permanent, Transient
 
-SECRETS = FakeSecrets({"env:KEY": "key", "env:SECRET": "canary"})
+SECRETS = FakeSecrets({"env:PAIR": "key:canary", "env:HALF": "canary", "file:/gcs": "{canary", "env:AZURE": "canary!"})
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ SECRETS = FakeSecrets({"env:KEY": "key", "env:SECRET": "canary"})
         "s3://",
         "s3://user@bucket",
         "s3://bucket?endpoint=https://x&skip_signature=true",
+        "gs://bucket?region=here",
+        "az://account/container?region=here",
         "https://bucket.example",
     ],
 )
@@ -28,9 +30,20 @@ def test_addresses_that_are_refused(url: str) -> None:
         open_store(url)
 
 
-def test_half_a_credential_is_refused() -> None:
-    with pytest.raises(Permanent, match="two references"):
-        open_store("s3://bucket", access_key="env:KEY", secrets=SECRETS)
+@pytest.mark.parametrize(
+    ("url", "credential"),
+    [("s3://bucket", "env:HALF"), ("gs://bucket/points", "file:/gcs"), ("az://account/container", "env:AZURE")],
+)
+def test_a_credential_of_another_form_is_refused_and_not_quoted(url: str, credential: str) -> None:
+    with pytest.raises(Permanent) as raised:
+        open_store(url, credential=credential, secrets=SECRETS)
+
+    assert "canary" not in raised.value.reason
+
+
+def test_a_credential_needs_something_to_read_it_with() -> None:
+    with pytest.raises(Permanent, match="nothing here to read it with"):
+        open_store("s3://bucket", credential="env:PAIR")
 
 
 def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
@@ -43,8 +56,7 @@ def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_s3_server_that_is_down_is_transient_and_quotes_no_secret() -> None:
     store = open_store(
         "s3://bucket/prefix?endpoint=http://127.0.0.1:1",
-        access_key="env:KEY",
-        secret_key="env:SECRET",
+        credential="env:PAIR",
         secrets=SECRETS,
     )
 

@@ -18,7 +18,8 @@ from tests.factories import SmallEstate
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 PAGES = ["api.md", "engineer.md", "change-manager.md", "operator.md", "auditor.md", "administrator.md"]
-IN_PLACE = {"number": "CHG-000001", "id": "1", "NUMBER": "CHG-000001", "RUN": "1"}
+IN_PLACE = {"number": "CHG-000001", "NUMBER": "CHG-000001"}
+"""What stands in the address of a change; everything else goes by `1`."""
 
 
 def addresses(text: str) -> set[str]:
@@ -26,7 +27,8 @@ def addresses(text: str) -> set[str]:
     found = {match[1] for match in re.finditer(r"(/api/(?:v1|schema|docs)/[\w$/{},-]*)", text)}
     for row in re.findall(r"^\| (`.*`.*) \|.*\|$", text, flags=re.MULTILINE):
         found |= {f"/api/v1/{one}" for cell in re.findall(r"`([a-z][^`]*/)`", row) for one in re.split(r",? ", cell)}
-    filled = {re.sub(r"\{(number|id)\}|\$(NUMBER|RUN)", lambda m: IN_PLACE[m[1] or m[2]], one) for one in found}
+    found |= {f"/api/v1/recovery/{path}" for path in re.findall(r"\$AT/([\w$/{},-]*)", text)}
+    filled = {re.sub(r"\{(number|id)\}|\$([A-Z]+)", lambda m: IN_PLACE.get(m[1] or m[2], "1"), one) for one in found}
     return {one for text in filled for one in spread(text)}
 
 
@@ -42,13 +44,14 @@ def test_every_address_exists(page: str) -> None:
 
     missing = [one for one in named if getattr(resolve(one).func, "view_class", None) is Nowhere]
 
-    assert sorted(set(missing) - {"/api/v1/"}) == []
+    assert sorted(set(missing) - {"/api/v1/", "/api/v1/recovery"}) == []
 
 
 def test_the_addresses_are_found_at_all() -> None:
     found = addresses((DOCS / "api.md").read_text())
 
     assert {"/api/v1/changes/CHG-000001/vote/", "/api/v1/runs/1/roll-back/", "/api/v1/processes/"} <= found
+    assert {"/api/v1/recovery/points/1/", "/api/v1/recovery/environments/1/coverage/"} <= found
 
 
 def test_the_quick_start_files_a_change_that_can_be_submitted(estate: SmallEstate) -> None:

@@ -58,8 +58,14 @@ def test_the_schema_lists_what_the_slice_needs() -> None:
     for kind in kinds:
         assert {("get", f"/api/v1/{kind}/"), ("post", f"/api/v1/{kind}/")} <= found
         assert {("get", f"/api/v1/{kind}/{{id}}/"), ("patch", f"/api/v1/{kind}/{{id}}/")} <= found
+    for kind in ("policies", "points", "backups", "restores", "drills", "holds"):
+        assert {("get", f"/api/v1/recovery/{kind}/"), ("post", f"/api/v1/recovery/{kind}/")} <= found
+        assert ("get", f"/api/v1/recovery/{kind}/{{id}}/") in found
+    assert {("get", "/api/v1/recovery/alarms/"), ("get", "/api/v1/recovery/corrective-actions/")} <= found
+    for part in ("freshness", "coverage", "usage", "retention", "comparison"):
+        assert ("get", f"/api/v1/recovery/environments/{{id}}/{part}/") in found
     # Later slices.
-    later = ("waivers", "delegations", "emergency", "recovery")
+    later = ("waivers", "delegations", "emergency")
     assert [path for _, path in found if any(word in path for word in later)] == []
 
 
@@ -159,6 +165,12 @@ def test_an_answer_in_another_format_is_not_offered(estate: SmallEstate) -> None
         "regions/%0A/",
         "runs/1%0A/log/",
         "waivers/",
+        "recovery/",
+        "recovery/points/0/",
+        "recovery/points/99999999999999999999/",
+        "recovery/drills/x/",
+        "recovery/restores/999999999999999999/",
+        "recovery/environments/1%0A/coverage/",
         "",
         "nowhere/at/all/",
     ],

@@ -21,11 +21,14 @@ from changecontrol.models import (
     Window,
 )
 from changecontrol.rules.roles import Ability, Role
+from recovery.actions.holds import place_hold
+from recovery.actions.restores import ask_restore
 from tests.changecontrol.api.conftest import client_for
 from tests.factories import (
     CONTENT,
     NOW,
     SmallEstate,
+    actor,
     add_person,
     advance_to,
     authorized_change,
@@ -35,6 +38,7 @@ from tests.factories import (
     small_estate,
     stranger_estate,
 )
+from tests.factories.recovery import backup_policy, finished_drill, recorded_point, recovery_owner
 
 MISSING = 987_654
 WORDS = {"northwind": "nowhereee", "n-prod": "m-prod", "ada": "oda", "n-pilot": "m-pilot", "n-region": "m-region"}
@@ -106,8 +110,36 @@ def elsewhere(db: None) -> Elsewhere:
         ).pk,
         "role-grants": TenantUserObjectPermission.objects.get(user=estate.ada).pk * 4,
     }
+    keys |= _recovery_of(estate)
     change = authorized_change(estate, environments=["n-prod"])
     return Elsewhere(estate=estate, kite=kite, change=change, keys=keys, eve=eve, nils=nils)
+
+
+def _recovery_of(estate: SmallEstate) -> dict[str, Any]:
+    """Have one of everything that recovery keeps of production, and return the keys by the kind in the address."""
+    rio, place = recovery_owner(estate), estate.production
+    policy = backup_policy(place)
+    point = recorded_point(place, "secret-point", NOW, by=rio)
+    words: dict[str, Any] = {"actor": actor(rio), "environment_id": place.pk, "at": NOW}
+    restore = ask_restore(target_at=NOW, target_database="secret_copy", reason="-", **words)
+    hold = place_hold(name="Secret case", reason="-", **words)
+    failed = finished_drill(place, by=rio, target_at=NOW, is_passed=False)
+    return {
+        "recovery/corrective-actions": failed.corrective_actions.get().pk,
+        "recovery/policies": policy.pk,
+        "recovery/points": point.pk,
+        "recovery/backups": point.run_id,
+        "recovery/restores": restore.pk,
+        "recovery/drills": failed.pk,
+        "recovery/holds": hold.pk,
+        "recovery/environments": place.pk,
+    }
+
+
+def kind_of(path: str) -> str:
+    """Return what kind of thing an address is of."""
+    _, _, _, first, second, *_ = path.split("/")
+    return f"{first}/{second}" if first == "recovery" else first
 
 
 WHOLE_TENANT = {"tenants", "regions", "cohorts", "processes", "sources", "policies"}
@@ -136,7 +168,7 @@ def test_an_address_of_something_elsewhere_is_an_address_of_nothing(elsewhere: E
     found = {}
 
     for path, _ in reads():
-        kind = path.split("/")[3]
+        kind = kind_of(path)
         if "{" not in path or (who == "nils" and kind in WHOLE_TENANT):
             continue
         number, key = elsewhere.change.number, elsewhere.keys.get(kind, MISSING)
@@ -173,7 +205,11 @@ def test_a_list_holds_no_trace_of_another_tenant(elsewhere: Elsewhere) -> None:
     client = client_for(elsewhere.eve, warm=True)
 
     leaks = {
-        path: [word for word in ("northwind", "n-prod", "n-cluster", "Secret night", "Peak") if word in text]
+        path: [
+            word
+            for word in ("northwind", "n-prod", "n-cluster", "Secret night", "Peak", "secret-point", "Secret case")
+            if word in text
+        ]
         for path, _ in reads()
         if "{" not in path
         for text in [client.get(path, {} if path.endswith("me/") else {"page_size": 200}).content.decode()]
@@ -181,6 +217,15 @@ def test_a_list_holds_no_trace_of_another_tenant(elsewhere: Elsewhere) -> None:
 
     assert {path: words for path, words in leaks.items() if words} == {}
     assert client.get("/metrics").status_code != 200 or "northwind" not in client.get("/metrics").content.decode()
+
+
+RECOVERY_WORDS: dict[str, dict[str, Any]] = {
+    "policies": {"seen_version": 0},
+    "backups": {"reason": "-"},
+    "restores": {"reason": "-", "target_at": "2026-11-23T10:12:00Z", "target_database": "copy"},
+    "drills": {"level": 2, "target_at": "2026-11-23T10:12:00Z"},
+    "holds": {"name": "C", "reason": "-"},
+}
 
 
 def bodies(kite: SmallEstate) -> dict[str, tuple[str, dict[str, Any], list[tuple[str, Any, Any]]]]:
@@ -206,6 +251,7 @@ def bodies(kite: SmallEstate) -> dict[str, tuple[str, dict[str, Any], list[tuple
         ("cohort", "n-pilot", "m-pilot"),
         tenant,
     ]
+    of_place = [tenant, ("environment", "n-prod", "m-prod")]
     environment = {
         "tenant": "kite",
         "slug": "new",
@@ -253,6 +299,14 @@ def bodies(kite: SmallEstate) -> dict[str, tuple[str, dict[str, Any], list[tuple
                 ("environment", "n-prod", "m-prod"),
             ],
         ),
+        **{
+            f"recovery {name}": (
+                f"recovery/{name}/",
+                {"tenant": "kite", "environment": "production", **words},
+                of_place,
+            )
+            for name, words in RECOVERY_WORDS.items()
+        },
         "region": ("regions/", {"tenant": "kite", "slug": "new", "name": "New"}, [tenant]),
         "store": ("stores/", store, [tenant, ("region", "n-region", "m-region"), ("cohort", "n-pilot", "m-pilot")]),
         "process": (
@@ -340,6 +394,11 @@ def test_a_commands_address_elsewhere_is_no_address(elsewhere: Elsewhere) -> Non
     words = {
         "vote": {"requirement": requirement, "verdict": "approve", "seen_digest": elsewhere.change.plan.digest},
         "withdraw-vote": {"requirement": requirement, "comment": "No."},
+        "lift": {"reason": "Over."},
+        "cancel": {"reason": "No."},
+        "close": {"note": "Mended."},
+        "retention": {"seen_goes": []},
+        "comparison": {"difference": 1, "reason": "-"},
     }
     found = {}
 
@@ -347,7 +406,7 @@ def test_a_commands_address_elsewhere_is_no_address(elsewhere: Elsewhere) -> Non
         for method in {"post", "patch"} & methods.keys():
             if "{" not in path:
                 continue
-            kind, part = path.split("/")[3], path.rstrip("/").rpartition("/")[2]
+            kind, part = kind_of(path), path.rstrip("/").rpartition("/")[2]
             ask = getattr(client, method)
             key = elsewhere.keys.get(kind, MISSING)
             hidden = ask(path.format(number=elsewhere.change.number, id=key, verb="pause"), words.get(part, {}))

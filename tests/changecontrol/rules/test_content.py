@@ -45,6 +45,41 @@ def test_an_empty_one_says_everything_that_is_needed() -> None:
     }  # fmt: skip
 
 
+RESTORE = replace(
+    GOOD, environments=("a",), waves=(), restore_to="2026-12-01T02:00+01:00", restore_database="shop_2", keep_hours=24
+)
+
+
+def test_a_restore_says_what_comes_back_and_nothing_else_says_it() -> None:
+    assert problems(RESTORE, kind="restore") == {}
+    assert set(problems(RESTORE)) == {"restore_to", "restore_database"}
+    assert set(problems(GOOD, kind="restore")) == {"environments", "restore_to", "restore_database"}
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        ({"restore_to": "2026-12-01T02:00"}, "restore_to"),
+        ({"restore_to": "latest"}, "restore_to"),
+        ({"restore_database": "Shop"}, "restore_database"),
+        ({"restore_database": "x" * 64}, "restore_database"),
+        ({"restore_database": "shop;drop"}, "restore_database"),
+        ({"keep_hours": 0}, "keep_hours"),
+        ({"keep_hours": 2161}, "keep_hours"),
+        ({"environments": ("a", "b")}, "environments"),
+        ({"environments": ()}, "environments"),
+    ],
+)
+def test_what_is_wrong_with_a_restore_is_named_by_its_field(words: dict[str, Any], field: str) -> None:
+    assert set(problems(replace(RESTORE, **words), kind="restore")) == {field}
+
+
+def test_only_a_restore_writes_down_what_it_brings_back() -> None:
+    """What was written before there were restores has the same words, and so the same digest."""
+    assert not {"restore_to", "restore_database", "keep_hours"} & GOOD.to_json().keys()
+    assert Content.from_json(RESTORE.to_json()) == RESTORE
+
+
 @pytest.mark.parametrize(
     ("words", "field"),
     [

@@ -7,6 +7,8 @@ import pytest
 from changecontrol.lifecycles import change, run
 from changecontrol.templatetags import states
 from changecontrol.templatetags.icons import OUTLINES
+from recovery.lifecycles.drill import DrillState
+from recovery.lifecycles.restore import RestoreState
 
 VERDICTS = {"pass", "fail", "inconclusive", "no_data", "error", "waived", "stale"}
 VOTES = {"approve", "reject", "abstain", "withdraw"}
@@ -25,6 +27,8 @@ def words_of(kind: type[StrEnum]) -> set[str]:
         (states.TARGET, words_of(run.TargetState)),
         (states.GATE, VERDICTS),
         (states.VOTE, VOTES),
+        (states.RESTORE, words_of(RestoreState)),
+        (states.DRILL, words_of(DrillState)),
     ],
 )
 def test_every_word_of_the_vocabulary_has_its_look(table, words) -> None:
@@ -38,6 +42,7 @@ def test_every_look_has_an_icon_that_exists_and_a_known_tone() -> None:
 
 def test_one_word_looks_the_same_in_every_table() -> None:
     tables = [states.CHANGE, states.CLOSE_CODE, states.RUN, states.TARGET, states.GATE, states.VOTE, states.CALENDAR]
+    tables += [states.RESTORE, states.DRILL]
 
     looks: dict[str, set[states.Look]] = {}
     for table in tables:

@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
 from changecontrol import clock, wiring
+from changecontrol.figures import Figure, Sample
 from changecontrol.models import Message, Run, RunTarget, User
 from changecontrol.project.local.processes import free_port
 from changecontrol.views import health
@@ -154,5 +155,24 @@ def test_metrics_tell_how_the_work_stands_and_name_no_tenant() -> None:  # BIZ-1
         'changecontrol_rows_failing{workflow="toy-target"}': 0,
         'changecontrol_attempts_highest{workflow="toy-target"}': 0,
         "changecontrol_outbox_messages": 1,
+        "changecontrol_recovery_backups_running": 0,
     }
     assert "northwind" not in text.lower()
+
+
+def two_figures(at: Any) -> list[Figure]:
+    return [Figure("apples", "How many apples", labels=("crate",), samples=(Sample(("1",), 3), Sample(("2",), 0)))]
+
+
+@pytest.mark.usefixtures("db", "toy_workflows")
+def test_an_app_adds_its_figures_by_name(settings: Any) -> None:
+    settings.FIGURE_CONTRIBUTORS = [f"{__name__}.two_figures"]
+
+    lines = get(health.metrics).content.decode().splitlines()
+
+    assert [line for line in lines if "apples" in line] == [
+        "# HELP changecontrol_apples How many apples",
+        "# TYPE changecontrol_apples gauge",
+        'changecontrol_apples{crate="1"} 3.0',
+        'changecontrol_apples{crate="2"} 0.0',
+    ]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -19,7 +24,7 @@ from changecontrol.actions.jobs import ask_stop, ensure_job
 from changecontrol.errors import Conflict
 from changecontrol.models import Job
 from changecontrol.workflow import engine
-from changecontrol.workflows.jobs import JobWork
+from changecontrol.workflows.jobs import LOST, JobWork
 from tests.changecontrol.workflows.toy_jobs import JOBS
 from tests.plugin import ROOT, TestDatabase
 
@@ -88,6 +93,27 @@ def test_trouble_is_tried_again_and_fails_in_the_end(db: None, tmp_path: Path) -
     assert (the_job().state, the_job().reason) == ("failed", "The store does not answer.")
 
 
+def test_a_job_claimed_after_its_deadline_fails_and_does_nothing(db: None, tmp_path: Path) -> None:
+    order("note", tmp_path, deadline_at=clock.now() + timedelta(hours=1))
+    clock.set_offset(clock._offset + timedelta(days=1))
+
+    engine.tick(JobWork())
+
+    assert (the_job().state, the_job().reason) == ("failed", "Its time was over before anybody began it.")
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_job_that_was_begun_is_not_begun_again_after_its_deadline(db: None, tmp_path: Path) -> None:
+    job = order("note", tmp_path, deadline_at=clock.now() + timedelta(hours=1))
+    Job.objects.filter(pk=job.pk).update(started_at=clock.now())
+    clock.set_offset(clock._offset + timedelta(days=1))
+
+    engine.tick(JobWork())
+
+    assert (the_job().state, the_job().reason) == ("failed", "Its time was over before it was done.")
+    assert not (tmp_path / "done").exists()
+
+
 def test_a_job_nobody_has_begun_stops_at_once(db: None, tmp_path: Path) -> None:
     order("note", tmp_path)
 
@@ -98,9 +124,9 @@ def test_a_job_nobody_has_begun_stops_at_once(db: None, tmp_path: Path) -> None:
     assert not (tmp_path / "done").exists()
 
 
-def process(database: TestDatabase, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start `manage.py jobs` on the test's database, with a short lease."""
-    words = {**os.environ, "DATABASE_URL": database.url, "DJANGO_SETTINGS_MODULE": "tests.settings_jobs"}
+def process(database: TestDatabase, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
+    """Start `manage.py jobs` on the test's database, with a short lease and a small disk."""
+    words = {**os.environ, "DATABASE_URL": database.url, "DJANGO_SETTINGS_MODULE": "tests.settings_jobs", **more}
     return subprocess.Popen([sys.executable, "manage.py", "jobs", *arguments], cwd=ROOT, env=words)
 
 
@@ -156,12 +182,15 @@ def test_a_job_that_is_told_to_stop_ends_with_all_it_started(
 
 
 @pytest.mark.slow
-def test_a_job_past_its_deadline_fails(supervisor: subprocess.Popen[bytes], tmp_path: Path) -> None:
-    order("wait", tmp_path, deadline_at=clock.now() + timedelta(seconds=4))
+def test_a_job_past_its_deadline_fails(fresh_db: TestDatabase, settings: Any, tmp_path: Path) -> None:
+    settings.WORKFLOW_LEASE_SECONDS = 6
+    # In this process: another takes as long to start as the machine is busy, and may begin after any deadline.
+    order("wait", tmp_path, deadline_at=clock.now() + timedelta(seconds=5))
 
-    until(lambda: the_job().state == "failed")
+    engine.tick(JobWork())
 
-    assert the_job().reason == "It took longer than it may, and was stopped."
+    assert (the_job().state, the_job().reason) == ("failed", "It took longer than it may, and was stopped.")
+    assert not is_alive(pids(tmp_path)[0])
 
 
 @pytest.mark.slow
@@ -190,3 +219,96 @@ def test_a_process_that_lost_its_lease_ends_with_all_it_started(  # RUN-1
 
     until(lambda: not is_alive(first))
     assert the_job().state == "open"
+
+
+class SilentRoad:
+    """A way to the database on which, once it is silent, all is taken and nothing comes back."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._there = (parts.hostname or "", parts.port or 5432)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._is_silent = threading.Event()
+        self._ends: list[socket.socket] = [self._server]
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        user = parts.netloc.rpartition("@")[0]
+        self.url = urlunsplit(parts._replace(netloc=f"{user}@127.0.0.1:{self._server.getsockname()[1]}"))
+
+    def be_silent(self) -> None:
+        self._is_silent.set()
+
+    def close(self) -> None:
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for end in self._ends:
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                here = self._server.accept()[0]
+                there = socket.create_connection(self._there)
+                self._ends += [here, there]
+                for pair in ((here, there), (there, here)):
+                    self._threads.append(threading.Thread(target=self._carry, args=pair))
+                    self._threads[-1].start()
+
+    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if not self._is_silent.is_set():
+                    target.sendall(data)
+
+
+@pytest.mark.slow
+def test_a_process_whose_database_answers_nothing_ends_with_its_lease(  # RUN-1
+    fresh_db: TestDatabase, tmp_path: Path
+) -> None:
+    job = order("wait", tmp_path)
+    road = SilentRoad(fresh_db.url)
+    worker = process(fresh_db, "--only", str(job.pk), DATABASE_URL=road.url)
+
+    try:
+        until(lambda: the_job().progress == {"waits": True})
+        road.be_silent()
+
+        assert worker.wait(10) == LOST
+        until_then = the_job().lease_until
+        assert until_then is not None
+        assert clock.now() < until_then + timedelta(seconds=1)
+    finally:
+        worker.kill()
+        worker.wait()
+        road.close()
+        for pid in pids(tmp_path):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_job_that_takes_more_disk_than_it_may_is_stopped(supervisor: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    order("fill", tmp_path)
+
+    until(lambda: the_job().state == "failed")
+
+    assert the_job().reason == "It took 0.03 GiB of disk and may take 0.02 (JOB_DISK_GIB); it was stopped."
+
+
+@pytest.mark.slow
+def test_a_job_whose_processes_take_more_memory_than_it_may_is_stopped(fresh_db: TestDatabase, tmp_path: Path) -> None:
+    order("hoard", tmp_path)
+    host = process(fresh_db, JOB_MEMORY_MIB="300")
+
+    try:
+        until(lambda: the_job().state == "failed")
+    finally:
+        host.terminate()
+        host.wait(40)
+
+    assert re.fullmatch(
+        r"It took [3-9]\d\d MiB of memory and may take 300 \(JOB_MEMORY_MIB\); it was stopped\.", the_job().reason
+    )

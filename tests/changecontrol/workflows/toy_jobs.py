@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from changecontrol.errors import Permanent, Transient
-from changecontrol.workflows.jobs import Report
+from changecontrol.workflows.jobs import Report, taking_room_in
 
 
 def note(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
@@ -39,6 +39,27 @@ def wait(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     return {"waited": True}
 
 
+def hoard(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
+    """Have a process of its own take 300 MiB of memory, and wait."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; kept = b'x' * 300 * 1024**2; time.sleep(60)"])
+    try:
+        child.wait(60)
+    finally:
+        child.kill()
+        child.wait()
+    return {}
+
+
+def fill(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
+    """Write 32 MiB into a folder two levels below the order's, and wait."""
+    sandbox = Path(order["folder"]) / "sandbox"
+    with taking_room_in(sandbox):
+        (sandbox / "data").mkdir(parents=True)
+        (sandbox / "data" / "file").write_bytes(b"x" * 32 * 1024**2)
+        time.sleep(60)
+    return {}
+
+
 def refuse(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     raise Permanent("The key does not open this.")
 
@@ -47,4 +68,4 @@ def stumble(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     raise Transient("The store does not answer.")
 
 
-JOBS = {name: f"{__name__}.{name}" for name in ("note", "wait", "refuse", "stumble")}
+JOBS = {name: f"{__name__}.{name}" for name in ("note", "wait", "refuse", "stumble", "hoard", "fill")}

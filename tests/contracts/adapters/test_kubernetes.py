@@ -317,6 +317,21 @@ def test_deletion_asks_for_the_label_and_happens_once(world: World, cluster: Kub
     assert cluster.observe_object(theirs) is not None
 
 
+def test_another_label_finds_and_deletes_as_the_inventory_label_does(world: World, cluster: Kubernetes) -> None:
+    label, kinds = "changecontrol.io/recovery-run", [("v1", "ConfigMap")]
+    marked = settings(world, "marked", inventory="acme.staging")
+    marked["metadata"]["labels"][label] = "drill-7"
+    mine = cluster.ensure_applied(marked).ref
+    theirs = cluster.ensure_applied(settings(world, "stranger")).ref
+
+    found = cluster.observe_inventory(namespace=world.namespace, inventory="drill-7", kinds=kinds, label=label)
+    deleted = [cluster.ensure_deleted(ref, inventory="drill-7", label=label) for ref in (mine, theirs)]
+
+    assert [ref.name for ref in found] == ["marked"]
+    assert deleted == [True, False]
+    assert cluster.observe_object(theirs) is not None
+
+
 def test_deleted_workload_is_gone_in_the_end(world: World, cluster: Kubernetes) -> None:
     applied = cluster.ensure_applied(web(world))
     ref = applied.ref
@@ -334,3 +349,21 @@ def test_owner_of_the_cluster_lacks_no_right(world: World, cluster: Kubernetes) 
         )
         == ()
     )
+
+
+def test_labelled_objects_are_returned_whole_and_only_those(world: World, cluster: Kubernetes) -> None:
+    for name, inventory in (("one", INVENTORY), ("two", INVENTORY), ("other", "acme.staging")):
+        cluster.ensure_applied(settings(world, name, inventory=inventory, mode=name))
+
+    found = cluster.observe_labelled(
+        ("v1", "ConfigMap"), namespace=world.namespace, label=INVENTORY_LABEL, value=INVENTORY
+    )
+
+    assert {one["metadata"]["name"]: one["data"] for one in found} == {"one": {"mode": "one"}, "two": {"mode": "two"}}
+    assert {(one["apiVersion"], one["kind"]) for one in found} == {("v1", "ConfigMap")}
+
+
+def test_an_object_without_events_has_no_warnings(world: World, cluster: Kubernetes) -> None:
+    cluster.ensure_applied(settings(world))
+
+    assert cluster.observe_warnings(ObjectRef("v1", "ConfigMap", world.namespace, "settings")) == ()

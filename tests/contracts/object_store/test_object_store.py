@@ -27,9 +27,9 @@ def real_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
 def open_s3(
     server: Seaweed, *, credential: tuple[str, str] = WRITER, bucket: str = "evidence", prefix: str = "packs"
 ) -> ObjectStore:
-    secrets = FakeSecrets({"env:KEY": credential[0], "env:SECRET": credential[1]})
+    secrets = FakeSecrets({"env:PAIR": ":".join(credential)})
     url = f"s3://{bucket}/{prefix}?endpoint={server.url}"
-    return open_store(url, access_key="env:KEY", secret_key="env:SECRET", secrets=secrets)
+    return open_store(url, credential="env:PAIR", secrets=secrets)
 
 
 @pytest.fixture(params=["fake", "folder", "seaweed"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,14 +86,21 @@ def client_of(server: PracticeServer) -> Client:
     return Client(server.url, ssl.create_default_context(cafile=str(server.state / "ca.crt")), server.admin_token)
 
 
-@pytest.fixture
-def rehearsal(practice: PracticeServer) -> Iterator[Rehearsal]:
-    client = client_of(practice)
+@contextmanager
+def rehearsal_on(server: PracticeServer) -> Iterator[Rehearsal]:
+    """Make a namespace of its own on a running estate; faults and namespace go at the end."""
+    client = client_of(server)
     namespace = f"shop-{next(_NUMBERS)}"
     client.ask("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     bundle = f"/api/v1/namespaces/{namespace}/configmaps/kube-root-ca.crt"
     client.until(bundle, lambda answer: answer.status == 200)
-    yield Rehearsal(practice, client, namespace)
+    yield Rehearsal(server, client, namespace)
     client.ask("DELETE", "/practice/faults")
     client.ask("DELETE", f"/api/v1/namespaces/{namespace}")
     client.close()
+
+
+@pytest.fixture
+def rehearsal(practice: PracticeServer) -> Iterator[Rehearsal]:
+    with rehearsal_on(practice) as made:
+        yield made

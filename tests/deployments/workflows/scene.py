@@ -20,13 +20,14 @@ from changecontrol import clock
 from changecontrol.adapters.fakes.kubernetes import FakeKubernetes
 from changecontrol.adapters.fakes.objects import FakeObjectStore, FakeSecrets
 from changecontrol.adapters.fakes.script import Scripted
-from changecontrol.models import ChangeRequest, Run, RunTarget
+from changecontrol.models import ChangeRequest, Environment, Run, RunTarget
 from changecontrol.workflow import engine
 from deployments.adapters.fakes.git import BareRepository
 from deployments.adapters.fakes.indicators import FakeIndicators
 from deployments.adapters.git import open_repository as open_real_repository
 from deployments.workflows.assessment import Assessment
 from tests.factories import NOW, SmallEstate, actor, requirement_named, small_estate, submitted_change
+from tests.factories.recovery import backup_policy, finished_drill, recorded_point, recovery_owner
 
 GOOD = "registry.example/odoo@sha256:" + "a" * 64
 NEW = "registry.example/odoo@sha256:" + "b" * 64
@@ -50,6 +51,8 @@ class Scene:
     indicators: FakeIndicators = field(default_factory=FakeIndicators)
     store: FakeObjectStore = field(default_factory=FakeObjectStore)
     repositories: dict[str, Any] = field(default_factory=dict)
+    others: dict[str, FakeKubernetes] = field(default_factory=dict)
+    """Clusters beside the first, by their credential."""
 
     # Time.
 
@@ -67,6 +70,14 @@ class Scene:
 
     # What people do.
 
+    def back_up(self, environment: Environment) -> None:
+        """Let an environment be backed up since long ago, with a point that a drill has just proved."""
+        at, rio = self.now(), recovery_owner(self.estate)
+        backup_policy(environment, at=at - timedelta(days=30))
+        taken_at = at - timedelta(hours=8)
+        recorded_point(environment, "nightly", taken_at, by=rio)
+        finished_drill(environment, by=rio, target_at=taken_at, at=at - timedelta(hours=6))
+
     def commit(self, image: str = NEW, **words: Any) -> str:
         """Commit every environment's manifests with the image."""
         files = {
@@ -75,9 +86,9 @@ class Scene:
         }
         return self.git.commit(files, message=f"Run {image[-8:]}.", author="linus@example.com")
 
-    def deployed(self, image: str = GOOD) -> str:
+    def deployed(self, image: str = GOOD, **words: Any) -> str:
         """Let an earlier commit be what runs in both environments."""
-        sha = self.commit(image)
+        sha = self.commit(image, **words)
         for environment in (self.estate.staging, self.estate.production):
             self.git.move(environment.ref, sha)
             for aliased in yaml.safe_load_all(self.git_file(environment.path)):
@@ -208,7 +219,7 @@ def current() -> Scene:
 
 
 def open_cluster(*, credential: str, secrets: object) -> FakeKubernetes:
-    return current().cluster
+    return current().others.get(credential, current().cluster)
 
 
 def open_repository(*, url: str, **words: object) -> Any:
@@ -229,7 +240,7 @@ def open_secrets(*, vault: Mapping[str, str]) -> FakeSecrets:
 
 @contextmanager
 def setting(folder: Path) -> Iterator[Scene]:
-    """Play on a new scene; time begins on Monday at 10:12 UTC and passes by `pass_time`."""
+    """Play on a new scene; time begins on Monday at 10:12 UTC and passes by `pass_time`. Production is backed up."""
     global _scene
     from deployments import rendering
 
@@ -245,6 +256,7 @@ def setting(folder: Path) -> Iterator[Scene]:
     )
     _scene = Scene(estate=estate, git=git, mirrors=folder / "mirrors", cluster=cluster)
     try:
+        _scene.back_up(estate.production)
         yield _scene
     finally:
         _scene = None

@@ -11,10 +11,19 @@ from changecontrol.access import system_actor
 from changecontrol.errors import Conflict, Forbidden, IllegalTransition, Invalid, NotFound
 from changecontrol.models import AuditEvent, Message, User
 from changecontrol.rules.roles import Role
-from recovery.actions.drills import finish_drill, move_drill, record_check, sign_off_drill, start_drill
+from recovery.actions.drills import (
+    close_corrective_action,
+    finish_drill,
+    link_corrective_action,
+    move_drill,
+    record_check,
+    sign_off_drill,
+    start_drill,
+)
 from recovery.models import CorrectiveAction, Drill, SignOff
+from recovery.queries.points import coverage_of
 from tests.changecontrol.actions.events import events
-from tests.factories import NOW, SmallEstate, actor, add_person, grant, small_estate, stranger_estate
+from tests.factories import NOW, SmallEstate, actor, add_person, draft_change, grant, small_estate, stranger_estate
 from tests.factories.recovery import HOUR, backup_policy, finished_drill, recorded_point, recovery_owner
 
 pytestmark = pytest.mark.django_db
@@ -85,7 +94,7 @@ def test_a_drill_that_passes_proves_its_point(estate: SmallEstate, rio: User) ->
         *["recovery:drill:moved"] * 2, "recovery:point:checked",
     ]  # fmt: skip
     drill.refresh_from_db()
-    assert (drill.state, drill.sentence) == ("passed", "All 1 checks passed.")
+    assert (drill.state, drill.sentence) == ("passed", "The one check passed.")
     assert (drill.point.state, drill.point.level, drill.point.verifications.get().drill) == ("verified", 3, drill)
     minutes = (2, 12, 15, 15)
     moments = (drill.provisioned_at, drill.restored_at, drill.validated_at, drill.finished_at)
@@ -102,7 +111,41 @@ def test_a_drill_that_fails_breaks_its_point_and_opens_a_corrective_action(estat
     assert (action.drill, action.owner, action.title) == (
         drill, rio, f"Drill {drill.pk} failed: These checks failed: sentinel.",
     )  # fmt: skip
+    assert (action.change, action.problem) == (
+        None,
+        "No change was opened: nobody who answers for this drill may file one in Northwind production. File one.",
+    )
     assert Message.objects.filter(subject="Northwind production: A drill failed", recipient=rio).exists()
+
+
+@pytest.mark.parametrize(
+    ("level", "name", "is_about_copy", "standing"),
+    [
+        (3, "Attachments that the shop has", False, ("copied", 0)),
+        (3, "Every attachment, by its SHA-1", True, ("broken", 0)),
+        (4, "synthetic sale", True, ("verified", 3)),
+        (5, "Brought up in fra-2", True, ("verified", 3)),
+    ],
+)
+def test_what_is_no_fault_of_the_copy_fails_the_drill_and_breaks_no_point(
+    estate: SmallEstate, rio: User, *, level: int, name: str, is_about_copy: bool, standing: tuple[str, int]
+) -> None:  # BCK-5
+    drill, worker = start(estate, rio), system_actor()
+    for verb in ("provision", "restore", "check"):
+        move_drill(drill, verb, sentence="On its way.", actor=worker, at=NOW)
+    words: dict[str, Any] = {"sentence": "As found.", "actor": worker, "at": NOW}
+    for passed in range(1, min(level, 4)):
+        record_check(drill, name=f"L{passed}", level=passed, is_passed=True, **words)
+    record_check(drill, name=name, level=level, is_passed=False, is_about_copy=is_about_copy, **words)
+    move_drill(drill, "tear_down", sentence="It clears away.", actor=worker, at=NOW)
+
+    finish_drill(drill, actor=worker, at=NOW)
+
+    drill.point.refresh_from_db()
+    assert (drill.state, drill.sentence) == ("failed", f"These checks failed: {name}.")
+    assert (drill.point.state, drill.point.level) == standing
+    assert CorrectiveAction.objects.get().drill == drill
+    assert coverage_of(estate.production).holds(TAKEN) == (standing[0] != "broken")
 
 
 def test_what_is_left_behind_fails_a_drill_whose_checks_passed(estate: SmallEstate, rio: User) -> None:  # BCK-8
@@ -128,7 +171,7 @@ def test_a_sabotaged_copy_passes_where_it_is_caught_and_says_nothing_of_the_poin
 def test_a_drill_that_could_not_go_on_proves_nothing(estate: SmallEstate, rio: User) -> None:
     drill = start(estate, rio)
     worker = system_actor()
-    with pytest.raises(IllegalTransition, match="while it is checking"):
+    with pytest.raises(IllegalTransition, match="while it is under way"):
         record_check(drill, name="x", level=2, is_passed=True, sentence="x", actor=worker, at=NOW)
     move_drill(drill, "tear_down", sentence="No disk.", actor=worker, at=NOW)
 
@@ -188,3 +231,102 @@ def test_who_may_not_is_refused_and_it_is_recorded_and_a_stranger_finds_nothing(
         with events() as of_eve, pytest.raises(NotFound):
             attempt(eve)
         assert (of_ada, of_eve) == (["refused"], [])
+
+
+def close(todo: CorrectiveAction, by: User, **words: Any) -> CorrectiveAction:
+    return close_corrective_action(
+        **{"actor": actor(by), "corrective_action_id": todo.pk, "note": " A new disk. ", "at": NOW + HOUR, **words}
+    )
+
+
+def test_a_corrective_action_is_closed_once_with_what_was_done(estate: SmallEstate, rio: User) -> None:  # BCK-7
+    finished_drill(estate.production, by=rio, target_at=TAKEN, is_passed=False)
+    todo = CorrectiveAction.objects.get()
+    with events() as of_silence, pytest.raises(Invalid, match="Say what was done"):
+        close(todo, rio, note=" ")
+
+    with events() as tags:
+        close(todo, rio)
+
+    todo.refresh_from_db()
+    assert (of_silence, tags) == ([], ["recovery:drill:action_closed"])
+    assert (todo.is_open, todo.closed_at, todo.closed_by, todo.closing_note) == (False, NOW + HOUR, rio, "A new disk.")
+    with events() as again, pytest.raises(Conflict, match="closed already"):
+        close(todo, rio)
+    assert again == ["refused"]
+
+
+def test_who_may_not_closes_no_corrective_action(estate: SmallEstate, rio: User) -> None:
+    finished_drill(estate.production, by=rio, target_at=TAKEN, is_passed=False)
+    todo = CorrectiveAction.objects.get()
+    _, eve = stranger_estate()
+
+    with events() as of_ada, pytest.raises(Forbidden):
+        close(todo, estate.ada)
+    with events() as of_eve, pytest.raises(NotFound, match="no such corrective action"):
+        close(todo, eve)
+
+    assert (of_ada, of_eve) == (["refused"], [])
+
+
+def test_to_a_stranger_a_drill_is_as_missing_as_none(estate: SmallEstate, rio: User) -> None:
+    drill = finished_drill(estate.production, by=rio, target_at=TAKEN)
+    _, eve = stranger_estate()
+
+    sentences = []
+    for key in (drill.pk, 999):
+        with pytest.raises(NotFound) as hidden:
+            sign_off_drill(actor=actor(eve), drill_id=key, at=NOW)
+        sentences.append(hidden.value.sentence)
+
+    assert sentences == ["There is no such drill."] * 2
+
+
+def test_a_level_that_the_environment_cannot_go_to_is_refused(estate: SmallEstate, rio: User, settings: Any) -> None:
+    settings.ODOO_COMMAND = ""
+    for level in (4, 5):
+        with pytest.raises(Invalid) as refused:
+            start(estate, rio, level=level)
+        assert list(refused.value.fields) == ["level"]
+
+    settings.ODOO_COMMAND = "odoo"
+
+    assert start(estate, rio, level=4).level == 4
+
+
+def test_integrity_is_asked_without_restoring_anything(estate: SmallEstate, rio: User) -> None:
+    drill = start(estate, rio, level=1)
+
+    move_drill(drill, "check", sentence="It asks.", actor=system_actor(), at=NOW + HOUR)
+    move_drill(drill, "tear_down", sentence="It cleans up.", actor=system_actor(), at=NOW + 2 * HOUR)
+
+    assert (drill.provisioned_at, drill.restored_at, drill.validated_at) == (None, None, NOW + 2 * HOUR)
+
+
+def test_a_finding_names_the_change_that_mends_it(estate: SmallEstate, rio: User) -> None:  # BCK-7
+    finished_drill(estate.production, by=rio, target_at=TAKEN, is_passed=False)
+    todo = CorrectiveAction.objects.get()
+    change = draft_change(estate)
+    kite, eve = stranger_estate()
+    elsewhere = draft_change(kite)
+
+    def link(by: User, number: str) -> None:
+        link_corrective_action(actor=actor(by), corrective_action_id=todo.pk, number=number, at=NOW)
+
+    for number in ("", "CHG-999999", elsewhere.number, "42"):
+        with pytest.raises(Invalid) as unknown:
+            link(rio, number)
+        assert list(unknown.value.fields) == ["number"]
+    with events() as of_ada, pytest.raises(Forbidden):
+        link(estate.ada, change.number)
+    with events() as of_eve, pytest.raises(NotFound):
+        link(eve, elsewhere.number)
+    with events() as tags:
+        link(rio, f" {change.number.lower()} ")
+
+    todo.refresh_from_db()
+    assert todo.change == change
+    assert (tags, of_ada, of_eve) == (["recovery:drill:action_linked"], ["refused"], [])
+    close(todo, rio)
+    with pytest.raises(Conflict, match="closed already"):
+        link(rio, change.number)

@@ -13,26 +13,24 @@ from changecontrol.access import system_actor
 from changecontrol.errors import Conflict, Forbidden, IllegalTransition, Invalid, NotFound
 from changecontrol.models import AuditEvent, Message, User
 from changecontrol.rules.roles import Role
+from recovery.actions.backups import ask_backup, move_backup, plan_safety_backup
+from recovery.actions.holds import lift_hold, place_hold
 from recovery.actions.points import (
-    NewSegment,
-    ask_backup,
-    ask_retention,
-    lift_hold,
-    move_backup,
-    place_hold,
+    begin_removal,
     record_copy,
     record_point,
-    record_segment,
     record_verification,
     register_point,
     remove_point,
 )
 from recovery.actions.restores import ask_restore, move_restore
+from recovery.actions.retention import ask_retention
+from recovery.actions.wal import NewSegment, record_segment
 from recovery.models import BackupRun, LegalHold, RecoveryPoint, WalSegment
-from recovery.queries.points import retention_of
+from recovery.queries.points import coverage_of, retention_of
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, actor, grant, small_estate, stranger_estate
-from tests.factories.recovery import backup_policy, new_point, recorded_point, recovery_owner
+from tests.factories.recovery import DUMPS, backup_policy, new_point, recorded_point, recovery_owner
 
 pytestmark = pytest.mark.django_db
 
@@ -69,6 +67,25 @@ def test_a_backup_is_asked_for_and_due_at_once(estate: SmallEstate, rio: User) -
 
     assert tags == ["recovery:backup:asked"]
     assert (run.state, run.kind, run.asked_by, run.next_due_at) == ("queued", "base", rio, NOW)
+
+
+def test_a_dump_is_asked_for_where_the_policy_dumps(estate: SmallEstate, rio: User) -> None:
+    backup_policy(estate.staging, **DUMPS)
+
+    run = ask(estate, rio, environment_id=estate.staging.pk)
+
+    assert run.kind == "dump"
+    assert '"kind":"dump"' in AuditEvent.objects.get(tag="recovery:backup:asked").body
+
+
+def test_a_change_s_safety_backup_is_a_dump_where_the_policy_dumps(estate: SmallEstate) -> None:
+    backup_policy(estate.staging, **DUMPS)
+
+    with transaction.atomic():
+        run = plan_safety_backup(estate.staging, reason="Before CHG-000001.", actor=system_actor(), at=NOW)
+
+    assert run is not None
+    assert run.kind == "dump"
 
 
 def test_one_backup_at_a_time_and_with_a_reason(estate: SmallEstate, rio: User) -> None:
@@ -159,7 +176,7 @@ def test_another_tools_point_is_registered_where_the_policy_says_so(estate: Smal
         ask(estate, rio, environment_id=estate.staging.pk)
 
 
-def test_wal_is_recorded_and_a_longer_piece_takes_the_place_of_a_partial_one(estate: SmallEstate) -> None:
+def test_wal_is_recorded_once_and_grows_in_place(estate: SmallEstate) -> None:
     partial = NewSegment("7012", 1, 0, 8, NOW, "wal/1.partial", 8, "a" * 64)
     whole = NewSegment("7012", 1, 0, 16, NOW + timedelta(minutes=1), "wal/1", 16, "b" * 64)
 
@@ -167,7 +184,7 @@ def test_wal_is_recorded_and_a_longer_piece_takes_the_place_of_a_partial_one(est
         for one in (partial, whole):
             record_segment(environment=estate.production, segment=one, actor=system_actor(), at=NOW)
 
-    assert tags == ["recovery:wal:recorded"] * 2
+    assert tags == ["recovery:wal:recorded"]
     assert list(WalSegment.objects.values_list("key", "end_lsn")) == [("wal/1", 16)]
 
 
@@ -209,6 +226,26 @@ def test_a_broken_point_whose_failed_check_passes_is_copied_again(estate: SmallE
     assert (
         '"before":{"level":0,"state":"broken"}'
         in AuditEvent.objects.filter(tag="recovery:point:checked").latest("pk").body
+    )
+
+
+def test_what_breaks_a_point_breaks_all_that_build_upon_it_with_one_message(estate: SmallEstate, rio: User) -> None:
+    chain = [recorded_point(estate.production, "full", NOW - 4 * DAY, by=rio)]
+    for number in (3, 2):
+        words: dict[str, Any] = {"kind": "incremental", "parent_id": chain[-1].pk}
+        chain.append(recorded_point(estate.production, f"inc-{number}", NOW - number * DAY, by=rio, **words))
+    recorded_point(estate.production, "other", NOW - DAY, by=rio)
+    RecoveryPoint.objects.filter(pk=chain[2].pk).update(removal_asked_at=NOW)
+    Message.objects.all().delete()
+
+    with events() as tags:
+        check(chain[0], 1, False)
+
+    found = RecoveryPoint.objects.order_by("pk").values_list("key", "state")
+    assert list(found) == [("full", "broken"), ("inc-3", "broken"), ("inc-2", "broken"), ("other", "copied")]
+    assert tags == ["recovery:point:checked"] * 3
+    assert Message.objects.get(recipient=rio).text.endswith(
+        "With it 2 points broke that cannot be restored without it."
     )
 
 
@@ -264,7 +301,7 @@ def test_retention_says_what_goes_and_is_asked_for_exactly_that(estate: SmallEst
         plan = ask_retention(seen_goes=["p1", "p2"], **words)
         ask_retention(seen_goes=["p1", "p2"], **words)
 
-    assert (plan.goes, plan.stays) == (("p1", "p2"), {"p0": ("It is among the last 1.",)})
+    assert (plan.goes, plan.stays) == (("p1", "p2"), {"p0": ("It is the last one.",)})
     assert tags == ["recovery:point:removal_asked"] * 2
     assert set(RecoveryPoint.objects.filter(removal_asked_by=rio).values_list("key", flat=True)) == {"p1", "p2"}
 
@@ -278,14 +315,45 @@ def test_a_point_is_removed_only_where_it_was_asked_and_may_still_go(estate: Sma
     old.refresh_from_db()
     check(old, 2, True)
 
-    with pytest.raises(Conflict, match="stays"):
-        remove_point(old, actor=system_actor(), at=NOW)  # the last verified point by now
+    assert not begin_removal(point_id=old.pk, at=NOW)  # the last verified point by now
+    old.refresh_from_db()
+    # It stays, so a restore may begin on it.
+    assert (old.removal_asked_at, old.removal_asked_by) == (None, None)
+    assert coverage_of(estate.production).holds(old.consistent_at)
     check(old, 2, False)
+    ask_retention(actor=actor(rio), environment_id=estate.production.pk, seen_goes=["old"], at=NOW)
+    assert begin_removal(point_id=old.pk, at=NOW)
+    assert begin_removal(point_id=old.pk, at=NOW)  # by another attempt, after the first was killed
+    old.refresh_from_db()
+    with pytest.raises(Conflict, match="being removed"):
+        hold: dict[str, Any] = {
+            "actor": actor(rio),
+            "environment_id": estate.production.pk,
+            "name": "Case 7",
+            "reason": "Tax.",
+        }
+        place_hold(**hold, point_id=old.pk, at=NOW)
+    assert not RecoveryPoint.objects.restorable().filter(pk=old.pk).exists()
     with events() as tags:
         remove_point(old, actor=system_actor(), at=NOW)
 
+    assert not begin_removal(point_id=old.pk, at=NOW)
     assert tags == ["recovery:point:removed"]
     assert (old.state, old.removed_at) == ("removed", NOW)
+
+
+def test_a_hold_keeps_what_its_point_builds_upon(estate: SmallEstate, rio: User) -> None:
+    base = recorded_point(estate.production, "base", NOW - 2 * DAY, by=rio)
+    child = recorded_point(estate.production, "child", NOW - DAY, by=rio, kind="incremental", parent_id=base.pk)
+    recorded_point(estate.production, "new", NOW, by=rio)
+    ask_retention(actor=actor(rio), environment_id=estate.production.pk, seen_goes=["base", "child"], at=NOW)
+
+    place_hold(
+        actor=actor(rio), environment_id=estate.production.pk, name="Case 7", reason="Tax.", point_id=child.pk, at=NOW
+    )
+
+    assert not begin_removal(point_id=base.pk, at=NOW)
+    assert RecoveryPoint.objects.restorable().filter(pk__in=[base.pk, child.pk]).count() == 2
 
 
 def test_what_a_restore_reads_stays_until_it_is_over(estate: SmallEstate, rio: User) -> None:
@@ -315,9 +383,9 @@ def test_nothing_begins_on_a_point_that_is_to_go(estate: SmallEstate, rio: User)
 @pytest.mark.parametrize(
     ("end_lsn", "key", "tags", "kept"),
     [
-        (12, "wal/1.partial", [], 12),  # a partial piece that grew: every few seconds, and no news
-        (16, "wal/1", ["recovery:wal:recorded"], 16),
-        (4, "wal/1.partial", [], 8),  # one that came late, and is shorter than what is there
+        (12, "wal/1.partial", [], 12),
+        (16, "wal/1", [], 16),
+        (4, "wal/1.partial", [], 8),  # what came late, and is shorter than what is there
     ],
 )
 def test_a_piece_of_wal_only_grows(estate: SmallEstate, end_lsn: int, key: str, tags: list[str], kept: int) -> None:

@@ -10,13 +10,13 @@ import pytest
 
 from changecontrol.access import operator_actor
 from changecontrol.errors import Conflict, Forbidden, Invalid, NotFound
-from changecontrol.models import AuditEvent, User
+from changecontrol.models import AuditEvent, Cluster, User
 from recovery.actions.policies import publish_backup_policy
 from recovery.models import BackupPolicy
 from recovery.rules.policies import PolicyContent
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, actor, small_estate, stranger_estate
-from tests.factories.recovery import POLICY, backup_policy, recorded_point, recovery_owner
+from tests.factories.recovery import DUMP, DUMPS, POLICY, backup_policy, recorded_point, recovery_owner
 
 pytestmark = pytest.mark.django_db
 
@@ -76,7 +76,12 @@ def test_publishing_the_same_again_writes_nothing(estate: SmallEstate, rio: User
     ("words", "sentence"),
     [
         (
-            {"wal_seconds": None},
+            {"engine": "cloudnativepg", "wal_seconds": None},
+            "Up to 1 day 1 hour would be lost, since only backups are taken, without WAL, every 1 day 1 hour, "
+            "and Warehouse allows 1 hour.",
+        ),
+        (
+            {"engine": "pg_dump", "wal_seconds": None, "filestore_seconds": None},
             "Up to 1 day 1 hour would be lost, since only backups are taken, without WAL, every 1 day 1 hour, "
             "and Warehouse allows 1 hour.",
         ),
@@ -113,9 +118,17 @@ def test_how_long_the_last_backup_took_counts(estate: SmallEstate, rio: User) ->
     recorded_point(estate.production, "p1", NOW - timedelta(hours=1), by=rio)
 
     with pytest.raises(Invalid, match="every 1 day 1 hour, and Warehouse allows 1 day 1 hour") as refused:
-        publish(estate, rio, replace(POLICY, wal_seconds=None))
+        publish(estate, rio, replace(POLICY, engine="cloudnativepg", wal_seconds=None))
 
     assert "Up to 1 day 1 hour would be lost" in refused.value.sentence
+
+
+def test_how_long_the_last_dump_took_counts(estate: SmallEstate, rio: User) -> None:
+    backup_policy(estate.production, **DUMPS)
+    recorded_point(estate.production, "p1", NOW - timedelta(hours=1), by=rio, **DUMP)
+
+    with pytest.raises(Invalid, match="every 1 hour 15 minutes, and Warehouse allows 1 hour"):
+        publish(estate, rio, replace(POLICY, **DUMPS, keep_last=14))
 
 
 @pytest.mark.parametrize(
@@ -140,6 +153,8 @@ def test_how_long_the_last_backup_took_counts(estate: SmallEstate, rio: User) ->
         ({"filestore_seconds": None}, "filestore_seconds"),
         ({"filestore": ""}, "filestore"),
         ({"engine": "cloudnativepg", "incrementals": 6}, "incrementals"),
+        ({"engine": "pg_dump", "filestore_seconds": None}, "wal_seconds"),
+        ({"engine": "pg_dump", "wal_seconds": None}, "filestore_seconds"),
     ],
 )
 def test_a_policy_that_does_not_hold_is_refused_and_no_secret_is_quoted(
@@ -192,3 +207,31 @@ def test_a_stranger_finds_nothing(estate: SmallEstate) -> None:
         publish(estate, eve, POLICY)
 
     assert tags == []
+
+
+@pytest.mark.parametrize(
+    ("slug", "sentence"),
+    [
+        ("nowhere", "There is no cluster of this name."),
+        ("pt-1", "An environment is rehearsed in another cluster than the one it runs in."),
+    ],
+    ids=["unknown", "its own"],
+)
+def test_a_drill_brings_an_environment_up_in_another_cluster_alone(
+    estate: SmallEstate, slug: str, sentence: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        backup_policy(estate.production, rehearsal_cluster=slug, rehearsal_target="env:FALKENSTEIN")
+
+    assert refused.value.fields == {"rehearsal_cluster": [sentence]}
+    assert not BackupPolicy.objects.exists()
+
+
+def test_where_a_drill_brings_it_up_is_for_platform_administrators_to_say(estate: SmallEstate, rio: User) -> None:
+    Cluster.objects.create(slug="de-1", name="Falkenstein 1", credential="env:KUBECONFIG_DE_1")
+    backup_policy(estate.production)
+
+    with pytest.raises(Forbidden, match="Only a platform administrator"):
+        publish(estate, rio, replace(POLICY, rehearsal_cluster="de-1", rehearsal_target="env:FALKENSTEIN"))
+
+    assert BackupPolicy.objects.get().rehearsal_cluster == ""

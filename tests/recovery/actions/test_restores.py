@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from changecontrol.access import system_actor
-from changecontrol.errors import Conflict, Forbidden, Invalid, NotFound
+from changecontrol.actions.jobs import ensure_job
+from changecontrol.errors import Conflict, Forbidden, IllegalTransition, Invalid, NotFound
 from changecontrol.models import Message, User
 from changecontrol.rules.roles import Role
 from recovery.actions.points import record_verification
-from recovery.actions.restores import ask_incident_restore, ask_restore, move_restore
+from recovery.actions.restores import ask_incident_restore, ask_restore, cancel_restore, move_restore
 from recovery.models import Restore
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, actor, add_person, grant, small_estate, stranger_estate
@@ -189,3 +190,68 @@ def test_who_may_not_is_refused_and_it_is_recorded_and_a_stranger_finds_nothing(
         action(estate, eve)
 
     assert (of_cy, of_eve) == (["refused"], [])
+
+
+def cancel(restore: Restore, by: User, **words: Any) -> Restore:
+    return cancel_restore(
+        **{"actor": actor(by), "restore_id": restore.pk, "reason": "The wrong time.", "at": NOW + HOUR, **words}
+    )
+
+
+def test_a_restore_is_canceled_and_its_job_is_asked_to_stop(estate: SmallEstate, rio: User) -> None:
+    restore = ask(estate, rio)
+    move_restore(restore, "provision", sentence="It begins.", actor=system_actor(), at=NOW)
+    job = ensure_job(key=f"restore/{restore.pk}", kind="restore", order={}, at=NOW)
+
+    with events() as tags:
+        canceled = cancel(restore, rio)
+
+    job.refresh_from_db()
+    assert tags == ["recovery:restore:moved"]
+    assert (canceled.state, canceled.sentence) == ("canceled", "Rio canceled it: The wrong time.")
+    assert (canceled.finished_at, canceled.next_due_at) == (NOW + HOUR, None)
+    assert job.stop_asked_at == NOW + HOUR
+
+
+def test_a_restore_that_has_not_begun_is_canceled_too(estate: SmallEstate, rio: User) -> None:
+    assert cancel(ask(estate, rio), rio).state == "canceled"
+
+
+def test_what_has_ended_is_not_canceled_and_the_reason_is_due(estate: SmallEstate, rio: User) -> None:
+    restore = ask(estate, rio)
+    with events() as of_silence, pytest.raises(Invalid):
+        cancel(restore, rio, reason=" ")
+    cancel(restore, rio)
+
+    with events() as tags, pytest.raises(IllegalTransition):
+        cancel(restore, rio)
+
+    assert (of_silence, tags) == ([], ["refused"])
+
+
+def test_who_may_ask_for_such_a_restore_may_cancel_it(estate: SmallEstate, rio: User) -> None:
+    commander = add_person("cora")
+    grant(commander, Role.INCIDENT_COMMANDER, estate.tenant)
+    copy, urgent = ask(estate, rio), incident(estate, rio)
+
+    with pytest.raises(Forbidden):
+        cancel(copy, commander)
+
+    assert cancel(urgent, commander).state == "canceled"
+
+
+def test_a_stranger_cancels_nothing_and_learns_nothing(estate: SmallEstate, rio: User) -> None:
+    _, eve = stranger_estate()
+    restore = ask(estate, rio)
+
+    with events() as of_cy, pytest.raises(Forbidden):
+        cancel(restore, estate.cy)
+    sentences = []
+    with events() as of_eve:
+        for key in (restore.pk, 999):
+            with pytest.raises(NotFound) as hidden:
+                cancel(restore, eve, restore_id=key)
+            sentences.append(hidden.value.sentence)
+
+    assert (of_cy, of_eve) == (["refused"], [])
+    assert sentences == ["There is no such restore."] * 2

@@ -7,6 +7,7 @@ import pytest
 from changecontrol.errors import IllegalTransition
 from changecontrol.lifecycles.machine import Lifecycle
 from recovery.lifecycles import drill, restore
+from recovery.lifecycles.cut_over import CUT_OVER
 from recovery.lifecycles.drill import DRILL
 from recovery.lifecycles.point import ACTIVE_BACKUPS, BACKUP, POINT, RESTORABLE
 from recovery.lifecycles.restore import RESTORE
@@ -44,11 +45,22 @@ DRILL_GRID: Grid = {
     "failed": {},
 }
 
+CUT_OVER_GRID: Grid = {
+    "backing_up": {"restore": "restoring", "fail": "failed", "abandon": "abandoned"},
+    "restoring": {"ready": "ready", "fail": "failed", "abandon": "abandoned"},
+    "ready": {"keep": "kept", "abandon": "abandoned"},
+    "kept": {"release": "over"},
+    "over": {},
+    "failed": {},
+    "abandoned": {},
+}
+
 TABLES: list[tuple[Lifecycle[Any], Grid]] = [
     (POINT, POINT_GRID),
     (BACKUP, BACKUP_GRID),
     (RESTORE, RESTORE_GRID),
     (DRILL, DRILL_GRID),
+    (CUT_OVER, CUT_OVER_GRID),
 ]
 MOVES = [(table, grid, state, verb) for table, grid in TABLES for state in table.states for verb in table.transitions]
 

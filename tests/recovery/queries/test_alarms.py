@@ -76,6 +76,24 @@ def test_a_new_policy_alarms_once_something_is_due(estate: SmallEstate) -> None:
     assert kinds(policy, NIGHT + DAY + 2 * HOUR) == ["no_success"]
 
 
+@pytest.mark.parametrize(
+    "rrule", ["FREQ=DAILY", "FREQ=DAILY;BYHOUR=" + ",".join(map(str, range(24)))], ids=["nightly", "hourly"]
+)
+def test_starts_that_fail_end_no_alarm_and_leave_since_when_it_is_wrong(
+    estate: SmallEstate, rio: User, rrule: str
+) -> None:  # BCK-1
+    policy = backup_policy(estate.production, rrule=rrule)
+    recorded_point(policy.environment, "last", NIGHT + timedelta(minutes=30), by=rio)
+    first = NIGHT + (DAY if rrule == "FREQ=DAILY" else HOUR)
+    minutes = (0, 1, 30, 59, 60, 61)
+
+    looks = [first + HOUR + days * DAY + number * timedelta(minutes=1) for days in range(9) for number in minutes]
+    found = [{(str(one.kind), one.since) for one in alarms_of(policy, at=at)} for at in looks[1:]]
+
+    assert ("no_success", first + HOUR) not in {(str(one.kind), one.since) for one in alarms_of(policy, at=looks[0])}
+    assert [("no_success", first + HOUR) in one for one in found] == [True] * len(found)
+
+
 def test_a_backup_of_another_environment_is_no_success(estate: SmallEstate, rio: User, policy: BackupPolicy) -> None:
     kite, _ = stranger_estate()
     other = backup_policy(kite.production)

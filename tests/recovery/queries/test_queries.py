@@ -11,12 +11,16 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from changecontrol.access import operator_actor, scope_of, system_actor
+from changecontrol.errors import Permanent
 from changecontrol.models import BusinessProcess, User
-from recovery.actions.points import place_hold, record_verification
+from recovery.actions.holds import place_hold
+from recovery.actions.points import record_verification
 from recovery.actions.policies import publish_backup_policy
 from recovery.actions.restores import ask_restore
-from recovery.models import RecoveryPoint
+from recovery.actions.wal import NewSegment, record_cluster_coverage, record_segment
+from recovery.models import BackupPolicy, RecoveryPoint, WalSegment
 from recovery.queries import Freshness, freshness_of
+from recovery.queries.attachments import copy_for
 from recovery.queries.drills import OverdueDrill, drills_of, overdue_drills
 from recovery.queries.points import (
     coverage_of,
@@ -33,6 +37,7 @@ from tests.factories.recovery import (
     HOUR,
     POLICY,
     backup_policy,
+    copy_attachments,
     finished_drill,
     recorded_point,
     recovery_owner,
@@ -103,6 +108,47 @@ def test_copied_is_not_verified(estate: SmallEstate, rio: User, count: int, sent
         recorded_point(estate.production, f"p{number}", NOW - number * DAY, by=rio)
 
     assert freshness_of(estate.production, NOW).sentence == sentence
+
+
+def test_a_verified_point_from_which_nothing_is_reached_is_no_way_back(
+    estate: SmallEstate, rio: User
+) -> None:  # RBK-2, BCK-3
+    base = recorded_point(estate.production, "base", NOW - 3 * DAY, by=rio)
+    check(recorded_point(estate.production, "p1", NOW - 2 * DAY, by=rio), 2)
+    cut = recorded_point(estate.production, "cut", NOW - DAY, by=rio, kind="incremental", parent_id=base.pk)
+    check(cut, 3)
+    before = freshness_of(estate.production, NOW).point_key
+
+    RecoveryPoint.objects.filter(pk=base.pk).update(removal_asked_at=NOW)
+    older = freshness_of(estate.production, NOW).point_key
+    RecoveryPoint.objects.filter(key="p1").update(state="broken")
+    without = freshness_of(estate.production, NOW)
+
+    assert (before, older) == ("cut", "p1")
+    assert without == Freshness("No recovery point is verified. 1 that was can no longer be restored.")
+
+
+def test_a_verified_point_that_its_operator_no_longer_has_is_no_way_back(
+    estate: SmallEstate, rio: User
+) -> None:  # RBK-2, BCK-3
+    backup_policy(estate.staging, engine="cloudnativepg", source="")
+    check(recorded_point(estate.staging, "p1", NOW - DAY, by=rio), 2)
+    recorded_point(estate.staging, "p2", NOW - HOUR, by=rio)
+    before = freshness_of(estate.staging, NOW).point_key
+
+    record_cluster_coverage(
+        environment=estate.staging,
+        system_identifier="7012",
+        starts_at=NOW,
+        ends_at=NOW,
+        actor=system_actor(),
+        at=NOW,
+    )
+
+    assert (before, coverage_of(estate.staging).spans) == ("p1", ())
+    assert freshness_of(estate.staging, NOW).sentence == (
+        "No recovery point is verified. 1 is only copied. 1 that was can no longer be restored."
+    )
 
 
 def test_coverage_is_computed_from_what_is_recorded(estate: SmallEstate, rio: User) -> None:  # BCK-3
@@ -179,12 +225,13 @@ def test_a_drill_is_overdue_where_none_passed_in_time(estate: SmallEstate, rio: 
     assert overdue_drills(scope, at=due) == ()
 
 
-def test_only_a_drill_that_passed_and_was_no_sabotage_counts(estate: SmallEstate, rio: User) -> None:
+def test_only_a_drill_counts_that_passed_restored_something_and_was_no_sabotage(estate: SmallEstate, rio: User) -> None:
     scope = scope_of(actor(rio))
     recorded_point(estate.production, "p1", NOW - DAY, by=rio)
     words: dict[str, Any] = {"by": rio, "target_at": NOW - DAY}
 
     finished_drill(estate.production, sabotage="flip", is_passed=False, at=NOW, **words)
+    finished_drill(estate.production, level=1, at=NOW + 0.5 * HOUR, **words)
     assert [one.last_at for one in overdue_drills(scope, at=NOW + DAY)] == [None]
     drill = finished_drill(estate.production, at=NOW + HOUR, **words)
 
@@ -238,3 +285,80 @@ def test_every_list_takes_the_same_statements_for_one_row_as_for_three(estate: S
         finished_drill(place, by=rio, target_at=NOW - DAY)
 
     assert statements() == once
+
+
+def test_wal_of_another_server_leads_no_backup_on(estate: SmallEstate, rio: User) -> None:
+    recorded_point(estate.production, "old", NOW - 3 * DAY, by=rio)
+    ship_wal(estate.production, NOW - 3 * DAY, NOW - HOUR)
+
+    recorded_point(estate.production, "new", NOW - 2 * DAY, by=rio, system_identifier="7099")
+
+    assert coverage_of(estate.production).reaches == {
+        "old": Span(NOW - 3 * DAY, NOW - HOUR),
+        "new": Span(NOW - 2 * DAY, NOW - 2 * DAY),
+    }
+
+
+def test_a_copy_goes_with_times_at_which_the_attachments_lay_where_it_was_taken(estate: SmallEstate, rio: User) -> None:
+    point = recorded_point(estate.production, "p1", NOW - 6 * HOUR, by=rio)  # BCK-2
+    ship_wal(estate.production, NOW - 7 * HOUR, NOW)
+    for hours in (5, 4):
+        copy_attachments(estate.production, NOW - hours * HOUR)
+    content = replace(POLICY, filestore="file:///srv/odoo/filestore/nw_shop_restored")
+    words: dict[str, Any] = {"actor": operator_actor(), "environment_id": estate.production.pk, "content": content}
+    publish_backup_policy(**words, seen_version=1, reason="It was put in its place.", at=NOW - 3 * HOUR)
+    copy_attachments(estate.production, NOW - 2 * HOUR)
+
+    coverage = coverage_of(estate.production)
+
+    assert coverage.spans == (
+        Span(NOW - 6 * HOUR, NOW - 4 * HOUR),
+        Span(NOW - 3 * HOUR, NOW - 2 * HOUR),
+    )
+    assert coverage.backup_for(NOW - 2 * HOUR) == "p1"
+    found = [copy_for(point, NOW - hours * HOUR) for hours in (4.5, 4, 3, 2)]
+    assert [one.taken_at for one in found if one] == [NOW - hours * HOUR for hours in (4, 4, 2, 2)]
+    for at in (NOW - 3.5 * HOUR, NOW - HOUR):
+        with pytest.raises(Permanent, match="No copy of the attachments was taken"):
+            copy_for(point, at)
+
+
+def test_wal_in_another_store_carries_no_point_on(estate: SmallEstate, rio: User) -> None:
+    policy = BackupPolicy.objects.get(environment=estate.production)
+    recorded_point(estate.production, "old", NOW - 3 * HOUR, by=rio)
+    copy_attachments(estate.production, NOW)
+    start = int((NOW - 4 * HOUR).timestamp())
+    older = NewSegment("7012", 1, start, start + 7200, NOW - 2 * HOUR, "wal/1", 16, "e" * 64, store=policy.store)
+    newer = replace(older, start_lsn=start + 7200, end_lsn=start + 14_400, ends_at=NOW, store="s3://moved/northwind")
+    for one in (older, newer):
+        record_segment(environment=estate.production, segment=one, actor=system_actor(), at=NOW)
+    before = coverage_of(estate.production)
+    content = replace(POLICY, store=newer.store)
+    words: dict[str, Any] = {"actor": operator_actor(), "environment_id": estate.production.pk, "content": content}
+    publish_backup_policy(**words, seen_version=policy.version, reason="Another bucket.", at=NOW)
+
+    recorded_point(estate.production, "new", NOW - HOUR, by=rio, store=newer.store)
+    copy_attachments(estate.production, NOW + HOUR)
+
+    assert before.spans == (Span(NOW - 3 * HOUR, NOW - 2 * HOUR),)
+    found = coverage_of(estate.production).reaches
+    assert found == {"old": Span(NOW - 3 * HOUR, NOW - 2 * HOUR), "new": Span(NOW - HOUR, NOW)}
+
+
+def test_wal_of_which_no_store_is_recorded_counts_as_before_until_somebody_looks_there(
+    estate: SmallEstate, rio: User
+) -> None:
+    policy = BackupPolicy.objects.get(environment=estate.production)
+    recorded_point(estate.production, "p1", NOW - 3 * HOUR, by=rio)
+    copy_attachments(estate.production, NOW)
+    start = int((NOW - 4 * HOUR).timestamp())
+    early = NewSegment("7012", 1, start, start + 7200, NOW - 2 * HOUR, "wal/1", 16, "e" * 64)
+    record_segment(environment=estate.production, segment=early, actor=system_actor(), at=NOW)
+    before = coverage_of(estate.production).spans
+
+    record_segment(
+        environment=estate.production, segment=replace(early, store=policy.store), actor=system_actor(), at=NOW
+    )
+
+    assert before == coverage_of(estate.production).spans == (Span(NOW - 3 * HOUR, NOW - 2 * HOUR),)
+    assert [one.store for one in WalSegment.objects.all()] == [policy.store]

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from recovery.rules.alarms import Alarm, AlarmKind, BackupFacts, alarms
+from recovery.rules.alarms import Alarm, AlarmKind, BackupFacts, SlotFacts, alarms, first_due, is_wal_retained
+from recovery.rules.schedule import Schedule
 
 AT = datetime(2026, 11, 23, 10, tzinfo=UTC)
 DUE = AT.replace(hour=2)
@@ -22,7 +23,7 @@ def hours(number: float) -> timedelta:
 
 WELL = BackupFacts(
     watched_since=AT - days(100),
-    due_at=DUE,
+    due_at=DUE + days(1),
     grace=hours(2),
     last_success_at=DUE + hours(1),
     wal_within=timedelta(minutes=5),
@@ -34,6 +35,80 @@ WELL = BackupFacts(
 )
 
 
+SLOT = SlotFacts("changecontrol_3", 20_000_000, None, "reserved", version=2, place="northwind/production")
+HOLE = (
+    "The server no longer had WAL that the slot changecontrol_3 was to keep: the archive has a hole. Back up now; "
+    "points before it are as good as they were."
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "sentence", "since"),
+    [
+        ({}, None, "", None),
+        ({"inactive_since": AT - timedelta(minutes=10)}, None, "", None),
+        (
+            {"retained_since": AT - hours(1), "retained_bytes": 2_000_000_000},
+            "wal_retained",
+            "The server keeps 2,000 MB of WAL for the slot changecontrol_3 until it is archived, and nothing limits "
+            "it: its disk can fill.",
+            AT - hours(1),
+        ),
+        (
+            {"retained_since": AT, "limit_bytes": 30_000_000},
+            "wal_retained",
+            "The server keeps 20 MB of WAL for the slot changecontrol_3 until it is archived, and gives it up beyond "
+            "30 MB.",
+            AT,
+        ),
+        (
+            {"inactive_since": AT - hours(1)},
+            "wal_retained",
+            "The server keeps 20 MB of WAL for the slot changecontrol_3 until it is archived, and nothing limits it: "
+            "its disk can fill. Nothing has received it since 23 Nov 2026 09:00:00 UTC.",
+            AT - timedelta(minutes=50),
+        ),
+        # A hole is told until a base backup has succeeded after it.
+        ({"lost_at": DUE + hours(2)}, "wal_retained", HOLE, DUE + hours(2)),
+        ({"lost_at": DUE}, None, "", None),
+        (
+            {"left_since": AT - days(1), "retained_since": AT, "inactive_since": AT - days(1)},
+            "slot_left",
+            "The slot changecontrol_3 is left on the server of policy version 2, which no policy in force archives: 20 "
+            "MB of WAL are kept for it there. Remove it: manage.py archive_wal --drop-slot northwind/production",
+            AT - days(1),
+        ),
+    ],
+    ids=["well", "short", "unlimited", "limited", "idle", "lost", "mended", "left"],
+)
+def test_wal_that_a_server_keeps_for_a_slot_alarms_before_its_disk_is_full(
+    words: dict[str, Any], kind: str | None, sentence: str, since: datetime | None
+) -> None:  # BCK-1
+    found = alarms(replace(WELL, slots=(replace(SLOT, **words),)), at=AT)
+
+    assert [(one.kind, one.sentence, one.since) for one in found] == ([(kind, sentence, since)] if kind else [])
+
+
+@pytest.mark.parametrize(
+    ("retained", "limit", "status", "is_too_much"),
+    [
+        (50, 100, "reserved", False),
+        (51, 100, "reserved", True),
+        (1_000, None, "extended", False),
+        (1_001, None, "extended", True),
+        (1_001, 10_000, "extended", False),
+        (0, 100, "unreserved", True),
+        (0, None, "lost", True),
+    ],
+)
+def test_too_much_is_a_share_of_the_servers_limit_or_a_size(
+    retained: int, limit: int | None, status: str, is_too_much: bool
+) -> None:
+    words = {"retained_bytes": retained, "limit_bytes": limit, "wal_status": status}
+
+    assert is_wal_retained(**words, share=0.5, most_bytes=1_000) is is_too_much  # type: ignore[arg-type]
+
+
 def test_where_all_is_well_nothing_alarms() -> None:
     assert alarms(WELL, at=AT) == ()
 
@@ -42,7 +117,25 @@ def test_where_all_is_well_nothing_alarms() -> None:
     ("facts", "expected"),
     [
         (
-            {"last_success_at": DUE - days(1)},
+            {"attachments_within": hours(1), "last_attachments_at": AT - hours(2)},
+            Alarm(
+                AlarmKind.ATTACHMENTS_FAILING,
+                "No attachments have been copied for 2 hours: no time after 23 Nov 2026 08:00:00 UTC can be restored "
+                "as one set.",
+                AT - hours(1),
+            ),
+        ),
+        (
+            {"unarchived_since": AT - hours(1)},
+            Alarm(
+                AlarmKind.WAL_FAILING,
+                "CloudNativePG has not said since 23 Nov 2026 09:00:00 UTC that it archives WAL: what was written "
+                "since would be lost. See the condition ContinuousArchiving of its cluster.",
+                AT - hours(1),
+            ),
+        ),
+        (
+            {"due_at": DUE, "last_success_at": DUE - days(1)},
             Alarm(
                 AlarmKind.NO_SUCCESS,
                 "No backup has succeeded since it was due at 23 Nov 2026 02:00:00 UTC. "
@@ -51,7 +144,7 @@ def test_where_all_is_well_nothing_alarms() -> None:
             ),
         ),
         (
-            {"last_success_at": None},
+            {"due_at": DUE, "last_success_at": None},
             Alarm(
                 AlarmKind.NO_SUCCESS,
                 "No backup has succeeded since it was due at 23 Nov 2026 02:00:00 UTC. None ever did.",
@@ -86,7 +179,12 @@ def test_where_all_is_well_nothing_alarms() -> None:
         ),
         (
             {"unreachable_stores": (("s3://copy", DUE),)},
-            Alarm(AlarmKind.STORE_UNREACHABLE, "s3://copy has not answered since 23 Nov 2026 02:00:00 UTC.", DUE),
+            Alarm(
+                AlarmKind.STORE_UNREACHABLE,
+                "s3://copy has not answered since 23 Nov 2026 02:00:00 UTC.",
+                DUE,
+                subject="s3://copy",
+            ),
         ),
         (
             {"last_drill_at": DUE - days(90)},
@@ -111,8 +209,8 @@ def test_each_alarm_says_what_is_wrong_and_since_when(facts: dict[str, Any], exp
 @pytest.mark.parametrize(
     "facts",
     [
-        {"last_success_at": DUE - days(1), "grace": hours(8)},  # not late yet
-        {"last_success_at": None, "watched_since": DUE + hours(1), "drill_every": None},  # not asked for before
+        {"due_at": DUE, "last_success_at": DUE - days(1), "grace": hours(8)},  # not late yet
+        {"due_at": AT + hours(1), "last_success_at": None, "grace": hours(0)},  # not due yet
         {"due_at": None, "last_success_at": None},
         {"wal_within": None, "last_wal_at": None},
         {"sizes": (100, 110, 20)},  # too few to know what is usual
@@ -127,8 +225,35 @@ def test_what_is_not_wrong_does_not_alarm(facts: dict[str, Any]) -> None:
 
 
 def test_silence_alarms_for_as_long_as_it_lasts() -> None:  # BCK-1
-    silent = replace(WELL, last_success_at=DUE - days(1), last_wal_at=AT + days(9))
+    silent = replace(WELL, due_at=DUE, last_success_at=DUE - days(1), last_wal_at=AT + days(9))
 
     found = {(at, one.since) for at in (AT, AT + days(5)) for one in alarms(silent, at=at)}
 
     assert found == {(AT, DUE + hours(2)), (AT + days(5), DUE + hours(2))}
+
+
+@pytest.mark.parametrize(
+    ("watched_since", "last_success_at", "due"),
+    [
+        (DUE - days(9), None, DUE - days(8)),
+        (DUE - days(9), DUE - days(5) + hours(1), DUE - days(4)),
+        (DUE - days(9), DUE - days(5), DUE - days(4)),  # a success at the very moment is of that start
+        (DUE - days(9), DUE - days(5) - hours(1), DUE - days(5)),
+        # What another tool had made before anybody watched counts from then on.
+        (DUE - days(9) + hours(1), DUE - days(20), DUE - days(8)),
+    ],
+)
+def test_what_is_due_first_after_a_success_stays_due_until_the_next(
+    watched_since: datetime, last_success_at: datetime | None, due: datetime
+) -> None:  # BCK-1
+    nightly = Schedule("FREQ=DAILY", datetime(2026, 11, 1, 2), "UTC")  # noqa: DTZ001 - wall-clock time
+
+    assert first_due(nightly, watched_since=watched_since, last_success_at=last_success_at) == due
+
+
+def test_a_schedule_that_has_ended_asks_for_nothing_after_its_last_success() -> None:
+    once = Schedule("FREQ=DAILY;COUNT=1", datetime(2026, 11, 23, 2), "UTC")  # noqa: DTZ001 - wall-clock time
+    since = DUE - days(9)
+
+    assert first_due(once, watched_since=since, last_success_at=None) == DUE
+    assert first_due(once, watched_since=since, last_success_at=DUE + hours(1)) is None

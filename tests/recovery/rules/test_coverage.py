@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery.rules.coverage import Backup, Segment, Span, cover
+from recovery.rules.coverage import Backup, Segment, Span, cover, cover_as_told, together
 
 DAY = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -18,8 +20,8 @@ def hour(number: float) -> datetime:
 
 
 def base(number: int, *, key: str = "", needs: str = "", timeline: int = 1) -> Backup:
-    """Return a backup taken at that hour; the WAL position is ten times the hour, and it takes a fifth of one."""
-    return Backup(key or f"b{number}", hour(number), timeline, 10 * number - 2, 10 * number, needs)
+    """Return a backup taken at that hour, in no time; the WAL position is ten times the hour."""
+    return Backup(key or f"b{number}", hour(number), timeline, 10 * number, 10 * number, needs)
 
 
 def wal(*hours: int, timeline: int = 1) -> list[Segment]:
@@ -50,6 +52,20 @@ def test_a_backup_without_wal_reaches_its_own_moment_alone() -> None:
     assert not found.holds(hour(2) + timedelta(microseconds=1))
 
 
+@pytest.mark.parametrize(
+    ("hours", "spans"),
+    [((), ()), ((1,), ()), ((2,), ()), ((1, 2), (Span(hour(2.5), hour(3)),)), ((1, 2, 3), (Span(hour(2.5), hour(4)),))],
+)
+def test_a_backup_leads_nowhere_without_the_wal_that_makes_it_consistent(
+    hours: tuple[int, ...], spans: tuple[Span, ...]
+) -> None:
+    backup = Backup("b", hour(2.5), 1, 15, 25)
+
+    assert cover([backup], segments=wal(*hours)).spans == spans
+    # One that brings it, as a dump does, reaches its own moment alone.
+    assert cover([replace(backup, brings_wal=True)], segments=[]).spans == (Span(hour(2.5), hour(2.5)),)
+
+
 def test_a_newer_backup_is_chosen_where_two_reach() -> None:
     assert cover([base(2), base(4)], segments=wal(2, 3, 4, 5)).backup_for(hour(5)) == "b4"
 
@@ -63,13 +79,57 @@ def test_an_incremental_counts_only_with_its_whole_chain() -> None:
     assert cover([base(2, key="a", needs="b"), base(3, key="b", needs="a")], segments=[]).spans == ()
 
 
+def test_a_backup_has_a_way_back_where_any_moment_is_reached_from_it() -> None:
+    chain = cover([base(4, key="cut", needs="gone"), base(6, key="whole")], segments=wal(6))
+
+    assert [chain.has_way_back(key) for key in ("cut", "whole", "never")] == [False, True, False]
+    assert chain.without(hour(5), hour(6.5)).has_way_back("whole")
+    assert not chain.without(hour(5), hour(8)).has_way_back("whole")
+
+
+def branch(timeline: int, start: int, end: int, *, until: float, parent: int = 1, at: int) -> Segment:
+    """Return WAL of a timeline that left its parent at a position; it begins with the segment that holds that."""
+    return Segment(timeline, start, end, hour(until), parent, at)
+
+
 def test_a_newer_timeline_goes_on_where_it_branched_off() -> None:
-    on = [Segment(2, 30, 50, hour(5))]
-    away = [Segment(2, 50, 60, hour(6))]
+    on = [branch(2, 30, 50, until=5, at=35)]
+    away = [branch(2, 50, 60, until=6, at=55)]
 
     assert cover([base(2)], segments=[*wal(2, 3), *on]).spans == (Span(hour(2), hour(5)),)
     assert cover([base(2)], segments=[*wal(2, 3), *away]).spans == (Span(hour(2), hour(4)),)
     assert cover([base(2, timeline=2)], segments=wal(2, 3)).spans == (Span(hour(2), hour(2)),)
+
+
+def test_a_timeline_that_left_before_the_backup_is_not_crossed_to() -> None:
+    left = [branch(2, 10, 60, until=6, at=15)]
+
+    assert cover([base(2)], segments=[*wal(2, 3), *left]).spans == (Span(hour(2), hour(4)),)
+    assert cover([base(1)], segments=[*wal(1, 2, 3), *left]).spans == (Span(hour(1), hour(6)),)
+
+
+def test_what_a_server_wrote_after_it_was_given_up_is_not_covered() -> None:
+    given_up = [*wal(1, 2), *wal(3, 4, 5)]
+    promoted = [branch(2, 20, 32, until=3.5, at=25)]
+
+    assert cover([base(1)], segments=[*given_up, *promoted]).spans == (Span(hour(1), hour(3.5)),)
+    assert cover([base(4)], segments=[*given_up, *promoted]).spans == (Span(hour(4), hour(6)),)
+
+
+def test_the_newest_descendant_is_followed_and_a_cousin_is_not() -> None:
+    second = branch(2, 20, 60, until=6, at=25)
+    cousin = branch(3, 30, 90, until=9, at=32)
+    child = branch(4, 40, 80, until=8, parent=2, at=45)
+
+    assert cover([base(1)], segments=[*wal(1, 2, 3), second, cousin, child]).reaches["b1"].end == hour(8)
+    assert cover([base(1)], segments=[*wal(1, 2, 3), second, cousin]).reaches["b1"].end == hour(9)
+    assert cover([base(2, timeline=2)], segments=[second, cousin, child]).reaches["b2"].end == hour(8)
+
+
+def test_a_fork_that_names_itself_or_goes_round_ends() -> None:
+    round_ = [branch(2, 20, 60, until=6, parent=3, at=25), branch(3, 20, 60, until=6, parent=2, at=25)]
+
+    assert cover([base(1)], segments=[*wal(1), *round_]).spans == (Span(hour(1), hour(2)),)
 
 
 LISBON = ZoneInfo("Europe/Lisbon")
@@ -99,6 +159,16 @@ BERLIN = ZoneInfo("Europe/Berlin")
 )
 def test_a_time_outside_or_in_a_gap_is_refused_with_the_last_safe_one(at: datetime, sentence: str) -> None:  # BCK-3
     assert cover([base(2), base(7)], segments=wal(2, 3, 7, 8)).refusal(at) == sentence
+
+
+def test_the_last_safe_time_that_stands_alone_is_said_to_the_last_digit() -> None:
+    alone = hour(2) + timedelta(microseconds=120)
+    backups = [Backup("p1", alone, 0, 0, 0), Backup("p2", hour(7), 0, 0, 0)]
+
+    found = cover(backups, segments=[])
+
+    assert found.refusal(hour(6)).endswith("The last safe time before it is 23 Nov 2026 02:00:00.000120 UTC.")
+    assert found.refusal(hour(9)).endswith("The last safe time before it is 23 Nov 2026 07:00:00 UTC.")
 
 
 def test_without_a_backup_there_is_nothing_to_go_back_to() -> None:
@@ -145,9 +215,9 @@ def test_exactly_what_is_not_covered_is_refused_and_the_safe_time_is_safe(
     assert not found.holds(at) or safe == at
 
 
-@given(hours, hours, st.integers(1, 20))
-def test_losing_a_segment_never_covers_more(bases: set[int], segments: set[int], lost: int) -> None:
-    assume(lost in segments)
+@given(hours, hours, st.data())
+def test_losing_a_segment_never_covers_more(bases: set[int], segments: set[int], data: st.DataObject) -> None:
+    lost = data.draw(st.sampled_from(sorted(segments))) if segments else 0
     backups = [base(number) for number in bases]
     whole = cover(backups, segments=wal(*segments))
 
@@ -156,3 +226,53 @@ def test_losing_a_segment_never_covers_more(bases: set[int], segments: set[int],
     for span in less.spans:
         assert whole.holds(span.start)
         assert whole.holds(span.end)
+
+
+@pytest.mark.parametrize(
+    "consistent, told, span",
+    [
+        (4, (2, 8), (4, 8)),
+        (4, (4, 8), (4, 8)),
+        (4, (5, 8), None),
+        (4, (2, 3), (4, 4)),
+    ],
+    ids=["later", "the-first", "gone", "newer-than-told"],
+)
+def test_backup_of_an_operator_leads_as_far_as_it_tells(
+    consistent: int, told: tuple[int, int], span: tuple[int, int] | None
+) -> None:
+    found = cover_as_told("b", consistent_at=hour(consistent), told=Span(hour(told[0]), hour(told[1])))
+
+    wanted = (Span(hour(span[0]), hour(span[1])),) if span else ()
+    assert (found.spans, list(found.reaches.values())) == (wanted, list(wanted))
+
+
+def test_what_is_covered_ends_where_the_other_half_of_the_pair_does() -> None:
+    found = cover([base(2), base(7)], segments=wal(1, 2, 3, 5, 6, 7, 8))
+
+    assert found.until(hour(8)).spans == (Span(hour(2), hour(4)), Span(hour(7), hour(8)))
+    assert found.until(hour(6)).spans == (Span(hour(2), hour(4)),)
+    assert list(found.until(hour(6)).reaches) == ["b2"]
+
+
+def test_what_has_no_copy_of_its_attachments_is_a_gap_in_every_backup_that_reaches_it() -> None:
+    found = cover([base(2), base(4)], segments=wal(1, 2, 3, 4, 5, 6)).without(hour(5), hour(6))
+
+    assert found.spans == (Span(hour(2), hour(5)), Span(hour(6), hour(7)))
+    assert [found.backup_for(hour(at)) for at in (5, 5.5, 6)] == ["b4", None, "b4"]
+    assert found.last_safe_before(hour(5.5)) == hour(5)
+    # Another store may lead there all the same.
+    other = cover([base(3, key="other")], segments=wal(2, 3, 4, 5, 6))
+    assert together([found, other]).spans == (Span(hour(2), hour(7)),)
+    assert together([found, other]).backup_for(hour(5.5)) == "other"
+
+
+@pytest.mark.parametrize(
+    ("blank", "spans"),
+    [((1, 3), [(3, 5)]), ((4, 9), [(2, 4)]), ((1, 9), []), ((0, 2), [(2, 5)]), ((5, 6), [(2, 5)]), ((2, 5), [2, 5])],
+)
+def test_a_blank_cuts_what_it_covers_and_leaves_its_ends(blank: tuple[int, int], spans: list[Any]) -> None:
+    found = cover([base(2)], segments=wal(1, 2, 3, 4)).without(hour(blank[0]), hour(blank[1]))
+
+    wanted = [one if isinstance(one, tuple) else (one, one) for one in spans]
+    assert found.spans == tuple(Span(hour(start), hour(end)) for start, end in wanted)

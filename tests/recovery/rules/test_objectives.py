@@ -110,6 +110,12 @@ def test_what_is_not_over_is_not_measured() -> None:
     assert measure_rto(times) == MeasuredRto(minutes(5), minutes(2), None, None, None)
 
 
+def test_a_part_that_was_not_needed_takes_nothing_from_the_whole() -> None:
+    times = RecoveryTimes(AT, AT + minutes(5), None, None, AT + minutes(9))
+
+    assert measure_rto(times) == MeasuredRto(minutes(5), None, None, minutes(4), minutes(9))
+
+
 def test_without_an_earlier_restore_nothing_is_expected() -> None:
     assert expect_restore(GIB, past=[]) is None
 

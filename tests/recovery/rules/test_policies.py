@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from recovery.rules.policies import MOST, PolicyContent, policy_problems
+from recovery.rules.policies import MOST, REFERENCES, PolicyContent, policy_problems
 
 WHOLE = PolicyContent(
     engine="postgres",
@@ -20,6 +20,16 @@ WHOLE = PolicyContent(
     recipients=("age1" + "q" * 58, "age1" + "z" * 58),
     wal_seconds=10,
     filestore_seconds=60,
+    restore_credential="file:/run/secrets/northwind-reader",
+    identity="file:/run/secrets/northwind-identity",
+    index_identity="file:/run/secrets/northwind-index",
+    restore_target="file:/run/secrets/northwind-restores",
+    restore_filestore="file:///var/lib/restored/northwind",
+    rehearsal_cluster="de-2",
+    rehearsal_path="rehearsals/northwind",
+    rehearsal_target="file:/run/secrets/northwind-de-2",
+    rehearsal_database="northwind",
+    rehearsal_filestore="file:///srv/de-2/filestore",
 )
 
 
@@ -28,11 +38,19 @@ WHOLE = PolicyContent(
     [
         {},
         {"incrementals": 6},
-        {"filestore": "", "filestore_seconds": None, "wal_seconds": None},
+        {"filestore": "", "filestore_seconds": None},
+        {"engine": "cloudnativepg", "wal_seconds": None},
         {"store": "file:///srv/points", "copy_store": ""},
         {"store_credential": "vault:points#key", "copy_credential": "env:COPIES"},
+        {"store": "s3://points/northwind?endpoint=https://objects.example&region=eu-1"},
+        {"restore_target": "", "restore_filestore": "", "identity": ""},
+        {"filestore": "", "filestore_seconds": None, "index_identity": ""},
         {"engine": "cloudnativepg", "source": ""},
         {"engine": "external", "source": "", "recipients": ()},
+        {"engine": "pg_dump", "wal_seconds": None, "filestore_seconds": None},
+        {"engine": "pg_dump", "wal_seconds": None, "filestore_seconds": None, "filestore": "", "index_identity": ""},
+        {"rehearsal_path": "", "rehearsal_database": "", "rehearsal_filestore": ""},
+        {"rehearsal_cluster": "", "rehearsal_target": "", "rehearsal_filestore": ""},
     ],
 )
 def test_a_policy_that_holds_has_no_problem(words: dict[str, Any]) -> None:
@@ -51,6 +69,40 @@ def test_every_number_has_its_bounds(name: str) -> None:
     assert problems(least - 1) == problems(most + 1) == {name: [sentence]}
 
 
+def test_a_backup_without_the_wal_that_makes_it_consistent_is_none() -> None:
+    assert list(policy_problems(replace(WHOLE, wal_seconds=None))) == ["wal_seconds"]
+
+
+def test_sentinels_need_the_way_into_a_database_that_an_operator_keeps() -> None:
+    operated = replace(WHOLE, engine="cloudnativepg", has_sentinel=True)
+
+    assert policy_problems(operated) == {}
+    assert list(policy_problems(replace(operated, source=""))) == ["source"]
+
+
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        ({"wal_seconds": 10}, ["wal_seconds"]),
+        ({"filestore_seconds": 60}, ["filestore_seconds"]),
+        ({"filestore_seconds": 60, "filestore": ""}, ["filestore_seconds"]),
+        ({"incrementals": 1}, ["incrementals"]),
+        ({"source": ""}, ["source"]),
+        ({"index_identity": ""}, ["index_identity"]),
+    ],
+    ids=["WAL", "attachments between", "of none", "incrementals", "no source", "no index key"],
+)
+def test_a_dump_stands_alone_and_nothing_is_copied_between_two(words: dict[str, Any], fields: list[str]) -> None:
+    dumps = replace(WHOLE, engine="pg_dump", wal_seconds=None, filestore_seconds=None)
+
+    assert list(policy_problems(replace(dumps, **words))) == fields
+
+
+def test_attachments_are_copied_with_a_key_that_lists_them_and_restored_to_a_folder() -> None:
+    assert list(policy_problems(replace(WHOLE, index_identity=""))) == ["index_identity"]
+    assert list(policy_problems(replace(WHOLE, restore_filestore="s3://restored"))) == ["restore_filestore"]
+
+
 def test_everything_that_is_wrong_is_told_at_once() -> None:
     found = policy_problems(replace(WHOLE, engine="tape", store="ftp://x", keep_last=0, rrule="", recipients=()))
 
@@ -63,9 +115,10 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         ("ftp://points", "An address begins with s3://, gs://, az:// or file://."),
         ("points", "An address begins with s3://, gs://, az:// or file://."),
         ("s3://[points", "This is not an address."),
-        ("s3://key:word@points", "An address carries no user, password or query: name a credential instead."),
-        ("s3://points?word=1", "An address carries no user, password or query: name a credential instead."),
-        ("s3://points#word", "An address carries no user, password or query: name a credential instead."),
+        ("s3://key:word@points", "An address carries no user or password, and no option but endpoint and region."),
+        ("s3://points?word=1", "An address carries no user or password, and no option but endpoint and region."),
+        ("s3://points?region", "This is not an address."),
+        ("s3://points#word", "An address carries no user or password, and no option but endpoint and region."),
         ("s3://" + "x" * 500, "An address begins with s3://, gs://, az:// or file://."),
     ],
 )
@@ -75,7 +128,7 @@ def test_an_address_carries_no_secret(address: str, sentence: str) -> None:
         assert policy_problems(replace(WHOLE, **words)) == {name: [sentence]}
 
 
-@pytest.mark.parametrize("name", ["source", "filestore_credential", "store_credential", "copy_credential"])
+@pytest.mark.parametrize("name", REFERENCES)
 def test_a_secret_is_a_reference_and_never_quoted(name: str) -> None:
     words: dict[str, Any] = {name: "hunter2"}
 
@@ -90,3 +143,21 @@ def test_a_secret_is_a_reference_and_never_quoted(name: str) -> None:
 )
 def test_a_recipient_is_an_age_key(recipient: str) -> None:
     assert list(policy_problems(replace(WHOLE, recipients=(recipient,)))) == ["recipients"]
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        ({"rehearsal_target": ""}, "rehearsal_target"),
+        ({"rehearsal_cluster": ""}, "rehearsal_cluster"),
+        ({"rehearsal_cluster": "", "rehearsal_target": ""}, "rehearsal_cluster"),
+        ({"rehearsal_filestore": "s3://files"}, "rehearsal_filestore"),
+        ({"rehearsal_path": "/rehearsals"}, "rehearsal_path"),
+        ({"rehearsal_path": "rehearsals/../../etc"}, "rehearsal_path"),
+        ({"rehearsal_database": "postgres"}, "rehearsal_database"),
+        ({"rehearsal_database": "No Name"}, "rehearsal_database"),
+    ],
+    ids=["no server", "no cluster", "only a folder", "a bucket", "absolute", "upwards", "reserved", "no name"],
+)
+def test_where_it_is_brought_up_is_said_whole(words: dict[str, Any], field: str) -> None:
+    assert list(policy_problems(replace(WHOLE, **words))) == [field]

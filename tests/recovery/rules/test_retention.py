@@ -69,7 +69,7 @@ def test_each_point_that_stays_has_its_reasons() -> None:
 
     assert found.goes == ("free",)
     assert found.stays == {
-        "incremental": ("It is among the last 1.",),
+        "incremental": ("It is the last one.",),
         "read": ("A restore or a drill reads it.",),
         "locked": ("The store keeps it locked until 24 Nov 2026 10:00:00 UTC.",),
         "held": ("Legal hold “Case 7” names it.",),

@@ -54,13 +54,20 @@ BAD = CheckResult("sentinel", False)
     ("checks", "words", "verdict"),
     [
         ([GOOD, GOOD], {}, Verdict(True, "All 2 checks passed.")),
-        ([GOOD, BAD], {}, Verdict(False, "These checks failed: sentinel.")),
+        ([GOOD, BAD], {}, Verdict(False, "These checks failed: sentinel.", True)),
         ([], {}, Verdict(False, "Nothing was checked.")),
         ([GOOD], {"trouble": "no disk."}, Verdict(False, "It could not be carried out: no disk.")),
-        ([GOOD], {"leftovers": "/tmp/x"}, Verdict(False, "It left something behind: /tmp/x")),
+        ([GOOD], {"leftovers": "/tmp/x"}, Verdict(False, "It left something behind: /tmp/x", True)),
         ([GOOD, BAD], {"is_sabotaged": True}, Verdict(True, "The sabotage was caught by: sentinel.")),
-        ([GOOD], {"is_sabotaged": True}, Verdict(False, "The sabotage was not caught.")),
-        ([BAD], {"is_sabotaged": True, "leftovers": "/tmp/x"}, Verdict(False, "It left something behind: /tmp/x")),
+        ([GOOD], {"is_sabotaged": True}, Verdict(False, "The sabotage was not caught.", True)),
+        (
+            [BAD],
+            {"is_sabotaged": True, "leftovers": "/tmp/x"},
+            Verdict(False, "It left something behind: /tmp/x", True),
+        ),
+        # Trouble proves nothing, but what was found before it stands; of a sabotaged copy that was the sabotage.
+        ([BAD], {"trouble": "no disk."}, Verdict(False, "It could not be carried out: no disk.", True)),
+        ([BAD], {"is_sabotaged": True, "trouble": "x"}, Verdict(False, "It could not be carried out: x")),
         ([], {"is_sabotaged": True, "trouble": "no disk."}, Verdict(False, "It could not be carried out: no disk.")),
     ],
 )

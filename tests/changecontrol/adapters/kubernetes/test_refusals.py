@@ -7,7 +7,7 @@ import pytest
 
 from changecontrol.adapters.kubernetes.refusals import refusal_of, retry_after
 from changecontrol.errors import Permanent, Transient
-from changecontrol.ports import ApplyConflict, FieldConflict, NotAllowed, Rejected
+from changecontrol.ports import ApplyConflict, FieldConflict, NotAllowed, OverQuota, Rejected
 from tests.changecontrol.adapters.api_server import recorded
 
 QUOTA = "quota, disruption budget, autoscaler, network policy"
@@ -33,7 +33,7 @@ def refused(case: str, note: str, *, doing: str = "apply Deployment shop/odoo-we
         ("server-side apply", "immutable selector / mismatched labels", Rejected, "field is immutable"),
         ("patches and conflicts", "stale resourceVersion", Transient, "another writer"),
         ("jobs", "name taken", Transient, "another writer"),
-        (QUOTA, "quota exceeded", Rejected, "The quota of the namespace is too small"),
+        (QUOTA, "quota exceeded", OverQuota, "The quota of the namespace is too small"),
         (QUOTA, "refused by the disruption budget", Transient, "asks for fewer requests"),
         ("custom resources", "before the definition exists", Rejected, "does not serve this kind"),
         ("custom resources", "strategic merge is not supported for custom resources", Rejected, "unknown format"),

@@ -237,8 +237,10 @@ def test_first_fetch_that_outlasts_ticks_goes_on_and_is_not_begun_again(
 
     assert waited < 1.5
     assert len(said) >= 2
-    assert all(one.startswith("Fetching the source for the first time (") for one in said)
-    assert any(int(one.split("(")[1].split()[0]) > 100 for one in said), said
+    # Before the fetch has said anything, and once it is over, nothing tells that it is the first.
+    told = [one for one in said if one.startswith("Fetching the source for the first time (")]
+    assert len(told) >= len(said) - 2, said
+    assert any(int(one.split("(")[1].split()[0]) > 100 for one in told), said
     assert server.packs == 1  # the pack came over the wire once
     assert source.observe_commit("main").summary
 

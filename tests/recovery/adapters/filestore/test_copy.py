@@ -27,7 +27,7 @@ def test_copy_is_restored_byte_for_byte(scene: Scene, tmp_path: Path) -> None:
     total = sum(map(len, scene.filestore.files.values()))
     assert restored(tmp_path / "new") == scene.filestore.files
     assert (read.file_count, read.byte_count, read.findings) == (301, total, ())
-    assert (copied.copied_count, copied.copied_bytes, copied.kept_count, copied.is_whole) == (301, total, 0, True)
+    assert (copied.copied_count, copied.copied_bytes, copied.kept_count, copied.wrong) == (301, total, 0, ())
     assert (copied.point.file_count, copied.point.byte_count, copied.point.taken_at) == (301, total, AT)
     assert scene.archive.observe_damage(copied.point) == ()
 
@@ -45,18 +45,19 @@ def test_only_what_the_archive_lacks_is_copied(scene: Scene, tmp_path: Path) -> 
     old = scene.filestore.grow(200)
     scene.copy("p1")
     packs = scene.keys(ending=".tar.zst.age")
+    gone = scene.filestore.files[old[3]]
     scene.filestore.remove(old[3])
     new = scene.filestore.grow(2)
 
     same_but_three = scene.copy("p2")
     unchanged = scene.copy("p3")
 
-    assert (same_but_three.copied_count, same_but_three.kept_count) == (2, 199)
+    assert (same_but_three.copied_count, same_but_three.kept_count) == (2, 200)
     assert same_but_three.copied_bytes == sum(len(scene.filestore.files[name]) for name in new)
-    assert (unchanged.copied_count, unchanged.kept_count, unchanged.stored_bytes) == (0, 201, 0)
+    assert (unchanged.copied_count, unchanged.kept_count, unchanged.stored_bytes) == (0, 202, 0)
     assert len(scene.keys(ending=".tar.zst.age")) == len(packs) + 1
     scene.archive.ensure_restored(unchanged.point, target=tmp_path / "new", identity=OWNER.identity)
-    assert restored(tmp_path / "new") == scene.filestore.files
+    assert restored(tmp_path / "new") == scene.filestore.files | {old[3]: gone}
 
 
 def test_many_small_files_share_a_pack_and_full_packs_are_closed(scene: Scene) -> None:
@@ -122,15 +123,48 @@ def test_file_with_content_its_name_does_not_fit_is_named_and_left_out(scene: Sc
     (scene.filestore.root / names[4]).write_bytes(scene.filestore.files[names[4]][:-1])
     (scene.filestore.root / large).write_bytes(bytes(5_000_000))
 
-    copied = scene.copy("p1", named=names)
+    copied = scene.copy("p1")
 
     sentence = "has content at the source that its name, its SHA-1, does not fit; it is not in the point."
     assert copied.wrong == tuple(
         FilestoreFinding(name, FindingKind.CHANGED, f"{name} {sentence}") for name in sorted([names[4], large])
     )
-    assert [finding.subject for finding in copied.missing] == [names[4]]
-    assert not copied.is_whole
     assert copied.copied_count == 29
+
+
+class BeingWritten:
+    """A filestore in which files are still being written: each look finds more of them."""
+
+    def __init__(self, folder: FolderSource, *, content: dict[str, bytes], root: Path, step: int) -> None:
+        self._folder, self._content, self._root, self._step = folder, content, root, step
+        self._written = 0
+
+    def observe_names(self) -> Iterator[str]:
+        return self._folder.observe_names()
+
+    def observe_files(self, names: Collection[str]) -> Iterator[SourceFile]:
+        for name in set(names) & set(self._content):
+            (self._root / name).write_bytes(self._content[name][: self._written])
+        self._written += self._step
+        return self._folder.observe_files(names)
+
+    def stream(self, name: str) -> Iterator[bytes] | None:
+        return self._folder.stream(name)
+
+
+@pytest.mark.parametrize("size", [900, 6_000_000])
+def test_file_that_is_being_written_is_waited_for(scene: Scene, tmp_path: Path, size: int) -> None:
+    scene.filestore.grow(20)
+    slow = scene.filestore.add(scene.filestore.random.randbytes(size))
+    source = BeingWritten(
+        scene.filestore.source, content={slow: scene.filestore.files[slow]}, root=scene.filestore.root, step=size // 3
+    )
+
+    copied = scene.archive.ensure_copy(point="p1", source=source, at=AT)
+    scene.archive.ensure_restored(copied.point, target=tmp_path / "new", identity=OWNER.identity)
+
+    assert (copied.wrong, copied.copied_count) == ((), 21)
+    assert restored(tmp_path / "new") == scene.filestore.files
 
 
 def test_file_that_cannot_be_read_is_named_and_does_not_stop_the_rest(scene: Scene) -> None:
@@ -164,43 +198,65 @@ class Collecting(FolderSource):
         yield from super().observe_files(names)
 
 
-def test_file_that_vanishes_is_a_fact_unless_the_database_names_it(scene: Scene) -> None:
+def test_file_that_vanishes_is_a_fact_and_the_shops_loss_where_the_database_names_it(scene: Scene) -> None:
     names = scene.filestore.grow(20)
     source = Collecting(scene.filestore.root)
     source.taken = names[:2]
 
-    copied = scene.archive.ensure_copy(point="p1", source=source, at=AT, named=names[1:])
+    copied = scene.archive.ensure_copy(point="p1", source=source, at=AT)
+    read = scene.archive.observe_contents(copied.point, identity=OWNER.identity, named=names[1:])
 
     assert copied.vanished == tuple(sorted(names[:2]))
     assert copied.wrong == ()
-    assert copied.missing == (
-        FilestoreFinding(
-            names[1], FindingKind.MISSING, f"{names[1]} is named by the database and is not in the point."
-        ),
-    )
+    words = "is named by the database and is not in the point: it was not there, or not whole, when it was copied."
+    assert read.findings == (FilestoreFinding(names[1], FindingKind.LOST, f"{names[1]} {words}"),)
 
 
-def test_file_collected_at_the_source_stays_while_the_database_names_it(scene: Scene) -> None:
+def test_file_collected_since_the_copy_before_is_held_by_two_more_and_then_no_longer(scene: Scene) -> None:
     names = scene.filestore.grow(20)
     scene.copy("p1")
     for name in (names[0], names[1]):
         scene.filestore.remove(name)
 
-    copied = scene.copy("p2", named=names[1:])
+    second = scene.copy("p2")
+    scene.filestore.add(scene.filestore.random.randbytes(10))
+    third, fourth, fifth = scene.copy("p3"), scene.copy("p4"), scene.copy("p5")
 
-    assert (copied.kept_count, copied.missing) == (19, ())
+    held = [
+        scene.archive.observe_contents(copied.point, identity=OWNER.identity, named=names).file_count
+        for copied in (second, third, fourth, fifth)
+    ]
+    assert held == [20, 20, 18, 18]
+    assert (second.kept_count, second.copied_count) == (20, 0)
+    assert (third.kept_count, third.copied_count) == (20, 1)
+    assert (fourth.kept_count, fifth.kept_count) == (19, 19)
+
+
+def test_file_that_was_gone_and_is_written_again_stays(scene: Scene, tmp_path: Path) -> None:
+    scene.filestore.grow(20)
+    content = scene.filestore.random.randbytes(100)
+    name = scene.filestore.add(content)
+    scene.copy("p1")
+    scene.filestore.remove(name)
+    scene.copy("p2")
+    scene.filestore.add(content)
+
+    third, fourth = scene.copy("p3"), scene.copy("p4")
+
+    scene.archive.ensure_restored(fourth.point, target=tmp_path / "new", identity=OWNER.identity)
+    assert (third.copied_count, fourth.kept_count) == (0, 21)
+    assert restored(tmp_path / "new") == scene.filestore.files
 
 
 def test_point_that_exists_is_returned_as_it_is(scene: Scene) -> None:
     scene.filestore.grow(20)
     first = scene.copy("p1")
-    new = scene.filestore.grow(1)
+    scene.filestore.grow(1)
 
-    again = scene.copy("p1", named=new)
+    again = scene.copy("p1")
 
     assert again.point == first.point
     assert again.copied_count == 0
-    assert [finding.subject for finding in again.missing] == new
 
 
 def test_files_of_a_distrusted_or_missing_pack_are_copied_anew(scene: Scene) -> None:
@@ -228,7 +284,7 @@ def test_unreadable_manifest_is_named_and_the_one_before_is_built_upon(scene: Sc
     copied = scene.copy("p3")
 
     assert [finding.subject for finding in copied.unreadable] == [second.key]
-    assert (copied.kept_count, copied.is_whole) == (30, True)
+    assert (copied.kept_count, copied.wrong) == (30, ())
 
 
 def test_tenants_with_like_names_do_not_meet(scene: Scene) -> None:

@@ -169,7 +169,7 @@ def test_filestore_of_another_moment_lacks_what_the_database_names(damaged: Dama
 
     assert (held.file_count, held.findings) == (40, ())
     assert len(read.findings) == 25
-    assert {finding.kind for finding in read.findings} == {FindingKind.MISSING}
+    assert {finding.kind for finding in read.findings} == {FindingKind.LOST}
 
 
 def test_wrong_key_verifies_nothing(damaged: Damaged) -> None:
@@ -206,12 +206,10 @@ def test_damage_at_the_source_is_named_and_never_copied(damaged: Damaged) -> Non
     place.write_bytes(how(place.read_bytes()))
 
     # An archive that has it already keeps the right content; one that begins names it.
-    kept = damaged.scene.copy("p3", named=damaged.named)
+    kept = damaged.scene.copy("p3")
     begun = archive_in(damaged.scene.store, prefix="new/production").ensure_copy(
-        point="p1", source=damaged.scene.filestore.source, at=AT, named=damaged.named
+        point="p1", source=damaged.scene.filestore.source, at=AT
     )
 
-    assert (kept.is_whole, kept.copied_count) == (True, 0)
+    assert (kept.wrong, kept.copied_count) == ((), 0)
     assert subjects(begun.wrong) == {name: FindingKind.CHANGED}
-    assert subjects(begun.missing) == {name: FindingKind.MISSING}
-    assert not begun.is_whole

@@ -75,12 +75,10 @@ def test_copy_that_is_killed_leaves_no_point_and_is_gone_on_from(filestore: File
         killed += not points
         assert points or "ends" not in printed
 
-        copied = archive_at(url).ensure_copy(
-            point="p1", source=FolderSource(filestore.root), at=datetime.now(UTC), named=list(filestore.files)
-        )
+        copied = archive_at(url).ensure_copy(point="p1", source=FolderSource(filestore.root), at=datetime.now(UTC))
 
         read = archive_at(url).observe_contents(copied.point, identity=OWNER.identity, named=list(filestore.files))
-        assert copied.is_whole
+        assert copied.wrong == ()
         assert (read.file_count, read.findings) == (1500, ())
         assert archive_at(url).observe_damage(copied.point) == ()
 

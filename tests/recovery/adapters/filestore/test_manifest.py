@@ -36,16 +36,27 @@ def names_of(these: frozenset[str]) -> list[str]:
     return sorted(map(name_of, these))
 
 
-@given(held=sets, there=sets, named=sets)
+@given(held=sets, there=sets, once=sets, twice=sets)
 def test_walk_keeps_what_is_held_and_asks_for_the_rest(
-    held: frozenset[str], there: frozenset[str], named: frozenset[str]
+    held: frozenset[str], there: frozenset[str], once: frozenset[str], twice: frozenset[str]
 ) -> None:
-    walk = Walk(manifest_of(dict.fromkeys(held, 0)), names=names_of(there), named=names_of(named))
+    gone = {digest.encode(): 1 for digest in held & once} | {digest.encode(): 2 for digest in held & twice}
+    walk = Walk(replace(manifest_of(dict.fromkeys(held, 0)), gone=gone), names=names_of(there))
 
     asked = list(walk)
 
     assert asked == names_of(there - held)
-    assert [parse_line(line).digest for line in walk.kept] == sorted(held & (there | named))
+    # What the source no more has is held by two more, and then let go.
+    assert [parse_line(line).digest for line in walk.kept] == sorted(held & there | held - there - twice)
+    times = {digest: 2 if digest in once else 1 for digest in held - there - twice}
+    assert walk.gone == {digest.encode(): count for digest, count in times.items()}
+
+
+@given(st.dictionaries(digests, st.integers(min_value=1, max_value=2)))
+def test_manifest_says_what_is_gone(gone: dict[str, int]) -> None:
+    manifest = replace(manifest_of({}), gone={digest.encode(): times for digest, times in gone.items()})
+
+    assert from_text(to_text(manifest), key="points/p1") == manifest
 
 
 @given(st.lists(st.dictionaries(digests, st.integers(min_value=0, max_value=3)), max_size=3))

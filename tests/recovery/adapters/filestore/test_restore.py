@@ -43,8 +43,8 @@ def test_only_the_files_named_are_restored_and_absent_ones_are_named(scene: Scen
 
     assert read.file_count == 3
     assert [(finding.subject, finding.kind) for finding in read.findings] == [
-        ("../../etc/passwd", FindingKind.MISSING),
-        (absent, FindingKind.MISSING),
+        ("../../etc/passwd", FindingKind.LOST),
+        (absent, FindingKind.LOST),
     ]
     found = restored(tmp_path / "new")
     assert {name: found[name] for name in found if not name.startswith(".")} == {

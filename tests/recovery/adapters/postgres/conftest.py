@@ -99,7 +99,7 @@ class Source:
             parent=self.runs,
             run_id=uuid.uuid4().hex[:8],
             programs=self.programs,
-            role="postgres",
+            role=base.superuser,
         )
 
 

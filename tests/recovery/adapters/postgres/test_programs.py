@@ -66,6 +66,20 @@ def test_server_that_is_away_is_transient_and_no_password_is_quoted() -> None:
     assert "canary" not in failure("x", words="no: canary", environment={"PGPASSWORD": "canary"}).reason
 
 
+def test_words_of_a_program_that_repeat_somebodys_rows_are_not_told() -> None:
+    words = """pg_restore: error: COPY failed: ERROR:  duplicate key value violates unique constraint
+DETAIL:  Key (name)=(Jane Canary) already exists.
+CONTEXT:  COPY customer, line 1: "Jane Canary	DE89"
+pg_restore: detail: Command was: COPY public.customer (name) FROM stdin;
+Command was: INSERT INTO customer VALUES ('Jane Canary');
+"""
+
+    reason = failure("pg_restore", words=words, environment={}).reason
+
+    assert "duplicate key value violates unique constraint" in reason
+    assert "Canary" not in reason
+
+
 def test_program_that_fails_says_why_and_one_that_hangs_is_ended() -> None:
     with pytest.raises(Permanent, match="sh did not succeed: on purpose"):
         run_program(["/bin/sh", "-c", "echo on purpose >&2; exit 3"], environment={}, seconds=5)

@@ -4,23 +4,30 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from changecontrol.errors import Permanent
+from changecontrol.errors import Hindered, Permanent
 from recovery.adapters.encryption import make_key_pair
 from recovery.adapters.postgres.archiving import WalArchiver
 from recovery.adapters.postgres.base import observe_base_backup, observe_base_backups
 from recovery.adapters.postgres.fetching import fetch_copy, verify_copy
+from recovery.adapters.postgres.packing import packed
 from recovery.adapters.postgres.restoring import Restored
 from recovery.adapters.postgres.sandbox import make_sandbox, tear_down
+from recovery.adapters.postgres.sentinel import ensure_sentinel, newest_sentinel
 from recovery.adapters.postgres.verifying import question, verify_stored
-from recovery.adapters.postgres.wal import coverage_of
+from recovery.adapters.postgres.wal import coverage_of, open_wal
+from recovery.jobs.copies import Bench
+from recovery.jobs.saying import Saying
+from recovery.jobs.stored import StoredBase
+from recovery.models import BackupPolicy, RecoveryPoint
 from recovery.ports import Latest
 from tests.recovery.adapters.postgres.conftest import KEY, Marks, Source, now_at, ship_until
 
@@ -36,27 +43,101 @@ def test_backup_and_its_wal_come_back_whole(source: Source, archiver: WalArchive
     source.execute("INSERT INTO marks SELECT generate_series(1, 1000)")
     base = source.back_up("first")
     source.execute("INSERT INTO marks VALUES (1001)")
-    source.execute("CREATE TABLE sentinel AS SELECT timestamptz '2026-03-01 12:00+01' AS at")
+    ensure_sentinel(source.url)
+    written_at = newest_sentinel(source.url)
     ship_until(archiver, now_at(source))
 
     coverage = verify_stored(store=source.store, base=base, archive=source.archive(), identities=[KEY.identity])
     with source.restore(base, at=Latest.LATEST) as restored:
         rows = rows_of(restored)
-        answers = question(restored, programs=source.programs, sentinel=("postgres", "public.sentinel", "at"))
+        databases = question(restored, programs=source.programs)
+        newest = newest_sentinel(restored.url)
         with psycopg.connect(restored.url) as connection:
             archives = connection.execute("SHOW archive_mode").fetchone()
             connection.execute("INSERT INTO marks VALUES (1002)")
 
-    source.execute("DROP TABLE sentinel")
+    source.execute("DROP TABLE changecontrol_sentinel")
     assert rows == list(range(1, 1002))
-    assert answers.newest_at == datetime(2026, 3, 1, 11, tzinfo=UTC)
-    assert set(answers.databases) >= {"changecontrol", "postgres"}
+    assert newest == written_at
+    assert set(databases) >= {"changecontrol", "postgres"}
     assert archives == ("off",)
     assert coverage.gaps == ()
     assert observe_base_backup(source.store, prefix=source.prefix, label="first") == base
     assert list(observe_base_backups(source.store, prefix=source.prefix)) == [base]
     assert (base.server_major, base.timeline) == (17, 1)
     assert 0 < base.start_lsn < base.stop_lsn
+
+
+def test_a_subscription_of_the_source_draws_nothing_from_its_publisher_into_a_copy(
+    source: Source, archiver: WalArchiver
+) -> None:
+    address = "host=127.0.0.1 port=1 dbname=tills"
+    source.execute(f"CREATE SUBSCRIPTION tills CONNECTION '{address}' PUBLICATION sold WITH (connect = false)")
+    try:
+        source.execute("ALTER SUBSCRIPTION tills ENABLE")
+        base = source.back_up()
+        ship_until(archiver, now_at(source))
+
+        with source.restore(base, at=Latest.LATEST) as restored, psycopg.connect(restored.url) as connection:
+            enabled = connection.execute("SELECT subname, subenabled FROM pg_subscription").fetchall()
+            workers = connection.execute("SHOW max_logical_replication_workers").fetchall()
+            running = connection.execute("SELECT FROM pg_stat_activity WHERE backend_type ~ 'logical'").fetchall()
+    finally:
+        source.execute("ALTER SUBSCRIPTION tills DISABLE")
+        source.execute("ALTER SUBSCRIPTION tills SET (slot_name = NONE)")
+        source.execute("DROP SUBSCRIPTION tills")
+
+    assert (enabled, workers, running) == ([("tills", True)], [("0",)], [])
+
+
+class AdministeredSource(Source):
+    @property
+    def url(self) -> str:
+        return make_conninfo(self.server.superuser_url, user="shop_admin")
+
+
+@pytest.fixture
+def administered(source: Source) -> Iterator[AdministeredSource]:
+    """The source as a server that was made with another superuser than `postgres`, which it does not have."""
+    source.execute("CREATE ROLE helper SUPERUSER LOGIN PASSWORD 'helper'")
+    helper = make_conninfo(source.url, user="helper", password="helper")
+    with psycopg.connect(helper, autocommit=True) as connection:
+        connection.execute("ALTER ROLE postgres RENAME TO shop_admin")
+    yield AdministeredSource(**vars(source))
+    with psycopg.connect(helper, autocommit=True) as connection:
+        connection.execute("ALTER ROLE shop_admin RENAME TO postgres")
+    source.execute("DROP ROLE helper")
+
+
+def test_a_server_made_with_another_superuser_comes_back_and_a_role_it_lacks_is_no_fault_of_it(
+    administered: AdministeredSource,
+) -> None:  # BCK-5
+    archiver = administered.archiver()
+    archiver.start()
+    try:
+        administered.back_up("sunday")
+        ship_until(archiver, now_at(administered))
+    finally:
+        archiver.stop()
+    base = observe_base_backup(administered.store, prefix=administered.prefix, label="sunday")
+    bench = Bench(
+        point=RecoveryPoint(),
+        policy=BackupPolicy(),
+        store=administered.store,
+        identities=(KEY.identity,),
+        folder=administered.runs,
+        run_id="sunday",
+        saying=Saying(lambda _: None),
+    )
+    stored = StoredBase(bench, base, administered.archive(), administered.programs)
+
+    sandbox = make_sandbox(administered.runs, run_id="sunday")
+    with stored.start(sandbox, at=base.finished_at) as restored, psycopg.connect(restored.url) as connection:
+        who = connection.execute("SELECT current_user, rolsuper FROM pg_roles WHERE oid = 10").fetchall()
+    with pytest.raises(Hindered, match='role "postgres" does not exist'):
+        administered.restore(replace(base, superuser="postgres"), at=Latest.LATEST)
+
+    assert (base.superuser, who) == ("shop_admin", [("shop_admin", True)])
 
 
 def test_restored_rows_are_exactly_those_committed_before_the_time(
@@ -268,6 +349,32 @@ def test_wal_of_another_system_is_refused(backed_up: tuple[Source, Path]) -> Non
             archive=replace(archive, system_identifier="1"),
             identities=[KEY.identity],
         )
+
+
+@pytest.mark.parametrize("wanted", ["a time", "the latest"])
+def test_wal_that_was_damaged_before_it_was_encrypted_is_never_taken_for_the_end(
+    source: Source, archiver: WalArchiver, wanted: str
+) -> None:
+    source.execute("CREATE TABLE IF NOT EXISTS late (number int)")
+    base = source.back_up()
+    for _ in range(4):
+        source.execute("INSERT INTO late SELECT generate_series(1, 20000)")
+        source.execute("SELECT pg_switch_wal()")
+    at = now_at(source)
+    ship_until(archiver, at)
+    archive = source.archive()
+    victim = next(one for one in archive.objects if one.is_finished and one.start > base.stop_lsn)
+    content = open_wal(source.store, victim, archive=archive, identities=[KEY.identity])
+    source.store.ensure_absent(victim.key)
+    # As a disk might hand it over that lost a write: every digest and every key fits.
+    lost = content[:8192] + bytes(len(content) - 8192)
+    source.store.ensure_object(victim.key, packed(lost, recipients=[KEY.recipient]))
+
+    with pytest.raises(Permanent, match=r"replayed up to .* and not to .*\. Its log says: .*invalid"):
+        source.restore(base, at=at if wanted == "a time" else Latest.LATEST)
+
+    assert list(source.runs.iterdir()) == []
+    source.execute("DROP TABLE late")
 
 
 def test_copy_that_was_changed_after_unpacking_is_named(backed_up: tuple[Source, Path]) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +10,10 @@ import pytest
 
 from changecontrol.adapters.fakes.objects import FakeObjectStore
 from changecontrol.errors import Permanent
+from changecontrol.ports import StoredObject
+from recovery.adapters.postgres.facts import backup_from, facts_of
 from recovery.adapters.postgres.wal import (
+    StretchCollector,
     check_covered,
     coverage_of,
     finished_key,
@@ -17,8 +23,10 @@ from recovery.adapters.postgres.wal import (
     piece_key,
     segment_name,
     segment_start,
+    stretches_of,
 )
-from recovery.ports import BaseBackup, Coverage, Latest, format_lsn, parse_lsn
+from recovery.ports import BaseBackup, Coverage, Latest, WalArchive, format_lsn, parse_lsn
+from recovery.rules.coverage import Backup, Segment, cover
 
 SEGMENT = 16 * 1024 * 1024
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -43,6 +51,15 @@ BASE = BaseBackup(
 )
 
 
+def test_facts_that_name_no_superuser_are_read_as_those_of_a_server_of_postgres() -> None:
+    facts = json.loads(facts_of(replace(BASE, superuser="shop_admin")))
+    older = {name: value for name, value in facts.items() if name not in ("superuser", "digest")}
+    digest = hashlib.sha256(json.dumps(older, sort_keys=True).encode()).hexdigest()
+
+    assert backup_from(json.dumps(facts).encode(), BaseBackup) == replace(BASE, superuser="shop_admin")
+    assert backup_from(json.dumps(older | {"digest": digest}).encode(), BaseBackup) == BASE
+
+
 def minute(number: int) -> datetime:
     return NOON + timedelta(minutes=number)
 
@@ -61,11 +78,24 @@ def piece(number: int, start: int, end: int, *, at: int, timeline: int = 1) -> s
     return piece_key(FOLDER, segment=name(number, timeline=timeline), start=start, end=end, reached_at=minute(at))
 
 
-def covered(*keys: str, base: BaseBackup = BASE) -> Coverage:
+def archived(*keys: str) -> WalArchive:
     store = FakeObjectStore()
     store.objects = dict.fromkeys(keys, b"")
-    archive = observe_archive(store, prefix="shop", system_identifier="7001", segment_bytes=SEGMENT)
-    return coverage_of(base, archive=archive)
+    return observe_archive(store, prefix="shop", system_identifier="7001", segment_bytes=SEGMENT)
+
+
+def covered(*keys: str, base: BaseBackup = BASE) -> Coverage:
+    return coverage_of(base, archive=archived(*keys))
+
+
+def catalogued(*keys: str) -> datetime:
+    """Return how far the catalogue says that the backup leads, from the stretches that it records."""
+    segments = [
+        Segment(one.timeline, one.start, one.end, one.reached_at, one.parent, one.forked_at)
+        for one in stretches_of(archived(*keys))
+    ]
+    backup = Backup(BASE.label, BASE.finished_at, BASE.timeline, BASE.start_lsn, BASE.stop_lsn)
+    return cover([backup], segments=segments).reaches[BASE.label].end
 
 
 def test_positions_and_names_are_those_of_postgresql() -> None:
@@ -136,20 +166,31 @@ def test_backup_whose_own_wal_is_missing_restores_nothing(keys: tuple[str, ...])
 
 def test_promotion_is_followed_to_the_new_timeline() -> None:
     switch = history_key(FOLDER, timeline=2, parent=1, at=3 * SEGMENT + 1000)
-    found = covered(
-        finished(2), piece(3, 0, 1000, at=3), switch, finished(3, timeline=2, at=4), piece(4, 0, 9, at=5, timeline=2)
-    )
+    promoted = (finished(3, timeline=2, at=4), piece(4, 0, 9, at=5, timeline=2))
+    keys = (finished(2), piece(3, 0, 1000, at=3), switch, *promoted)
+    found = covered(*keys)
 
     assert (found.timeline, found.end_at, found.gaps) == (2, minute(5), ())
+    assert catalogued(*keys) == minute(5)
     assert [(one.timeline, one.start // SEGMENT) for one in found.needed] == [(1, 2), (2, 3), (2, 4)]
     assert [one.timeline for one in found.switches] == [2]
 
 
 def test_timeline_that_left_before_the_backup_was_whole_is_not_followed() -> None:
     switch = history_key(FOLDER, timeline=2, parent=1, at=2 * SEGMENT + 100)
-    found = covered(finished(2), switch, finished(3), finished(2, timeline=2), finished(3, timeline=2))
+    keys = (finished(2), switch, finished(3), finished(2, timeline=2), finished(3, timeline=2, at=9))
+    found = covered(*keys)
 
-    assert found.timeline == 1
+    assert (found.timeline, found.end_at) == (1, minute(3))
+    assert catalogued(*keys) == minute(3)
+
+
+def test_what_the_old_server_wrote_after_the_promotion_is_covered_by_neither() -> None:
+    switch = history_key(FOLDER, timeline=2, parent=1, at=3 * SEGMENT + 1000)
+    keys = (finished(2), finished(3), finished(4, at=9), switch, piece(3, 0, 2000, at=5, timeline=2))
+
+    assert covered(*keys).end_at == minute(5)
+    assert catalogued(*keys) == minute(5)
 
 
 def test_wal_of_another_system_does_not_count() -> None:
@@ -167,3 +208,19 @@ def test_restore_reads_no_more_wal_than_its_time_needs() -> None:
 
     assert [one.start // SEGMENT for one in needed_until(found, at=minute(4), base=BASE)] == [2, 3, 4, 5]
     assert len(list(needed_until(found, at=Latest.LATEST, base=BASE))) == 7
+
+
+def test_wal_added_up_as_a_listing_passes_is_that_of_the_whole_archive() -> None:
+    switch = history_key(FOLDER, timeline=2, parent=1, at=3 * SEGMENT + 1000)
+    keys = [finished(2), piece(3, 0, 1000, at=3), switch, finished(3, timeline=2, at=4), finished(5, timeline=2)]
+    keys += [piece(6, 0, 100, at=6, timeline=2), piece(6, 100, 100, at=7, timeline=2), f"{FOLDER}/notes.txt"]
+
+    for seed in range(20):
+        random.Random(seed).shuffle(keys)
+        found = StretchCollector(prefix="shop", at_once=2)
+        for key in keys:
+            found.add(StoredObject(key=key, size=0))
+
+        assert [
+            replace(one, key="") for one in sorted(found.stretches(), key=lambda one: (one.timeline, one.start))
+        ] == [replace(one, key="") for one in stretches_of(archived(*keys))]

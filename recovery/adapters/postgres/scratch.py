@@ -1,0 +1,124 @@
+"""A dump brought back in a sandbox: a server is made there for it, behind a socket, archiving nothing.
+
+It runs as the unprivileged user that every sandbox's server runs as, and is gone with the sandbox.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Sequence
+
+from changecontrol.errors import Hindered, Permanent
+from changecontrol.ports import ObjectStore
+from changecontrol.processes import stop_child
+from recovery.adapters.postgres.dumping import restore_dump
+from recovery.adapters.postgres.fetching import check_space
+from recovery.adapters.postgres.programs import Programs, plain_environment, run_program
+from recovery.adapters.postgres.restoring import (
+    FULL_BYTES,
+    Restored,
+    address_in,
+    configure,
+    is_up,
+    not_started,
+    spawn,
+)
+from recovery.adapters.postgres.sandbox import STOP_STEPS, Sandbox, written_to
+from recovery.ports import DatabaseDump, RestoredDatabase
+
+MAKE_SECONDS = 300.0
+START_SECONDS = 120.0
+SPARE_BYTES = 512 * 1024 * 1024
+"""What the server needs beside the database: its own catalogue, and WAL up to twice what `SETTINGS` says."""
+SETTINGS = {
+    # Nobody keeps what is in a sandbox: a power cut ends it, and it is begun anew.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "128MB",
+    "max_locks_per_transaction": "256",
+}
+NOT_OF_THE_DUMP = re.compile(
+    r"invalid LC_|is not available|could not open extension control file|could not access file|No space left"
+)
+"""What this machine lacks: a locale, an extension, a library, room. It proves nothing about a dump."""
+
+
+def start_dump(
+    sandbox: Sandbox,
+    *,
+    store: ObjectStore,
+    dump: DatabaseDump,
+    identities: Sequence[str],
+    programs: Programs,
+    role: str,
+    most_bytes: int | None = None,
+) -> Restored:
+    """Make a server in an empty sandbox, restore a dump into it, and return it as a superuser of this name sees it.
+
+    `most_bytes` is what it may take of the disk. Start from the main thread: the server ends with it. Raises
+    `Permanent` naming what of the dump is missing or changed, and `Hindered` where this machine lacks what the database
+    needs.
+    """
+    check_space(sandbox, wanted=dump.database_bytes + SPARE_BYTES, most_bytes=most_bytes)
+    began = time.monotonic()
+    with written_to(sandbox):
+        _make_server(sandbox, programs=programs, role=role)
+        configure(sandbox, settings=SETTINGS)
+        child = spawn(sandbox, programs=programs)
+    try:
+        if not is_up(sandbox, child=child, seconds=START_SECONDS):
+            raise Hindered(not_started(sandbox).reason)
+        url = address_in(sandbox, database="postgres", role=role)
+        unpacking_at = time.monotonic()
+        _restore(sandbox, store=store, dump=dump, identities=identities, programs=programs, url=url)
+    except BaseException:
+        stop_child(child, steps=STOP_STEPS)
+        raise
+    facts = RestoredDatabase(
+        run_id=sandbox.run_id,
+        url=url,
+        folder=sandbox.folder,
+        replayed_lsn=0,
+        last_commit_at=None,
+        unpack_seconds=time.monotonic() - unpacking_at,
+        replay_seconds=unpacking_at - began,
+    )
+    return Restored(sandbox, child=child, facts=facts)
+
+
+def _make_server(sandbox: Sandbox, *, programs: Programs, role: str) -> None:
+    try:
+        run_program(
+            [
+                *(programs.path("initdb"), f"--pgdata={sandbox.data}", f"--username={role}", "--auth=trust"),
+                *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+            ],
+            environment=plain_environment(),
+            account=sandbox.account,
+            seconds=MAKE_SECONDS,
+        )
+    except Permanent as trouble:
+        raise Hindered(trouble.reason) from None
+
+
+def _restore(
+    sandbox: Sandbox,
+    *,
+    store: ObjectStore,
+    dump: DatabaseDump,
+    identities: Sequence[str],
+    programs: Programs,
+    url: str,
+) -> None:
+    try:
+        restore_dump(store=store, dump=dump, identities=identities, programs=programs, url=url, database=dump.database)
+    except Permanent as trouble:
+        is_full = shutil.disk_usage(sandbox.folder).free < FULL_BYTES
+        if is_full or NOT_OF_THE_DUMP.search(trouble.reason):
+            raise Hindered(f"This machine lacks what the database needs: {trouble.reason}") from None
+        raise

@@ -1,0 +1,230 @@
+"""Drills over REST: their reports in JSON, beginning one, and signing one off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import mixins, serializers
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from changecontrol import clock
+from changecontrol.access import Scope
+from changecontrol.api.base import (
+    ApiViewSet,
+    Words,
+    acting,
+    command,
+    listing,
+    read,
+    reading,
+    scope_for,
+    sight_for,
+    yes_or_no,
+)
+from changecontrol.api.idempotency import idempotent
+from changecontrol.api.runs import TROUBLE_HELP
+from changecontrol.api.times import Moment
+from changecontrol.rules.roles import Ability
+from changecontrol.workflow.trouble import trouble_of
+from recovery.actions.drills import sign_off_drill, start_drill
+from recovery.api.corrective_actions import CorrectiveActionSerializer
+from recovery.api.ground import (
+    OfEnvironmentFilters,
+    OfEnvironmentSerializer,
+    PlaceWords,
+    WithProgress,
+    first_of,
+    named,
+    place_of,
+    seconds,
+)
+from recovery.api.restores import RtoSerializer, rto_of
+from recovery.lifecycles.drill import DrillState
+from recovery.models import Drill, DrillCheck, SignOff
+from recovery.models.drill import Sabotage
+from recovery.queries.drills import drills_of
+from recovery.queries.reports import rpo_verdict, rto_verdict, with_report
+from recovery.rules.objectives import measure_rpo
+
+VERDICTS = "`pass`, `fail`, `no_data`, or `inconclusive` where the drill went further back than the RPO allows."
+
+
+class NewDrill(PlaceWords):
+    level = serializers.IntegerField(min_value=1, max_value=5)
+    target_at = Moment(help_text="The time to go back to, with its offset.")
+    scope = serializers.CharField(
+        max_length=500, required=False, allow_blank=True, default="", help_text="What it covers and how, in words."
+    )
+    sabotage = serializers.ChoiceField(
+        Sabotage.choices(),
+        required=False,
+        allow_blank=True,
+        default="",
+        help_text="What is broken on purpose in a copy; the drill passes where it is caught.",
+    )
+
+
+class SignOffWords(Words):
+    note = serializers.CharField(max_length=500, required=False, allow_blank=True, default="")
+
+
+class SignOffSerializer(serializers.ModelSerializer[SignOff]):
+    by = named("by")
+
+    class Meta:
+        model = SignOff
+        fields = ["by", "at", "note"]
+        read_only_fields = fields
+
+
+class DrillCheckSerializer(serializers.ModelSerializer[DrillCheck]):
+    class Meta:
+        model = DrillCheck
+        fields = ["name", "level", "is_passed", "sentence", "at"]
+        read_only_fields = fields
+
+
+class DrillSerializer(OfEnvironmentSerializer):
+    """A drill. `asked_by` is null where it was held by schedule."""
+
+    point = serializers.CharField(source="point.key", read_only=True)
+    sabotage = serializers.ChoiceField(Sabotage.choices(), allow_blank=True, read_only=True)
+    asked_by = named("asked_by")
+    trouble = serializers.SerializerMethodField(help_text=TROUBLE_HELP)
+    sign_off = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Drill
+        fields = [
+            "id",
+            "key",
+            "tenant",
+            "environment",
+            "point",
+            "level",
+            "sabotage",
+            "target_at",
+            "state",
+            "step",
+            "sentence",
+            "trouble",
+            "scope",
+            "asked_by",
+            "declared_at",
+            "decided_at",
+            "provisioned_at",
+            "restored_at",
+            "validated_at",
+            "finished_at",
+            "sign_off",
+        ]
+        read_only_fields = fields
+
+    def get_trouble(self, row: Drill) -> str:
+        return trouble_of(row)
+
+    @extend_schema_field(SignOffSerializer(allow_null=True))
+    def get_sign_off(self, row: Drill) -> Any:
+        signed = getattr(row, "sign_off", None)
+        return SignOffSerializer(signed).data if signed else None
+
+
+class DrillReportSerializer(DrillSerializer, WithProgress):
+    """The report: targets beside what was measured, each check, and what must be done (BCK-7)."""
+
+    rto_measured = serializers.SerializerMethodField()
+    rto_verdict = serializers.SerializerMethodField(help_text=VERDICTS)
+    rpo_verdict = serializers.SerializerMethodField(help_text=VERDICTS)
+    rpo_measured_seconds = serializers.SerializerMethodField(
+        help_text="Declared time minus the newest sentinel recovered; null where none was."
+    )
+    checks: Any = DrillCheckSerializer(many=True, read_only=True)
+    corrective_actions: Any = CorrectiveActionSerializer(many=True, read_only=True)
+
+    class Meta(DrillSerializer.Meta):
+        fields = [
+            *DrillSerializer.Meta.fields,
+            "progress",
+            "rto_target_seconds",
+            "rto_measured",
+            "rto_verdict",
+            "rpo_target_seconds",
+            "rpo_measured_seconds",
+            "rpo_verdict",
+            "newest_sentinel_at",
+            "trouble_found",
+            "leftovers",
+            "checks",
+            "corrective_actions",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field(RtoSerializer)
+    def get_rto_measured(self, row: Drill) -> Any:
+        return rto_of(row)
+
+    def get_rto_verdict(self, row: Drill) -> str:
+        return rto_verdict(row)
+
+    def get_rpo_verdict(self, row: Drill) -> str:
+        return rpo_verdict(row)
+
+    def get_rpo_measured_seconds(self, row: Drill) -> float | None:
+        return seconds(measure_rpo(declared_at=row.declared_at, newest_sentinel_at=row.newest_sentinel_at))
+
+
+def report_of(scope: Scope, pk: int | str) -> Any:
+    """Return the report of a drill in sight as JSON values."""
+    return DrillReportSerializer(first_of(with_report(drills_of(scope)), pk=pk)).data
+
+
+class DrillFilters(OfEnvironmentFilters):
+    state = django_filters.MultipleChoiceFilter(choices=DrillState.choices())
+    level = django_filters.TypedChoiceFilter(choices=[(level, str(level)) for level in range(1, 6)], coerce=int)
+    is_sabotaged = yes_or_no(method="sabotaged")
+    is_signed_off = yes_or_no("sign_off", lookup_expr="isnull", exclude=True)
+
+    def sabotaged(self, rows: QuerySet[Drill], name: str, value: bool) -> QuerySet[Drill]:
+        return rows.exclude(sabotage="") if value else rows.filter(sabotage="")
+
+
+@listing(DrillSerializer)
+class DrillViewSet(mixins.ListModelMixin, ApiViewSet[Drill]):
+    """Drills you may see, newest first. Where one is overdue: `environments/?is_drill_overdue=true`."""
+
+    queryset = Drill.objects.none()
+    serializer_class = DrillSerializer
+    filterset_class = DrillFilters
+    seen_with = Ability.RECOVERY_VIEW
+
+    def get_queryset(self) -> QuerySet[Drill]:
+        return drills_of(scope_for(self.request))
+
+    @reading(DrillReportSerializer)
+    def retrieve(self, request: Request, pk: str) -> Response:
+        """The report of one drill, or how far it is."""
+        return Response(report_of(scope_for(request), pk))
+
+    @command(request=NewDrill, responses={201: DrillReportSerializer})
+    @idempotent
+    def create(self, request: Request) -> Response:
+        """Begin a drill of one level that goes back to a time. The RTO clock starts now; 409 where one is under way."""
+        words = read(NewDrill, request)
+        environment = place_of(request, words)
+        drill = start_drill(actor=acting(request), environment_id=environment.pk, at=clock.now(), **words)
+        return Response(report_of(sight_for(request), drill.pk), status=201)
+
+    @command(request=SignOffWords, responses=DrillReportSerializer)
+    @action(detail=True, methods=["post"], url_path="sign-off")
+    @idempotent
+    def sign_off(self, request: Request, pk: str) -> Response:
+        """Say that you have read the report of a drill that is over. Whoever ran it cannot."""
+        words = read(SignOffWords, request)
+        drill = first_of(drills_of(sight_for(request)), pk=pk)
+        sign_off_drill(actor=acting(request), drill_id=drill.pk, at=clock.now(), **words)
+        return Response(report_of(sight_for(request), drill.pk))

@@ -1,0 +1,141 @@
+"""What every job that makes a point does at its end: write down what belongs together, and copy it elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from changecontrol import clock
+from changecontrol.errors import Hindered, Permanent, Transient
+from changecontrol.ports import ObjectStore, StoredObject
+from recovery import doors
+from recovery.adapters.odoo import observe_odoo
+from recovery.adapters.postgres.packing import packed
+from recovery.adapters.postgres.programs import connected
+from recovery.jobs import attachments
+from recovery.jobs.saying import CountedStore, Saying
+from recovery.models import BackupPolicy
+from recovery.models.point import PartKind
+
+SET_FORMAT = "changecontrol.set/1"
+COPIED_AT_ONCE = 4
+
+
+def part(kind: PartKind, key: str, *, size: int, sha256: str, since: datetime, until: datetime) -> dict[str, Any]:
+    """Return one object of a point as JSON values."""
+    times = {"started_at": since.isoformat(), "finished_at": until.isoformat()}
+    return {"kind": str(kind), "key": key, "size": size, "sha256": sha256, **times}
+
+
+def take_attachments(
+    policy: BackupPolicy, *, store: ObjectStore, label: str, saying: Saying
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Copy what is new of the attachments; return what was copied and its parts, both empty where there are none."""
+    if not policy.filestore:
+        return {}, []
+    saying.begin("attachments", "Copying attachments that are new.")
+    since = clock.now()
+    copied = attachments.as_json(attachments.take_copy(policy, store=store, name=label))
+    facts = {name: copied[name] for name in ("size", "sha256")}
+    return copied, [part(PartKind.FILESTORE_MANIFEST, copied["key"], **facts, since=since, until=clock.now())]
+
+
+def what_runs_there(policy: BackupPolicy, order: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the code that runs on a database, as its order tells, and the modules as the database does."""
+    return {"commit": order.get("commit", ""), "image": order.get("image", ""), "modules": _modules(policy)}
+
+
+def _modules(policy: BackupPolicy) -> dict[str, str]:
+    """Return the modules installed in Odoo's database, by name with their version; none where it is no Odoo."""
+    url = doors.source_of(policy)
+    database = policy.environment.database
+    with connected(url) as connection:
+        found = connection.execute("SELECT FROM pg_database WHERE datallowconn AND datname = %s", [database]).fetchone()
+    facts = observe_odoo(doors.url_of(url, database=database)) if found is not None else None
+    return dict(facts.installed) if facts is not None else {}
+
+
+def write_set(
+    policy: BackupPolicy,
+    *,
+    store: ObjectStore,
+    label: str,
+    database: Mapping[str, Any],
+    filestore: Mapping[str, Any],
+    runs_there: Mapping[str, Any],
+    saying: Saying,
+) -> dict[str, Any]:
+    """Write what one point consists of, so that the set can be told together again without our database."""
+    saying.begin("set", "Writing down what belongs together.")
+    since, prefix = clock.now(), doors.prefix_of(policy.environment)
+    document = {
+        "format": SET_FORMAT,
+        "prefix": prefix,
+        "point": label,
+        "database": dict(database),
+        "filestore": {name: filestore[name] for name in ("key", "sha256", "taken_at")} if filestore else None,
+        **runs_there,
+    }
+    text = json.dumps(document, sort_keys=True).encode()
+    # Encrypted anew it would be other bytes: what an earlier attempt wrote of the same set stays.
+    key = f"{prefix}/sets/{label}-{hashlib.sha256(text).hexdigest()[:12]}.json.zst.age"
+    data = store.observe_object(key)
+    if data is None:
+        data = packed(text, recipients=policy.recipients)
+        store.ensure_object(key, data)
+    digest = hashlib.sha256(data).hexdigest()
+    return part(PartKind.CONFIGURATION, key, size=len(data), sha256=digest, since=since, until=clock.now())
+
+
+def copy_elsewhere(policy: BackupPolicy, *, store: ObjectStore, saying: Saying) -> dict[str, str]:
+    """Copy to the other destination what it lacks; return when it was done, or what kept it, as JSON values.
+
+    A point in one place is better than none: upkeep copies what is missing there.
+    """
+    if not policy.copy_store:
+        return {"copied_at": "", "trouble": ""}
+    saying.begin("copy", "Copying to the other destination.")
+    try:
+        other = CountedStore(doors.open_copy_store(policy), saying)
+        copy_missing(store, other, below=doors.prefix_of(policy.environment))
+    except Hindered:
+        raise
+    except (Permanent, Transient) as problem:
+        return {"copied_at": "", "trouble": f"It is not at the other destination: {problem.reason}"}
+    return {"copied_at": clock.now().isoformat(), "trouble": ""}
+
+
+def copy_missing(
+    store: ObjectStore,
+    other: ObjectStore,
+    *,
+    below: str,
+    choose: Callable[[list[StoredObject]], Iterable[StoredObject]] = lambda rows: rows,
+) -> None:
+    """Copy what lies below a prefix and is not at the other destination, each read back there.
+
+    Raises `Permanent` where an object of another size or with other bytes has its place: nothing is overwritten.
+    """
+    there = {one.key: one.size for one in other.observe_objects(below)}
+
+    def copy(one: StoredObject) -> None:
+        data = store.observe_object(one.key)
+        if data is None:
+            return  # removed meanwhile by retention
+        other.ensure_object(one.key, data)
+        if other.observe_object(one.key) != data:
+            raise Transient(f"The copy of {one.key} at the other destination is not what was written.")
+
+    here = list(choose(list(store.observe_objects(below))))
+    if wrong := [one.key for one in here if there.get(one.key, one.size) != one.size]:
+        raise Permanent(f"The copy of {wrong[0]} at the other destination has another size.")
+    missing = [one for one in here if one.key not in there]
+    # Heads of streams and facts come last: what they name is there before them.
+    missing.sort(key=lambda one: (one.key.endswith((".age", ".json")), one.key))
+    with ThreadPoolExecutor(COPIED_AT_ONCE) as pool:
+        for start in range(0, len(missing), COPIED_AT_ONCE):
+            list(pool.map(copy, missing[start : start + COPIED_AT_ONCE]))

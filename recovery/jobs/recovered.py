@@ -1,0 +1,46 @@
+"""Servers that were brought back and answer, wherever they run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from changecontrol.errors import Hindered, Permanent, Transient
+from recovery import doors
+from recovery.adapters.postgres.programs import Programs, connected, find_programs, observe_version
+from recovery.models import RecoveryPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server by its superuser's address, which is never shown, with the programs of its version."""
+
+    url: str = field(repr=False)
+    version: str
+    programs: Programs
+
+    def url_of(self, database: str) -> str:
+        """Return the address of another database of the same server."""
+        return doors.url_of(self.url, database=database)
+
+
+def recovered_server(point: RecoveryPoint, recovery: Mapping[str, Any]) -> Server:
+    """Return the server that an operator recovered for a run, as the order of its job tells it.
+
+    Raises `Transient` where it lets nobody in, `Hindered` where the programs of its version are not here: neither says
+    anything of the point.
+    """
+    clusters = doors.open_database_clusters(point.environment)
+    try:
+        told = clusters.observe_recovery_url(run=recovery["run"], namespace=recovery["namespace"])
+        url = doors.url_of(told, database="postgres")
+        with connected(url) as connection:
+            major, version = observe_version(connection)
+    except Permanent as trouble:
+        # The operator sets the password only once the server runs.
+        raise Transient(f"The recovered cluster cannot be used yet. {trouble.reason}") from None
+    try:
+        return Server(url, version, find_programs(major=major, folders=doors.programs_folders()))
+    except Permanent as trouble:
+        raise Hindered(trouble.reason) from None

@@ -1,0 +1,378 @@
+"""The job behind a restore: a point brought back in a sandbox, made harmless, and moved beside what is in use.
+
+Whatever it makes outside its sandbox carries its name, so that an attempt that was killed is cleared and begun anew,
+and nothing else is ever touched.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+from psycopg import sql
+
+from changecontrol.errors import Hindered, Permanent, Transient
+from changecontrol.rules.counting import counted
+from changecontrol.workflows.jobs import Report
+from recovery import doors
+from recovery.adapters.odoo import ensure_neutralised, observe_attachments, observe_neutralised, observe_odoo
+from recovery.adapters.postgres.dumping import WITHOUT_LINKS
+from recovery.adapters.postgres.programs import Programs, connected, connection_environment, one_row, run_program
+from recovery.adapters.postgres.rights import ensure_granted, ensure_stands_in
+from recovery.adapters.postgres.sandbox import Sandbox, make_sandbox
+from recovery.jobs import attachments
+from recovery.jobs.copies import Bench, bench_of, database_of, is_over, restore_of, run_id_of
+from recovery.jobs.recovered import Server, recovered_server
+from recovery.jobs.saying import Saying
+from recovery.jobs.stored import stored_of
+from recovery.lifecycles.restore import ENDED, RestoreState
+from recovery.models import BackupPolicy, Restore
+from recovery.models.restore import RestorePurpose
+from recovery.queries.attachments import copy_for
+from recovery.queries.cut_overs import database_at
+from recovery.rules.times import moment
+
+UNMARKED = "changecontrol-"
+"""What a new database is called, with the run's id, until it is marked as ours."""
+MOVE_SECONDS = 12 * 3600.0
+JOBS = "--jobs=2"
+COUNTED = """
+SELECT count(*), coalesce(sum((xpath('/row/n/text()', query_to_xml(
+    format('SELECT count(*) AS n FROM %I.%I', schemaname, tablename), false, true, '')))[1]::text::bigint), 0)
+FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+"""
+"""How many tables a database has, and how many rows are in all of them."""
+
+MARKED = "changecontrol "
+"""What is said of a database on its server, before the run it was made by."""
+GIVEN_UP = ENDED - {RestoreState.SUCCEEDED}
+
+log = structlog.get_logger(__name__)
+
+
+def bring_back(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
+    """Carry out a restore. The order: `restore`, and `recovery` where an operator recovered a cluster for it.
+
+    Returns `phases`, and what was made as a `sentence`.
+    """
+    restore = Restore.objects.select_related("point__policy__environment__tenant", "environment__tenant").get(
+        pk=order["restore"]
+    )
+    saying = Saying(report)
+    saying.begin("provisioning", "Looking at what is there, and making room.")
+    with bench_of(restore.point, run_id=run_id_of(restore), saying=saying) as bench:
+        bench.check_identity()
+        in_force = BackupPolicy.objects.active().get(environment=restore.environment_id)
+        target = doors.read_secret(in_force.restore_target, what="server for restored databases")
+        mark = f"{MARKED}{run_id_of(restore)}"
+        sandbox = make_sandbox(bench.folder, run_id=bench.run_id)
+        owner = _owner_in_use(target, restore) if restore.purpose == RestorePurpose.PRODUCTION else ""
+        with (
+            _new_database(target, name=restore.target_database, mark=mark, run_id=bench.run_id, owner=owner) as new_url,
+            _new_folder(restore) as folder,
+        ):
+            server = _brought_back(order, restore, bench=bench, sandbox=sandbox)
+            with server as restored:
+                url = restored.url_of(
+                    database_of(restored.url, wanted=database_at(restore.environment, restore.target_at))
+                )
+                is_odoo = observe_odoo(url) is not None
+                if restore.is_neutralised and is_odoo:
+                    saying.say("Making the copy harmless.")
+                    ensure_neutralised(url, run_id=bench.run_id, folder=sandbox.folder)
+                saying.say("Moving the database beside the one in use.")
+                left = _move(url, new_url, programs=restored.programs, sandbox=sandbox, owner=owner)
+                files = _restore_attachments(restore, bench, url=url, folder=folder)
+                saying.begin("validating", "Comparing what arrived with what was restored.")
+                counts = _compare(url, new_url)
+                if owner:
+                    left += ensure_stands_in(new_url, place_of=restore.environment.database, owner=owner)
+                if restore.is_neutralised and is_odoo:
+                    _assert_neutralised(new_url)
+    saying.begin("over", "It is over.")
+    sentence = (
+        f"“{restore.target_database}” holds {counts[0]:,} tables with {counts[1]:,} rows as of "
+        f"{moment(restore.target_at)}{files}."
+    )
+    return {"phases": saying.phases, "sentence": " ".join([sentence, *left])}
+
+
+def _owner_in_use(target: str, restore: Restore) -> str:
+    """Return who owns the database that runs now: the new one takes its place, and Odoo must find it its own."""
+    name = restore.environment.database
+    with connected(target) as connection:
+        found = connection.execute(
+            "SELECT pg_get_userbyid(datdba), pg_has_role(current_user, datdba, 'MEMBER') FROM pg_database "
+            "WHERE datname = %s",
+            [name],
+        ).fetchone()
+    if found is None:
+        raise Hindered(f"“{name}”, which runs now, is not on that server: a cut-over needs both beside each other.")
+    owner, may_become = str(found[0]), bool(found[1])
+    if not may_become:
+        raise Hindered(f"The role that restores is no member of “{owner}”, which owns “{name}”: grant it that.")
+    return owner
+
+
+@contextmanager
+def _brought_back(order: Mapping[str, Any], restore: Restore, *, bench: Bench, sandbox: Sandbox) -> Iterator[Server]:
+    """Hand out the server as of the time: one that an operator recovered, or our own in the sandbox."""
+    saying = bench.saying
+    if recovery := order.get("recovery"):
+        saying.begin("restoring", "Reaching the recovered cluster.")
+        yield recovered_server(restore.point, recovery)
+        return
+    stored = stored_of(bench)
+    saying.begin("restoring", "Fetching the copy.", total_bytes=restore.size)
+    with stored.start(sandbox, at=restore.target_at) as restored:
+        yield Server(restored.url, stored.server_version, stored.programs)
+
+
+@contextmanager
+def _new_database(target: str, *, name: str, mark: str, run_id: str, owner: str = "") -> Iterator[str]:
+    """Make the new database, marked as ours; what fails removes it, and only it. `owner` empty: whoever makes it.
+
+    It gets its name once it is marked. Until then it is called after the run: one that is killed takes nobody's name.
+    """
+    _clear_given_up(target)
+    check_free(target, name=name, mark=mark)
+    unmarked = f"{UNMARKED}{run_id}"
+    _check_idle(target, name=name)
+    _drop(target, name=name, mark=mark)
+    _drop_unmarked(target, unmarked)
+    _clear_unmarked(target)
+    try:
+        with connected(target) as connection:
+            owned = sql.SQL("OWNER {}").format(sql.Identifier(owner)) if owner else sql.SQL("")
+            made = sql.Identifier(unmarked)
+            connection.execute(sql.SQL("CREATE DATABASE {} {} TEMPLATE template0 ENCODING 'UTF8'").format(made, owned))
+            connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(made, sql.Literal(mark)))
+            connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(made, sql.Identifier(name)))
+        yield doors.url_of(target, database=name)
+    except BaseException:
+        _drop(target, name=name, mark=mark)
+        _drop_unmarked(target, unmarked)
+        raise
+
+
+def _check_idle(target: str, *, name: str) -> None:
+    """Raise `Transient` while somebody is connected to a database of this name, though it carries our mark.
+
+    An older copy of our own database may take a restore for unfinished whose database has long been put in use.
+    """
+    with connected(target) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'", [name]
+        ).fetchone()
+    if found != (0,):
+        raise Transient(f"Somebody is connected to “{name}”, so it is not made anew: look whether it is in use.")
+
+
+def _drop_unmarked(target: str, name: str) -> None:
+    with connected(target) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _clear_given_up(target: str) -> None:
+    """Drop what restores had made that failed or were canceled: their process was killed before it could."""
+    with connected(target) as connection:
+        found = connection.execute(
+            "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database"
+            " WHERE starts_with(shobj_description(oid, 'pg_database'), %s)",
+            [MARKED],
+        ).fetchall()
+    for name, mark in found:
+        restore = restore_of(str(mark).removeprefix(MARKED))
+        if restore is not None and restore.state in GIVEN_UP:
+            try:
+                _drop(target, name=name, mark=mark)
+            except (Permanent, Transient) as trouble:
+                log.error("restore.left", database=name, problem=trouble.reason)
+
+
+def _clear_unmarked(target: str) -> None:
+    """Drop what restores that are over had begun to make: their process was killed for good."""
+    with connected(target) as connection:
+        rows = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [UNMARKED])
+        names = [str(name) for (name,) in rows.fetchall()]
+    for name in names:
+        if is_over(name.removeprefix(UNMARKED)):
+            try:
+                _drop_unmarked(target, name)
+            except (Permanent, Transient) as trouble:
+                log.error("restore.left", database=name, problem=trouble.reason)
+
+
+def _drop(target: str, *, name: str, mark: str) -> None:
+    with connected(target) as connection:
+        found = connection.execute(
+            "SELECT 1 FROM pg_database WHERE datname = %s AND shobj_description(oid, 'pg_database') = %s", [name, mark]
+        ).fetchone()
+        if found is not None:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _move(url: str, new_url: str, *, programs: Programs, sandbox: Sandbox, owner: str) -> list[str]:
+    """Carry a database from the sandbox to another server, in parallel, through a folder of the sandbox.
+
+    Rights come along where `owner` is named, for its server has the same roles; return which could not.
+    """
+    folder = sandbox.folder / "moving"
+    run_program(
+        [
+            programs.path("pg_dump"),
+            "--format=directory",
+            f"--file={folder}",
+            JOBS,
+            "--compress=zstd:1",
+            "--no-password",
+            *WITHOUT_LINKS,
+        ],
+        environment=connection_environment(url),
+        seconds=MOVE_SECONDS,
+    )
+    run_program(
+        [
+            *(programs.path("pg_restore"), "--no-owner", "--no-privileges", "--exit-on-error", JOBS, "--no-password"),
+            *((f"--role={owner}",) if owner else ()),
+            *("--dbname=" + connection_environment(new_url)["PGDATABASE"], folder),
+        ],
+        environment=connection_environment(new_url),
+        seconds=MOVE_SECONDS,
+    )
+    return ensure_granted(new_url, folder=folder, programs=programs, owner=owner) if owner else []
+
+
+def _restore_attachments(restore: Restore, bench: Bench, *, url: str, folder: Path | None) -> str:
+    """Bring the attachments that go with the time into a new folder; return what to say of them."""
+    copy = copy_for(restore.point, restore.target_at)
+    if copy is None:
+        return ""
+    if folder is None:
+        raise Permanent("The backup policy names no folder for restored attachments.")
+    bench.saying.say("Bringing back attachments.", total_bytes=copy.byte_count)
+    read = attachments.archive_of(bench.policy, bench.store).ensure_restored(
+        attachments.point_of(copy), target=folder, identity=bench.identities[0]
+    )
+    if read.findings:
+        raise Permanent(" ".join(one.sentence for one in read.findings[:3]))
+    # What the shop itself had lost, or its garbage collection removed since, is no reason to bring nothing back.
+    named = (one.name for one in observe_attachments(url)) if observe_odoo(url) is not None else ()
+    lost = sorted({name for name in named if not (folder / name).is_file()})
+    if not lost:
+        return f", and {counted(read.file_count, 'attachment')}"
+    return f", and {counted(read.file_count, 'attachment')}, but not {len(lost):,} that it names, such as {lost[0]}"
+
+
+@contextmanager
+def _new_folder(restore: Restore) -> Iterator[Path | None]:
+    """Hand out a folder that carries the run's id, and give it its name at the end; what fails removes it alone.
+
+    It is marked by then: what an attempt had put there that was killed before it was recorded is begun anew, too.
+    Raises `Hindered` at once where the name is in use, and not after hours.
+    """
+    if not restore.target_filestore:
+        yield None
+        return
+    final = doors.folder_at(restore.target_filestore)
+    _clear_named(final.parent, own=restore)
+    if final.is_dir() and any(final.iterdir()):
+        raise Hindered(f"The folder {final} is not empty, and attachments are restored into an empty one only.")
+    folder = final.with_name(f".{final.name}.{run_id_of(restore)}")
+    # Of an attempt that was killed.
+    shutil.rmtree(folder, ignore_errors=True)
+    _clear_folders(final.parent)
+    try:
+        yield folder
+        if folder.is_dir():
+            _give_name(folder, final, run_id=run_id_of(restore))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_named(parent: Path, *, own: Restore) -> None:
+    """Remove what restores had put there that failed or were canceled, and an attempt of our own before this one.
+
+    Where one has succeeded the mark goes, and what it marked is nobody's to remove any more.
+    """
+    for mark in list(parent.glob(f"*/{attachments.MARK}")):
+        try:
+            run_id = mark.read_text(errors="replace")
+            restore = restore_of(run_id)
+            if restore is not None and restore.state == RestoreState.SUCCEEDED:
+                mark.unlink()
+            elif restore is not None and (restore.pk == own.pk or restore.state in GIVEN_UP):
+                # First its name: what is removed in part and carries no mark would be nobody's.
+                folder = mark.parent.rename(parent / f".{mark.parent.name}.{run_id}")
+                shutil.rmtree(folder)
+        except OSError as trouble:
+            log.error("restore.left", folder=str(mark.parent), problem=trouble.strerror)
+
+
+def _clear_folders(parent: Path) -> None:
+    """Remove the folders of restores that are over: their process was killed for good."""
+    for path in parent.glob(".*.restore-*"):
+        if is_over(path.name.rpartition(".")[2]):
+            shutil.rmtree(path, ignore_errors=True)
+            if path.exists():
+                log.error("restore.left", folder=str(path))
+
+
+def _give_name(folder: Path, final: Path, *, run_id: str) -> None:
+    try:
+        (folder / attachments.MARK).write_text(run_id)
+        folder.rename(final)
+    except OSError as error:
+        raise Permanent(f"The attachments are restored and cannot be put at {final}: {error.strerror}.") from None
+
+
+def _compare(url: str, new_url: str) -> tuple[int, int]:
+    """Hold the new database against the restored one: as many tables, as many rows in all of them."""
+    found = []
+    for address in (url, new_url):
+        with connected(address) as connection:
+            found.append(tuple(int(count) for count in one_row(connection, COUNTED)))
+    if found[0] != found[1]:
+        raise Permanent(
+            f"The new database has {found[1][0]:,} tables with {found[1][1]:,} rows, and {found[0][0]:,} with "
+            f"{found[0][1]:,} were restored."
+        )
+    return found[0][0], found[0][1]
+
+
+def _assert_neutralised(url: str) -> None:
+    if findings := observe_neutralised(url):
+        raise Permanent(" ".join(one.sentence for one in findings[:3]))
+
+
+def place_copy(url: str, *, target: str, name: str, mark: str, programs: Programs, sandbox: Sandbox) -> tuple[int, int]:
+    """Move a database of the sandbox into a new one on another server, marked as ours, and compare it.
+
+    Return how many tables and rows it has; what fails leaves none. One of that name that is not ours stays as it is.
+    """
+    with _new_database(target, name=name, mark=mark, run_id=sandbox.run_id) as new_url:
+        _move(url, new_url, programs=programs, sandbox=sandbox, owner="")
+        counts = _compare(url, new_url)
+        if observe_odoo(new_url) is not None:
+            _assert_neutralised(new_url)
+    return counts
+
+
+def check_free(target: str, *, name: str, mark: str) -> None:
+    """Raise `Permanent` where a server has a database of this name that does not carry the mark."""
+    with connected(target) as connection:
+        found = connection.execute(
+            "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = %s", [name]
+        ).fetchone()
+    if found is not None and found[0] != mark:
+        raise Permanent(f"There is a database “{name}” on that server already, and it stays as it is.")
+
+
+def ensure_no_copy(target: str, *, name: str, mark: str, run_id: str) -> None:
+    """Drop the database of this name if it carries the mark, and what the run had begun to make."""
+    _drop(target, name=name, mark=mark)
+    _drop_unmarked(target, f"{UNMARKED}{run_id}")

@@ -1,0 +1,152 @@
+"""The database of a point as it lies in the store, whatever took it: verified there, and brought back in a sandbox."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from changecontrol.errors import Permanent
+from changecontrol.workflows.jobs import most_disk
+from recovery.adapters.postgres.base import observe_base_backup
+from recovery.adapters.postgres.dumping import observe_dump, verify_dump
+from recovery.adapters.postgres.fetching import fetch_copy, verify_copy
+from recovery.adapters.postgres.programs import Programs
+from recovery.adapters.postgres.restoring import Restored, start_copy
+from recovery.adapters.postgres.sandbox import Sandbox
+from recovery.adapters.postgres.scratch import start_dump
+from recovery.adapters.postgres.verifying import verify_stored
+from recovery.adapters.postgres.wal import observe_archive
+from recovery.jobs.copies import Bench
+from recovery.models.backup import BackupKind
+from recovery.models.point import PartKind
+from recovery.ports import BaseBackup, Coverage, DatabaseDump, WalArchive
+from recovery.rules.consistency import DatabasePart, Origin
+
+ROLE = "postgres"
+"""Who the server is made with on which a dump is restored."""
+
+
+@dataclass
+class StoredBase:
+    """A base backup and the WAL that leads on from it."""
+
+    bench: Bench
+    base: BaseBackup
+    archive: WalArchive
+    programs: Programs
+    _coverage: Coverage | None = field(default=None, init=False)
+
+    @property
+    def server_version(self) -> str:
+        return self.base.server_version
+
+    def verify(self) -> str:
+        """Read every object where it lies, and say what was found. Raises `Permanent` naming what is wrong."""
+        coverage = verify_stored(
+            store=self.bench.store, base=self.base, archive=self.archive, identities=self.bench.identities
+        )
+        return f"Every part has its digest, and {len(coverage.needed)} objects of WAL follow without a hole."
+
+    def fetch(self, sandbox: Sandbox, *, at: datetime) -> None:
+        """Put the copy that leads to a time into a sandbox, and hold it against its manifest."""
+        self._coverage = fetch_copy(
+            store=self.bench.store,
+            base=self.base,
+            archive=self.archive,
+            at=at,
+            identities=self.bench.identities,
+            sandbox=sandbox,
+            programs=self.programs,
+            most_bytes=most_disk(),
+        )
+        self.bench.saying.say("Holding the copy against its manifest.")
+        verify_copy(sandbox, programs=self.programs)
+
+    def start(self, sandbox: Sandbox, *, at: datetime) -> Restored:
+        """Bring the database back to a time; what was fetched before is not fetched again."""
+        if self._coverage is None:
+            self.fetch(sandbox, at=at)
+        assert self._coverage is not None
+        self.bench.saying.say("Replaying WAL up to the time.")
+        base = self.base
+        return start_copy(
+            sandbox, programs=self.programs, base=base, coverage=self._coverage, at=at, role=base.superuser
+        )
+
+    def part(self, origin: Origin, *, sha256: str) -> DatabasePart:
+        """Return what the backup says that it is."""
+        base = self.base
+        return DatabasePart(
+            origin, base.system_identifier, base.timeline, base.start_lsn, base.stop_lsn, base.finished_at, sha256
+        )
+
+
+@dataclass
+class StoredDump:
+    """A dump of the environment's one database: it has no WAL and no manifest, and leads to its own moment alone."""
+
+    bench: Bench
+    dump: DatabaseDump
+    programs: Programs
+
+    @property
+    def server_version(self) -> str:
+        return self.dump.server_version
+
+    def verify(self) -> str:
+        """Read the dump to its end, and say what was found. Raises `Permanent` naming what is wrong."""
+        verify_dump(store=self.bench.store, dump=self.dump, identities=self.bench.identities, programs=self.programs)
+        return (
+            "Every part has its digest, and pg_restore reads the dump to its end; there is no WAL to have a hole, and "
+            "no manifest to be held against."
+        )
+
+    def start(self, sandbox: Sandbox, *, at: datetime) -> Restored:
+        """Bring the database back on a server that is made for it. `at` is the dump's own moment."""
+        if at != self.dump.started_at:
+            raise Permanent("A dump is brought back to its own moment alone.")
+        self.bench.saying.say("Restoring the dump on a server of its own.")
+        return start_dump(
+            sandbox,
+            store=self.bench.store,
+            dump=self.dump,
+            identities=self.bench.identities,
+            programs=self.programs,
+            role=ROLE,
+            most_bytes=most_disk(),
+        )
+
+    def part(self, origin: Origin, *, sha256: str) -> DatabasePart:
+        """Return what the dump says that it is."""
+        return DatabasePart(origin, "", 0, 0, 0, self.dump.started_at, sha256)
+
+
+def stored_of(bench: Bench) -> StoredBase | StoredDump:
+    """Find the database of a point in the store. Raises `Permanent` where it is not the one that was recorded."""
+    return _dump_of(bench) if bench.point.kind == BackupKind.DUMP else _base_of(bench)
+
+
+def _base_of(bench: Bench) -> StoredBase:
+    base = observe_base_backup(bench.store, prefix=bench.prefix, label=bench.point.key)
+    recorded = {
+        PartKind.DATABASE: (base.key, base.sha256),
+        PartKind.DATABASE_MANIFEST: (base.manifest_key, base.manifest_sha256),
+    }
+    bench.check_recorded(recorded, name="base backup")
+    if base.system_identifier != bench.point.system_identifier:
+        raise Permanent(f"The base backup {base.label} is of another server than was recorded.")
+    archive = observe_archive(
+        bench.store,
+        prefix=bench.prefix,
+        system_identifier=base.system_identifier,
+        segment_bytes=base.segment_bytes,
+    )
+    return StoredBase(bench, base, archive, bench.programs(major=base.server_major))
+
+
+def _dump_of(bench: Bench) -> StoredDump:
+    dump = observe_dump(bench.store, prefix=bench.prefix, label=bench.point.key)
+    bench.check_recorded({PartKind.DATABASE: (dump.key, dump.sha256)}, name="dump")
+    if dump.started_at != bench.point.consistent_at:
+        raise Permanent(f"The dump {dump.label} is of another moment than was recorded.")
+    return StoredDump(bench, dump, bench.programs(major=dump.server_major))

@@ -1,0 +1,120 @@
+"""What a restore into production resolves to, and how far its preparation is. The rollout side asks here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from changecontrol.errors import Conflict
+from changecontrol.lifecycles.change import ChangeKind
+from changecontrol.lifecycles.run import RunState
+from changecontrol.models import Environment, Run
+from recovery.lifecycles.cut_over import PREPARING, CutOverState
+from recovery.models import BackupPolicy, CutOver
+from recovery.models.policy import Engine
+from recovery.queries.progress import progress_of
+from recovery.queries.restores import point_at
+from recovery.rules.restores import check_target
+
+PREPARING_STEP = "prepare"
+"""The step of a run that waits in its preflight for what is brought back."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """What a change brings back, as its approvers see it. `to` is ISO 8601 in UTC; `server` a reference."""
+
+    environment: str
+    point: str
+    to: str
+    from_database: str
+    to_database: str
+    to_filestore: str
+    server: str
+    keep_hours: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Standing(StrEnum):
+    WAITING = "waiting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How far the safety backup and the restore of a run are, in a sentence."""
+
+    standing: Standing
+    sentence: str
+
+
+def restore_plan_of(environment: Environment, *, to: datetime, database: str, keep_hours: int) -> RestorePlan:
+    """Resolve what is brought back. Raises `Conflict` with the last safe time, or with what the policy lacks."""
+    policy = BackupPolicy.objects.active().filter(environment=environment).first()
+    if policy is None:
+        raise Conflict(f"{environment} has no backup policy, so there is nothing to bring back.")
+    if policy.engine == Engine.EXTERNAL:
+        raise Conflict(f"Another tool backs {environment} up: no safety backup could be taken first.")
+    if not environment.database:
+        raise Conflict(f"The estate does not say which database {environment} runs on: name it there first.")
+    if not policy.restore_target:
+        raise Conflict("The backup policy names no server for restored databases: name one there first.")
+    if policy.filestore and not policy.restore_filestore:
+        raise Conflict("The backup policy names no folder for restored attachments: name one there first.")
+    in_use = Environment.objects.filter(tenant=environment.tenant_id).values_list("database", flat=True)
+    if sentence := check_target(database, in_use=in_use):
+        raise Conflict(sentence)
+    return RestorePlan(
+        environment=environment.slug,
+        point=point_at(environment, to).key,
+        to=to.astimezone(UTC).isoformat(),
+        from_database=environment.database,
+        to_database=database,
+        to_filestore=filestore_for(policy, database=database),
+        server=policy.restore_target,
+        keep_hours=keep_hours,
+    )
+
+
+def filestore_for(policy: BackupPolicy, *, database: str) -> str:
+    """Return where the attachments of a restored database go; empty where the policy names no folder."""
+    return f"{policy.restore_filestore.rstrip('/')}/{database}" if policy.restore_filestore else ""
+
+
+def database_at(environment: Environment, at: datetime) -> str:
+    """Return the database that was an environment's at a time: what is brought back from before a cut-over has it."""
+    later = CutOver.objects.filter(environment=environment, in_place_at__gt=at).order_by("in_place_at").first()
+    return later.old_database if later is not None else environment.database
+
+
+def runs_to_prepare() -> list[Run]:
+    """Return the runs that wait for what they bring back, and for which nobody has begun it since their preflight."""
+    rows = Run.objects.filter(change__kind=ChangeKind.RESTORE, state=RunState.PREFLIGHT, step=PREPARING_STEP)
+    return [run for run in rows.select_related("change", "plan").order_by("pk") if is_to_prepare(run)]
+
+
+def is_to_prepare(run: Run) -> bool:
+    """Tell whether a waiting run needs another attempt: it has none, or the last one failed before it was resumed."""
+    newest = CutOver.objects.filter(run=run).order_by("-pk").first()
+    if newest is None:
+        return True
+    return newest.state == CutOverState.FAILED and newest.created_at < datetime.fromisoformat(run.data["preflight_at"])
+
+
+def preparation_of(run: Run, *, at: datetime) -> Preparation:
+    """Tell a run how far it is: it opens its first wave once this is ready."""
+    newest = CutOver.objects.filter(run=run).select_related("restore").order_by("-pk").first()
+    if newest is None or is_to_prepare(run):
+        return Preparation(Standing.WAITING, "The safety backup is about to begin.")
+    if newest.state == CutOverState.READY:
+        return Preparation(Standing.READY, newest.sentence)
+    if newest.state not in PREPARING:
+        return Preparation(Standing.FAILED, newest.sentence)
+    progress = progress_of(newest.restore, at=at) if newest.restore is not None else None
+    done = f" {progress.share:.0%} of this step." if progress is not None and progress.share is not None else ""
+    return Preparation(Standing.WAITING, f"{newest.sentence}{done}")

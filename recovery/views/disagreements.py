@@ -1,0 +1,51 @@
+"""What catalogue and store disagree on, as finished facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recovery.models import Disagreement, Upkeep
+from recovery.rules.comparison import LISTS, LOSSES, DifferenceKind
+
+LABELS = {
+    DifferenceKind.MISSING: ("bad", "lost"),
+    DifferenceKind.WAL_MISSING: ("bad", "lost"),
+    DifferenceKind.EMPTY: ("bad", "nothing there"),
+    DifferenceKind.UNKNOWN_SET: ("warn", "not in the catalogue"),
+    DifferenceKind.ORPHAN: ("", "orphan"),
+}
+
+
+def row_of(one: Disagreement) -> dict[str, Any]:
+    """Return what a line shows. `dialog` is where somebody lets it go, and empty where nobody can."""
+    tone, label = LABELS[DifferenceKind(one.kind)]
+    is_open = one.kind == DifferenceKind.UNKNOWN_SET and one.asked_at is None
+    return {
+        "row": one,
+        "name": "Lists of attachments" if one.name == LISTS else one.name,
+        "tone": tone,
+        "label": label,
+        "icon": "alert-triangle" if one.kind in LOSSES else "",
+        "stays": _stays(one),
+        "dialog": f"let-go-{one.pk}" if is_open else "",
+    }
+
+
+def _stays(one: Disagreement) -> str:
+    """Say what becomes of it, where no time says so."""
+    if one.goes_at is not None or one.asked_at is not None:
+        return ""
+    if one.kind == DifferenceKind.WAL_MISSING:
+        return "until the next comparison: it is no longer counted on"
+    if one.kind in LOSSES:
+        return "until the store holds it again, or nothing names it"
+    if one.kind == DifferenceKind.UNKNOWN_SET:
+        return "until somebody lets it go"
+    return "with the point that nobody has decided about"
+
+
+def compared(row: Upkeep | None) -> dict[str, Any]:
+    """Return when the stores were last compared, and what has kept that from being done since."""
+    if row is None:
+        return {"at": None, "trouble": "", "trouble_since": None}
+    return {"at": row.done_at, "trouble": row.trouble, "trouble_since": row.trouble_since}

@@ -1,0 +1,1 @@
+"""How fast backups and restores are, as ratios: `python -m tests.bench.recovery --size 1GB` (docs/speed.md)."""

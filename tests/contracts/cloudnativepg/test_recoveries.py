@@ -1,0 +1,151 @@
+"""Recovered clusters: beside what they come from, never archiving, told in the operator's words, and gone again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from changecontrol.errors import Permanent
+from changecontrol.ports import ObjectRef
+from recovery.ports import (
+    ClusterBackup,
+    ClusterBackupMethod,
+    Consistent,
+    DatabaseCluster,
+    RecoveryClusterState,
+    RecoveryStanding,
+)
+from tests.contracts.cloudnativepg.conftest import Estate, eventually, now
+
+
+def backed_up(estate: Estate, *, method: ClusterBackupMethod = ClusterBackupMethod.PLUGIN) -> ClusterBackup:
+    estate.database(method=method)
+    found = eventually(
+        lambda: estate.clusters.ensure_backup(run="backup-1", cluster=estate.origin, method=method),
+        holds=lambda backup: backup.is_done,
+    )
+    assert isinstance(found, ClusterBackup)
+    return found
+
+
+def observed(estate: Estate, run: str = "drill-7") -> Callable[[], RecoveryClusterState]:
+    def ask() -> RecoveryClusterState:
+        state = estate.clusters.observe_recovery_cluster(run=run, namespace=estate.namespace)
+        assert state is not None
+        return state
+
+    return ask
+
+
+def ended(state: RecoveryClusterState) -> bool:
+    return state.standing is not RecoveryStanding.SETTING_UP
+
+
+@pytest.mark.parametrize("method", list(ClusterBackupMethod), ids=["object-store", "plugin"])
+def test_cluster_is_recovered_to_a_time_and_archives_nothing(estate: Estate, method: ClusterBackupMethod) -> None:
+    backup = backed_up(estate, method=method)
+    assert backup.stopped_at is not None
+    wish = estate.recovery(to=backup.stopped_at)
+
+    begun = estate.clusters.ensure_recovery_cluster(wish)
+    done = eventually(observed(estate), holds=ended)
+
+    assert begun.sentence == f"{wish.cluster} is being recovered: the operator has not begun."
+    assert done.sentence == f"{wish.cluster} is recovered, and takes connections."
+    assert (done.standing, done.is_archiving) == (RecoveryStanding.READY, False)
+    state = estate.clusters.observe_cluster(wish.cluster)
+    assert state is not None
+    assert (state.method, state.archiving, state.timeline) == (None, None, 2)
+
+
+def test_recovered_server_is_reached_by_the_secret_that_the_operator_made(estate: Estate) -> None:
+    backup = backed_up(estate)
+    assert backup.stopped_at is not None
+    wish = estate.recovery(to=backup.stopped_at, name="changecontrol-drill")
+    estate.clusters.ensure_recovery_cluster(wish)
+    eventually(observed(estate), holds=ended)
+
+    url = estate.clusters.observe_recovery_url(run="drill-7", namespace=estate.namespace)
+
+    assert url.startswith("postgresql://postgres:")
+    assert url.endswith(f"@changecontrol-drill-rw.{estate.namespace}:5432/*")
+
+
+def test_object_store_to_read_from_is_found_by_the_label(estate: Estate) -> None:
+    estate.database()
+
+    found = estate.clusters.observe_object_stores(namespace=estate.namespace, inventory=estate.namespace)
+
+    assert found == ("read-only",)
+
+
+def test_backup_alone_is_recovered(estate: Estate) -> None:
+    backup = backed_up(estate)
+
+    estate.clusters.ensure_recovery_cluster(
+        replace(estate.recovery(to=now()), to=Consistent.CONSISTENT, backup_id=backup.backup_id)
+    )
+
+    assert eventually(observed(estate), holds=ended).standing is RecoveryStanding.READY
+
+
+def test_target_that_is_never_reached_fails_with_the_operators_words(estate: Estate) -> None:
+    backed_up(estate)
+    wish = estate.recovery(to=now() + timedelta(days=1))
+
+    estate.clusters.ensure_recovery_cluster(wish)
+    state = eventually(observed(estate), holds=ended)
+
+    assert state.standing is RecoveryStanding.FAILED
+    assert state.sentence.startswith(f"{wish.cluster} could not be recovered: ")
+    assert "drill-7-1-full-recovery" in state.sentence
+
+
+def test_time_before_the_first_backup_fails(estate: Estate) -> None:
+    backed_up(estate)
+
+    estate.clusters.ensure_recovery_cluster(estate.recovery(to=now() - timedelta(days=1)))
+
+    assert eventually(observed(estate), holds=ended).standing is RecoveryStanding.FAILED
+
+
+def test_recovery_under_the_name_of_production_is_refused(estate: Estate) -> None:
+    estate.database()
+    other = {"apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "spec": {"instances": 1}}
+    estate.apply(estate.path("clusters"), {**other, "metadata": {"name": "shop-db", "namespace": estate.namespace}})
+
+    for name, why in (("odoo-db", "odoo-db is what is recovered"), ("shop-db", "is there already, and not of run")):
+        with pytest.raises(Permanent, match=why):
+            wish = replace(estate.recovery(to=now()), cluster=DatabaseCluster(estate.namespace, name))
+            estate.clusters.ensure_recovery_cluster(wish)
+
+    live = estate.kubernetes.observe_object(ObjectRef("postgresql.cnpg.io/v1", "Cluster", estate.namespace, "shop-db"))
+    assert live is not None
+    assert "bootstrap" not in live["spec"]
+
+
+def test_teardown_takes_everything_of_the_run_and_nothing_else(estate: Estate) -> None:
+    backup = backed_up(estate)
+    assert backup.stopped_at is not None
+    for run in ("drill-7", "drill-8"):
+        estate.clusters.ensure_recovery_cluster(estate.recovery(to=backup.stopped_at, run=run))
+        eventually(observed(estate, run), holds=ended)
+
+    first = estate.clusters.ensure_recovery_cluster_absent(run="drill-7", namespace=estate.namespace)
+    left = eventually(
+        lambda: estate.clusters.ensure_recovery_cluster_absent(run="drill-7", namespace=estate.namespace),
+        holds=lambda names: names == (),
+    )
+
+    assert set(first) <= {
+        f"Cluster {estate.namespace}/drill-7",
+        f"PersistentVolumeClaim {estate.namespace}/drill-7-1",
+        f"Job {estate.namespace}/drill-7-1-full-recovery",
+    }
+    assert left == ()
+    assert estate.clusters.observe_recovery_cluster(run="drill-7", namespace=estate.namespace) is None
+    assert observed(estate, "drill-8")().standing is RecoveryStanding.READY
+    assert estate.clusters.observe_cluster(estate.origin) is not None

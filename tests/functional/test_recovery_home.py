@@ -1,0 +1,220 @@
+"""The home of recovery."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from changecontrol.access import system_actor
+from changecontrol.models import Environment, User
+from recovery.actions.points import record_verification
+from recovery.models import RecoveryPoint
+from recovery.queries.overview import PAGE_SIZE
+from tests.factories import NOW, SmallEstate, add_person
+from tests.factories.recovery import (
+    DUMP,
+    DUMPS,
+    HOUR,
+    backup_policy,
+    copy_attachments,
+    finished_drill,
+    recorded_point,
+    recovery_owner,
+    ship_wal,
+)
+from tests.functional.counting import statements
+
+pytestmark = pytest.mark.django_db
+
+DAY = timedelta(days=1)
+NIGHT = datetime(2026, 11, 23, 2, tzinfo=UTC)
+"""When the last backup was due."""
+
+
+@pytest.fixture
+def rio(estate: SmallEstate) -> User:
+    return recovery_owner(estate)
+
+
+def run_well(place, rio: User) -> RecoveryPoint:
+    """Take the points of two nights, ship WAL until now, and let a drill pass."""
+    backup_policy(place)
+    recorded_point(place, "p1", NIGHT - DAY + HOUR, by=rio)
+    point = recorded_point(place, "p2", NIGHT + HOUR, by=rio)
+    ship_wal(place, NIGHT - DAY, NOW)
+    copy_attachments(place, NOW)
+    finished_drill(place, by=rio, target_at=NIGHT + HOUR, level=3, at=NOW - HOUR)
+    return point
+
+
+def text_of(answer) -> str:
+    return " ".join(answer.text.replace("\N{NO-BREAK SPACE}", " ").split())
+
+
+def test_what_runs_well_says_so_in_words(estate, rio, signed_in) -> None:
+    run_well(estate.production, rio)
+
+    answer = signed_in(rio).get("/recovery/")
+
+    row = answer.context["rows"][0]
+    assert row["state_label"] == "protected"
+    assert (row["rpo"], row["rpo_note"], row["is_rpo_missed"]) == (
+        "0\N{NO-BREAK SPACE}s",
+        "target 1\N{NO-BREAK SPACE}h, met",
+        False,
+    )
+    assert (row["level"], row["is_drill_overdue"], row["gaps"]) == (3, False, [])
+    text = text_of(answer)
+    assert "The one environment with a policy meets its RPO" in text
+    assert "No alarm is open. 2 environments have no backup policy." in text
+    assert 'aria-label="Restorable from Sun 22 Nov 03:00 UTC to Mon 23 Nov 10:12 UTC, without a gap"' in text
+
+
+def test_alarms_come_first_and_what_is_missed_is_said(estate, rio, signed_in, frozen_time) -> None:  # BCK-1
+    run_well(estate.production, rio)
+    backup_policy(estate.staging, at=NOW - 91 * DAY)
+    frozen_time.move_to(NOW + 2 * HOUR)
+
+    answer = signed_in(rio).get("/recovery/")
+
+    assert [one["title"] for one in answer.context["alarms"]] == [
+        "Northwind staging: no backup in time since Sun 1 Nov 03:00\N{NO-BREAK SPACE}UTC",
+        "Northwind production: no WAL archived since Mon 23 Nov 10:12\N{NO-BREAK SPACE}UTC",
+        "Northwind production: no attachments copied since Mon 23 Nov 10:17\N{NO-BREAK SPACE}UTC",
+        "Northwind staging: drill overdue since Sun 22 Nov 10:12\N{NO-BREAK SPACE}UTC",
+    ]
+    rows = {row["environment"]: row for row in answer.context["rows"]}
+    assert [row["is_hot"] for row in answer.context["rows"]] == [True, True, False]
+    production, staging = rows[estate.production], rows[estate.staging]
+    assert (production["rpo_note"], production["is_rpo_missed"]) == ("target 1\N{NO-BREAK SPACE}h, missed", True)
+    assert [(gap["start"], gap["is_open"]) for gap in production["gaps"]] == [(NOW, True)]
+    assert (staging["rpo"], staging["state_label"], staging["is_drill_overdue"]) == ("", "alarm", True)
+    text = text_of(answer)
+    assert "0 of 2 environments meet their RPO" in text
+    assert "Northwind production and Northwind staging do not. 4 alarms are open." in text
+    assert "everything" in text
+    assert "overdue for 1 d 2 h" in text
+
+
+def test_a_hole_in_the_wal_is_drawn_and_told(estate, rio, signed_in) -> None:  # BCK-3
+    backup_policy(estate.production)
+    recorded_point(estate.production, "p1", NOW - 2 * DAY, by=rio)
+    ship_wal(estate.production, NOW - 2 * DAY, NOW - DAY)
+    recorded_point(estate.production, "p2", NOW - HOUR, by=rio)
+    ship_wal(estate.production, NOW - HOUR, NOW)
+
+    answer = signed_in(rio).get("/recovery/")
+
+    assert [(gap["start"], gap["end"], gap["length"]) for gap in answer.context["gaps"]] == [
+        (NOW - DAY, NOW - HOUR, "23\N{NO-BREAK SPACE}h")
+    ]
+    assert "with 1 gap: from Sun 22 Nov 10:12 UTC to Mon 23 Nov 09:12 UTC" in text_of(answer)
+    assert "g-gap" in answer.text
+
+
+def test_attachments_that_are_not_copied_any_more_would_be_lost(estate, rio, signed_in, frozen_time) -> None:
+    run_well(estate.production, rio)
+    ship_wal(estate.production, NOW, NOW + 3 * HOUR)
+    frozen_time.move_to(NOW + 3 * HOUR)
+
+    row = signed_in(rio).get("/recovery/").context["rows"][0]
+
+    assert (row["rpo"], row["is_rpo_missed"]) == ("3\N{NO-BREAK SPACE}h", True)
+    assert [(gap["start"], gap["is_open"]) for gap in row["gaps"]] == [(NOW, True)]
+
+
+def test_dumps_are_moments_whose_rpo_is_met_and_nobody_misses_their_wal(estate, rio, signed_in) -> None:
+    backup_policy(estate.production, **DUMPS)
+    for hours in (2, 1):
+        recorded_point(estate.production, f"dump-{hours}", NOW - hours * HOUR, by=rio, **DUMP)
+    finished_drill(estate.production, by=rio, target_at=NOW - HOUR, level=3, at=NOW - HOUR / 2)
+    client = signed_in(rio)
+
+    home = client.get("/recovery/")
+    place = client.get("/recovery/environments/northwind/production/")
+    point = client.get(f"/recovery/points/{RecoveryPoint.objects.latest('pk').pk}/")
+
+    row = home.context["rows"][0]
+    assert (row["state_label"], row["is_rpo_missed"], row["gaps"]) == ("protected", False, [])
+    assert [len(row["bar"][part]) for part in ("spans", "moments", "gaps")] == [0, 2, 0]
+    assert "No alarm is open." in text_of(home)
+    assert {"label": "Engine", "value": "pg_dump"} in place.context["policy_pairs"]
+    assert {"label": "WAL", "value": "not archived"} in place.context["policy_pairs"]
+    assert "A dump of Northwind production, consistent at" in text_of(point)
+    assert "WAL to" not in text_of(point)
+
+
+def test_without_wal_points_stand_alone_and_are_no_gaps(estate, rio, signed_in) -> None:
+    estate.process.rpo_seconds = 3 * 86_400
+    estate.process.save()
+    backup_policy(estate.production, engine="cloudnativepg", wal_seconds=None, filestore="", filestore_seconds=None)
+    recorded_point(estate.production, "p1", NIGHT - DAY, by=rio)
+    recorded_point(estate.production, "p2", NIGHT, by=rio)
+
+    answer = signed_in(rio).get("/recovery/")
+
+    row = answer.context["rows"][0]
+    assert [len(row["bar"][part]) for part in ("spans", "moments", "gaps")] == [0, 2, 0]
+    assert "Restorable at 2 moments" in text_of(answer)
+
+
+def test_what_was_only_copied_is_never_called_verified(estate, rio, signed_in) -> None:
+    run_well(estate.production, rio)
+    newest = RecoveryPoint.objects.get(environment=estate.production, key="p2")
+    record_verification(newest, level=3, is_passed=False, sentence="A file is gone.", actor=system_actor(), at=NOW)
+
+    row = signed_in(rio).get("/recovery/").context["rows"][0]
+
+    assert (row["is_verified"], row["level"]) == (False, 0)
+
+
+def test_strangers_see_nothing_of_another_tenant(estate, eve, rio, signed_in) -> None:
+    backup_policy(estate.production)
+
+    answer = signed_in(eve).get("/recovery/")
+
+    assert "Northwind" not in answer.text
+    assert answer.context["alarms"] == []
+    assert text_of(answer).count("no policy") == 3
+
+
+def test_nobody_in_sight_is_told_what_to_do(db, signed_in) -> None:
+    text = text_of(signed_in(add_person("nobody")).get("/recovery/"))
+
+    assert "No environment is in your sight. Ask a tenant administrator for a role on one." in text
+
+
+def test_home_costs_the_same_with_one_environment_and_three(estate, rio, signed_in) -> None:
+    client = signed_in(rio)
+    run_well(estate.production, rio)
+    one = statements(client, "/recovery/")
+
+    run_well(estate.staging, rio)
+    run_well(estate.development, rio)
+    three = statements(client, "/recovery/")
+
+    assert one == three <= 20
+
+
+def test_environments_are_paged_by_key(estate, rio, signed_in) -> None:
+    Environment.objects.bulk_create(
+        Environment(
+            tenant=estate.tenant,
+            slug=f"s{number}",
+            name=f"Shop {number}",
+            stage="production",
+            cluster=estate.cluster,
+            namespace=f"s{number}",
+            source=estate.source,
+        )
+        for number in range(PAGE_SIZE)
+    )
+    client = signed_in(rio)
+
+    first = client.get("/recovery/")
+    second = client.get(first.context["later_url"])
+    again = client.get(second.context["earlier_url"])
+
+    assert [len(page.context["rows"]) for page in (first, second, again)] == [PAGE_SIZE, 3, PAGE_SIZE]
+    assert (first.context["earlier_url"], second.context["later_url"]) == ("", "")

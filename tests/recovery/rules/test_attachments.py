@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from recovery.rules.attachments import Place, place_at, places_in_turn, times_without
+
+DAY = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def hour(number: float) -> datetime:
+    return DAY + timedelta(hours=number)
+
+
+def place(address: str, since: float, newest: float, *policies: int) -> Place:
+    return Place(address, hour(since), hour(newest), frozenset(policies))
+
+
+def test_versions_that_name_the_same_place_are_one() -> None:
+    found = places_in_turn([place("b", 6, 9, 3), place("a", 4, 5, 2), place("a", 1, 3, 1), place("a", 10, 12, 4)])
+
+    assert found == [place("a", 1, 5, 1, 2), place("b", 6, 9, 3), place("a", 10, 12, 4)]
+
+
+def test_a_version_whose_last_job_ended_after_the_next_one_began_tells_the_newest_copy() -> None:
+    assert places_in_turn([place("a", 1, 6, 1), place("a", 4, 5, 2)]) == [place("a", 1, 6, 1, 2)]
+
+
+def test_a_time_belongs_to_the_place_in_use_and_the_first_one_to_all_before_it() -> None:
+    places = [place("a", 2, 5, 1), place("b", 6, 9, 2)]
+
+    assert [place_at(hour(at), places) for at in (1, 2, 5.9, 6, 20)] == [*places[:1] * 3, *places[1:] * 2]
+    assert place_at(hour(1), []) is None
+
+
+def test_between_the_last_copy_of_one_place_and_the_next_place_nothing_was_copied() -> None:
+    places = [place("a", 2, 5, 1), place("b", 6, 9, 2), place("c", 8, 12, 3)]
+
+    # A copy that was still under way as the attachments moved leaves no such time.
+    assert times_without(places) == [(hour(5), hour(6))]
+    assert times_without(places[:1]) == []

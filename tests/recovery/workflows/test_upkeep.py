@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from changecontrol import clock
+from changecontrol.actions.jobs import end_job, ensure_job
+from changecontrol.adapters.fakes.kubernetes import FakeKubernetes
+from changecontrol.adapters.jobs import open_cluster
+from changecontrol.models import Job, User
+from changecontrol.workflows.placing import look_after
+from recovery.actions.backups import ask_backup
+from recovery.actions.holds import place_hold
+from recovery.actions.retention import ask_retention
+from recovery.actions.upkeep import end_round
+from recovery.models import BackupPolicy, FilestoreCopy, RecoveryPoint, Upkeep, WalSegment
+from recovery.models.point import UpkeepKind
+from recovery.queries.points import coverage_of
+from recovery.queries.upkeep import leaving, points_by_server
+from tests.contracts.jobs.conftest import PLACE
+from tests.factories import small_estate
+from tests.factories.estate import NOW, actor
+from tests.factories.recovery import (
+    DUMP,
+    DUMPS,
+    HOUR,
+    backup_policy,
+    copy_attachments,
+    recorded_point,
+    recovery_owner,
+    ship_wal,
+)
+from tests.recovery.workflows.conftest import Shop
+
+
+def back_up(shop: Shop, rio: User) -> RecoveryPoint:
+    count = RecoveryPoint.objects.count()
+    ask_backup(actor=actor(rio), environment_id=shop.estate.production.pk, reason="A point.", at=clock.now())
+    shop.work(lambda: RecoveryPoint.objects.count() > count)
+    return RecoveryPoint.objects.latest("pk")
+
+
+def objects_of(shop: Shop, folder: str) -> list[Path]:
+    below = [place / "northwind/production" / folder for place in (shop.objects, shop.folder / "elsewhere")]
+    return [path for place in below for path in place.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_what_was_asked_to_go_goes_from_every_store_with_the_wal_that_leads_nowhere(shop: Shop, rio: User) -> None:
+    BackupPolicy.objects.update(keep_last=1)
+    shop.sell()
+    first = back_up(shop, rio)
+    shop.sell()
+    second = back_up(shop, rio)
+    at = shop.now()
+    shop.work(lambda: coverage_of(shop.estate.production).holds(at))
+    before = WalSegment.objects.get()
+    ask_retention(actor=actor(rio), environment_id=shop.estate.production.pk, seen_goes=[first.key], at=clock.now())
+
+    shop.work(lambda: RecoveryPoint.objects.filter(pk=first.pk, state="removed").exists())
+
+    assert not [path for path in objects_of(shop, f"base/{first.key}") if path.is_file()]
+    assert not [path for path in objects_of(shop, "sets") if first.key in path.name]
+    assert len(objects_of(shop, f"base/{second.key}")) > 4
+    assert FilestoreCopy.objects.get(point=first).removed_at is not None
+    assert FilestoreCopy.objects.get(point=second).removed_at is None
+    left = WalSegment.objects.get()
+    assert before.start_lsn < left.start_lsn <= second.start_lsn
+    assert not coverage_of(shop.estate.production).holds(first.consistent_at)
+    shop.work(lambda: coverage_of(shop.estate.production).holds(shop.now() - timedelta(seconds=5)))
+
+
+@pytest.mark.slow
+def test_a_hold_placed_after_the_asking_keeps_the_point_and_all_wal(shop: Shop, rio: User) -> None:
+    BackupPolicy.objects.update(keep_last=1)
+    first, second = back_up(shop, rio), back_up(shop, rio)
+    words: dict[str, Any] = {"actor": actor(rio), "environment_id": shop.estate.production.pk, "at": clock.now()}
+    ask_retention(**words, seen_goes=[first.key])
+    place_hold(**words, name="Case 7", reason="Tax.")
+    done_at = Upkeep.objects.filter(kind="retention").values_list("done_at", flat=True)
+    earlier = list(done_at.all())
+
+    shop.work(lambda: list(done_at.all()) != earlier)
+
+    assert RecoveryPoint.objects.restorable().filter(pk__in=[first.pk, second.pk]).count() == 2
+    at = shop.now()
+    shop.work(lambda: coverage_of(shop.estate.production).holds(at))
+    assert coverage_of(shop.estate.production).holds(first.consistent_at)
+
+
+@pytest.mark.slow
+def test_nothing_is_taken_for_removed_from_a_store_that_is_not_mounted(shop: Shop, rio: User) -> None:
+    point = back_up(shop, rio)
+    at = shop.now()
+    shop.work(lambda: coverage_of(shop.estate.production).holds(at))
+    # What comes meanwhile would lie in the empty folder.
+    shop.quiet()
+    Upkeep.objects.exclude(kind="retention").update(next_due_at=clock.now() + timedelta(days=99))
+    away = shop.objects.with_name("away")
+    shop.objects.rename(away)
+    row = Upkeep.objects.filter(kind="retention")
+    row.update(next_due_at=clock.now())
+
+    shop.work(lambda: Job.objects.filter(kind="remove", trouble__startswith="Nothing at all lies at").exists())
+
+    assert coverage_of(shop.estate.production).holds(at)
+    if shop.objects.exists():
+        shop.objects.rmdir()
+    away.rename(shop.objects)
+    count = row.get().count
+    shop.work(lambda: row.get().count > count)
+    assert coverage_of(shop.estate.production).holds(at)
+    assert RecoveryPoint.objects.get(pk=point.pk).state == "copied"
+
+
+def test_what_is_only_asked_to_go_keeps_the_wal_that_makes_it_consistent(db: None) -> None:
+    estate = small_estate()
+    rio = recovery_owner(estate)
+    policy = backup_policy(estate.production, keep_last=1)
+    for hours in (3, 2, 1):
+        recorded_point(estate.production, f"p{hours}", NOW - hours * HOUR, by=rio)
+    RecoveryPoint.objects.filter(key="p3").update(removal_asked_at=NOW, removal_asked_by=rio)
+    RecoveryPoint.objects.filter(key="p2").update(removing_at=NOW)
+
+    servers = points_by_server(policy)
+
+    assert sorted(one.key for one in servers["7012"]) == ["p1", "p3"]
+
+
+def test_broken_points_and_other_servers_set_no_floor_for_wal(db: None) -> None:
+    estate = small_estate()
+    rio = recovery_owner(estate)
+    policy = backup_policy(estate.production, keep_last=2)
+    good = recorded_point(estate.production, "good", NOW - 3 * HOUR, by=rio)
+    for hours in (2, 1):
+        recorded_point(estate.production, f"broken-{hours}", NOW - hours * HOUR, by=rio)
+    RecoveryPoint.objects.exclude(pk=good.pk).update(state="broken")
+    recorded_point(estate.production, "elsewhere", NOW, by=rio, system_identifier="8000")
+    ship_wal(estate.production, NOW - 4 * HOUR, NOW)
+
+    servers = points_by_server(policy)
+
+    assert {server: [one.key for one in rows] for server, rows in servers.items()} == {
+        "7012": ["good"],
+        "8000": ["elsewhere"],
+    }
+    assert leaving(policy, at=NOW).has_wal
+
+
+def test_dumps_need_no_wal_and_let_copies_before_them_go(db: None) -> None:
+    estate = small_estate()
+    rio = recovery_owner(estate)
+    backup_policy(estate.production)
+    copy_attachments(estate.production, NOW - 9 * HOUR)
+    copy_attachments(estate.production, NOW - HOUR / 2)
+    BackupPolicy.objects.update(**DUMPS, keep_last=2)
+    policy = BackupPolicy.objects.get()
+    for hours in (3, 2, 1):
+        recorded_point(estate.production, f"dump-{hours}", NOW - hours * HOUR, by=rio, **DUMP)
+
+    servers = points_by_server(policy)
+
+    assert {server: [one.key for one in rows] for server, rows in servers.items()} == {
+        "": ["dump-1", "dump-2", "dump-3"]
+    }
+    leave = leaving(policy, at=NOW)
+    assert [FilestoreCopy.objects.get(pk=pk).taken_at for pk in leave.copies] == [NOW - 9 * HOUR]
+    assert leave.has_wal
+
+
+def test_nothing_goes_while_a_backup_is_taken(db: None) -> None:
+    estate = small_estate()
+    rio = recovery_owner(estate)
+    policy = backup_policy(estate.production)
+    recorded_point(estate.production, "p1", NOW - HOUR, by=rio)
+
+    ask_backup(actor=actor(rio), environment_id=estate.production.pk, reason="A point.", at=NOW)
+
+    assert points_by_server(policy) == {}
+    assert leaving(policy, at=NOW).is_empty
+
+
+def test_what_did_a_round_in_a_cluster_is_cleared_away_and_no_rows_pile_up(db: None) -> None:
+    at = clock.now()
+    row = Upkeep.objects.create(environment=small_estate().production, kind=UpkeepKind.ATTACHMENTS)
+    other = ensure_job(key=f"upkeep/{row.pk}0/0", kind="attachments", order={}, at=at + HOUR)
+    cluster = FakeKubernetes()
+    cluster.kinds.add(("v1", "Pod"))
+
+    def look() -> None:
+        place = replace(PLACE, namespace="shop")
+        look_after(lambda: open_cluster(cluster, place=place), kinds=["attachments"], at_once=4, at=clock.now())
+
+    def round_done() -> None:
+        job = ensure_job(key=row.job_key, kind="attachments", order={}, at=at)
+        look()
+        end_job(job, "finish", at=at)
+        Job.objects.filter(pk=job.pk).update(next_due_at=None)
+        end_round(row, job, at=at)
+
+    round_done()
+    left = Job.objects.exclude(pk=other.pk).get()
+    for _ in range(2):
+        look()
+
+    assert (left.key, left.placed_at is None) == (f"upkeep/{row.pk}/0", False)
+    assert [(one.verb, one.ref.kind) for one in cluster.effects] == [("applied", "Job"), ("deleted", "Job")]
+    round_done()
+    assert [job.key for job in Job.objects.exclude(pk=other.pk)] == [f"upkeep/{row.pk}/1"]
+    assert Job.objects.filter(pk=other.pk).exists()
+    assert row.count == 2
