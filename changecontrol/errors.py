@@ -1,7 +1,8 @@
 """The errors of the domain, each with a sentence a user may read.
 
 Actions raise `Forbidden`, `IllegalTransition`, `Conflict`, `Invalid` and `NotFound`; every edge maps them to HTTP once
-(403, 409, 409, 422, 404). Adapters raise only `Transient` (or its `UnderWay`) and `Permanent`.
+(403, 409, 409, 422, 404). Adapters raise only `Transient` (or its `UnderWay`),
+`Permanent` and `Hindered`.
 """
 
 from __future__ import annotations
@@ -60,5 +61,12 @@ class Permanent(Exception):
         self.reason = reason
 
 
-class Hindered(Permanent):
-    """What was asked could not be tried: no room, no time, somebody stopped it. It says nothing of the far side."""
+class Hindered(Exception):
+    """What was asked could not be tried: no room, no time, somebody stopped it. It says nothing of the far side.
+
+    Not a `Permanent`: whoever takes that for an answer must not take this for one, nor go on after it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

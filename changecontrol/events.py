@@ -78,6 +78,7 @@ class Tag(StrEnum):
     POINT_COPY_LOST = "recovery:point:copy_lost"
     POINT_CHECKED = "recovery:point:checked"
     POINT_REMOVAL_ASKED = "recovery:point:removal_asked"
+    POINT_KEPT = "recovery:point:kept"
     POINT_REMOVED = "recovery:point:removed"
     FILESTORE_COPIED = "recovery:filestore:copied"
     FILESTORE_REMOVED = "recovery:filestore:removed"

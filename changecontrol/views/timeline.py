@@ -236,6 +236,7 @@ _SAYINGS: Mapping[str, tuple[str, str, Callable[[str, Data], str], Callable[[Dat
         lambda who, data: f"{who} let point {data.get('key')} go",
         _quoted("reason"),
     ),
+    Tag.POINT_KEPT: ("lock", "", lambda _, data: f"Point {data.get('key')} stays after all", _text("sentence")),
     Tag.POINT_REMOVED: ("trash", "", lambda _, data: f"Point {data.get('key', '')} is removed", _nothing),
     Tag.FILESTORE_COPIED: ("copy", "", lambda _, data: f"Filestore copied: {data.get('name', '')}", _text("key")),
     Tag.FILESTORE_REMOVED: (

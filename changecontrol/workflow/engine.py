@@ -26,7 +26,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Q
 
 from changecontrol import clock
-from changecontrol.errors import DomainError, Permanent, Transient, UnderWay
+from changecontrol.errors import DomainError, Hindered, Permanent, Transient, UnderWay
 from changecontrol.gathering import gathering
 from changecontrol.models.leased import Leased
 from changecontrol.workflow.claiming import free, statement
@@ -238,7 +238,7 @@ def step(workflow: Workflow[Row], row: Row, *, at: datetime) -> Settlement[Row]:
         if row.attempts >= ATTEMPTS_LIMIT:
             return workflow.exhausted(row, "Its workers ended in the middle of this step, again and again.", at)
         return workflow.advance(row, at)
-    except Permanent as refusal:
+    except (Permanent, Hindered) as refusal:
         return workflow.refused(row, refusal.reason, at)
     except UnderWay as word:
         due_in = timedelta(seconds=word.after or UNDER_WAY_SECONDS)

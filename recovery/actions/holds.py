@@ -14,7 +14,7 @@ from changecontrol.events import Tag
 from changecontrol.rules.roles import Ability
 from changecontrol.rules.words import seen
 from recovery.actions.locking import locked_environment
-from recovery.actions.points import chain_of
+from recovery.actions.points import chain_of, keep_point
 from recovery.actions.refusals import audited
 from recovery.models import LegalHold, RecoveryPoint
 
@@ -40,8 +40,9 @@ def place_hold(
             raise Conflict("Its parts are being removed from the store already: it can be kept no more.")
         # What it cannot be restored without stays with it.
         points = RecoveryPoint.objects.filter(pk__in=[one.pk for one in chain_of(point)])
-    asked = points.filter(removal_asked_at__isnull=False, removing_at__isnull=True)
-    asked.update(removal_asked_at=None, removal_asked_by=None)
+    asked = points.filter(removal_asked_at__isnull=False, removing_at__isnull=True).order_by("pk")
+    for one in asked.select_for_update(of=("self",)):
+        keep_point(one, sentence=f"Legal hold “{name.strip()}” names it.", actor=actor, at=at)
     hold = LegalHold.objects.create(
         environment=environment,
         point_id=point_id,

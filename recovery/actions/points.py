@@ -211,7 +211,7 @@ def _checked(
 
 
 @transaction.atomic
-def begin_removal(*, point_id: int, at: datetime) -> bool:
+def begin_removal(*, point_id: int, actor: Actor, at: datetime) -> bool:
     """Write down that the bytes of a point go now; False where it stays after all, and is restorable again.
 
     From then on no hold keeps it and no restore begins on it. Once begun, it is gone on with.
@@ -223,14 +223,21 @@ def begin_removal(*, point_id: int, at: datetime) -> bool:
         return point.state != PointState.REMOVED
     if point.removal_asked_at is None:
         return False
-    if point.key not in retention_of(policy_of(environment), at=at).goes:
-        # It stays: what leads on from it stays too, and a restore may begin on it.
-        point.removal_asked_at, point.removal_asked_by = None, None
-        point.save(update_fields=["removal_asked_at", "removal_asked_by"])
+    plan = retention_of(policy_of(environment), at=at)
+    if point.key not in plan.goes:
+        keep_point(point, sentence=" ".join(plan.stays.get(point.key, ())), actor=actor, at=at)
         return False
     point.removing_at = at
     point.save(update_fields=["removing_at"])
     return True
+
+
+def keep_point(point: RecoveryPoint, *, sentence: str, actor: Actor, at: datetime) -> None:
+    """Undo the removal of a locked point that was asked for, and say why: a restore may begin on it again."""
+    point.removal_asked_at, point.removal_asked_by = None, None
+    point.save(update_fields=["removal_asked_at", "removal_asked_by"])
+    data = {"key": point.key, "sentence": sentence}
+    audit.record(Tag.POINT_KEPT, subject=point, actor=actor, at=at, data=data, tenant=point.tenant_id)
 
 
 def chain_of(point: RecoveryPoint) -> list[RecoveryPoint]:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from changecontrol import clock
-from changecontrol.errors import Hindered, Permanent, Transient
+from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import ObjectStore
 from changecontrol.workflows.jobs import Report
 from recovery import doors
@@ -99,8 +99,6 @@ def _base_backup(policy: BackupPolicy, *, store: ObjectStore, label: str, parent
     if parent:
         try:
             return take_incremental_backup(**words, parent=parent), ""
-        except Hindered:
-            raise
         except Permanent as refusal:
             log.warning("backup.full_instead", parent=parent, reason=refusal.reason)
             remark = f"It is a full one, for nothing could be built upon {parent}: {refusal.reason}"

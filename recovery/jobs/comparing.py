@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from changecontrol import clock
-from changecontrol.errors import Hindered, Permanent, Transient
+from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import ObjectStore
 from changecontrol.rules.counting import counted
 from changecontrol.workflows.jobs import Report
@@ -156,8 +156,6 @@ class _Comparison:
             try:
                 for key in list(self._keys_of(store, contents, one.name, known=known)):
                     store.ensure_absent(key)
-            except Hindered:
-                raise
             except (Permanent, Transient) as refusal:
                 left.append(replace(one, sentence=f"{one.sentence} It could not be removed: {refusal.reason}"))
             else:
@@ -194,8 +192,6 @@ def _pack_problem(store: ObjectStore, contents: Contents, copy: FilestoreCopy) -
     try:
         # By the policy it was taken under: the one in force may copy no attachments, or open its lists by another key.
         keys = attachments.archive_of(copy.policy, store).observe_keys(attachments.point_of(copy))
-    except Hindered:
-        raise
     except Permanent as trouble:
         # Written for another key, or not what was recorded: a drill tells which.
         log.warning("comparing.list_unread", list=copy.name, problem=trouble.reason)

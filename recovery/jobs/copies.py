@@ -118,7 +118,7 @@ def bench_of(point: RecoveryPoint, *, run_id: str, store: ObjectStore | None = N
     finally:
         try:
             tear_down(folder, run_id=run_id)
-        except (Permanent, OSError) as trouble:
+        except (Permanent, Hindered, OSError) as trouble:
             raise Leftover(getattr(trouble, "reason", str(trouble))) from None
 
 

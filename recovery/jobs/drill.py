@@ -72,8 +72,6 @@ class Checks:
         words: list[str] = []
         try:
             yield words
-        except Hindered:
-            raise
         except Permanent as wrong:
             self.faulty = wrong.label if isinstance(wrong, FaultIn) else ""
             self.note(name, level, is_passed=False, sentence=wrong.reason)
@@ -101,7 +99,7 @@ def practise(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
             saying.begin("tearing_down", "Clearing away what was brought back.")
     except Leftover as left:
         outcome["leftovers"] = left.reason
-    except Permanent as trouble:
+    except (Permanent, Hindered) as trouble:
         outcome["trouble"] = trouble.reason
     saying.begin("over", "It is over.")
     return {**outcome, "checks": checks.found, "faulty": checks.faulty, "phases": saying.phases}

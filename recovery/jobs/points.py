@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from changecontrol import clock
-from changecontrol.errors import Hindered, Permanent, Transient
+from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import ObjectStore, StoredObject
 from recovery import doors
 from recovery.adapters.odoo import observe_odoo
@@ -102,8 +102,6 @@ def copy_elsewhere(policy: BackupPolicy, *, store: ObjectStore, saying: Saying) 
     try:
         other = CountedStore(doors.open_copy_store(policy), saying)
         copy_missing(store, other, below=doors.prefix_of(policy.environment))
-    except Hindered:
-        raise
     except (Permanent, Transient) as problem:
         return {"copied_at": "", "trouble": f"It is not at the other destination: {problem.reason}"}
     return {"copied_at": clock.now().isoformat(), "trouble": ""}

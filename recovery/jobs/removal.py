@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from changecontrol import clock
+from changecontrol.access import system_actor
 from changecontrol.errors import Transient
 from changecontrol.ports import ObjectStore
 from changecontrol.workflows.jobs import Report
@@ -40,7 +41,7 @@ def remove(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     points = RecoveryPoint.objects.filter(pk__in=order["points"]).select_related("policy__environment__tenant")
     removed = []
     for point in points.order_by("-consistent_at", "-pk"):
-        if begin_removal(point_id=point.pk, at=clock.now()):
+        if begin_removal(point_id=point.pk, actor=system_actor(), at=clock.now()):
             for store in _stores(point.policy):
                 _remove_point(point, store=store)
             removed.append(point.pk)

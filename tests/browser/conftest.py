@@ -19,12 +19,15 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.db import connections
 from django.test import Client, override_settings
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from changecontrol import clock
 from changecontrol.models import User
 from tests.browser.scene import Scene, build_scene
 from tests.plugin import TestDatabase
+
+# As long as an action waits: beside other tests a page may take many times as long as alone.
+expect.set_options(timeout=30_000)
 
 FLAGS = (
     "--no-sandbox",

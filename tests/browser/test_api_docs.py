@@ -10,7 +10,6 @@ from tests.browser.scene import Scene
 
 pytestmark = pytest.mark.browser
 
-PATIENCE = 30_000
 """Milliseconds for the page to read the schema, which the server writes anew each time."""
 
 
@@ -19,13 +18,13 @@ def test_a_call_is_found_and_tried_without_a_complaint(scene: Scene, visit: Visi
     reports: list[str] = []
     page.on("request", lambda request: reports.append(request.url) if "csp" in request.url else None)
 
-    expect(page.get_by_role("heading", name="ChangeControl")).to_be_visible(timeout=PATIENCE)
-    page.locator("#operations-me-me_list .opblock-summary-control").click(timeout=PATIENCE)
+    expect(page.get_by_role("heading", name="ChangeControl")).to_be_visible()
+    page.locator("#operations-me-me_list .opblock-summary-control").click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
 
     answer = page.locator(".live-responses-table .highlight-code").first
-    expect(answer).to_contain_text('"username": "ada"', timeout=PATIENCE)
+    expect(answer).to_contain_text('"username": "ada"')
     keep(page, "api-docs")
     assert complaints == []
     assert reports == []
@@ -34,14 +33,12 @@ def test_a_call_is_found_and_tried_without_a_complaint(scene: Scene, visit: Visi
 def test_a_command_is_sent_with_the_sessions_csrf_token(scene: Scene, visit: Visit, complaints: Complaints) -> None:
     page = visit("/api/docs/", scene.estate.ada)
 
-    page.locator("#operations-changes-changes_create .opblock-summary-control").click(timeout=PATIENCE)
+    page.locator("#operations-changes-changes_create .opblock-summary-control").click()
     page.get_by_role("button", name="Try it out").click()
     page.locator("textarea.body-param__text").fill('{"tenant": "northwind", "title": "Filed from the documentation"}')
     page.get_by_role("button", name="Execute").click()
 
-    expect(page.locator(".live-responses-table tbody .response-col_status").first).to_contain_text(
-        "201", timeout=PATIENCE
-    )
+    expect(page.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("201")
     assert complaints == []
 
 

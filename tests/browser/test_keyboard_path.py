@@ -20,7 +20,6 @@ from tests.scenes import World, submitted
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 STAGING = [{"name": "Staging", "environments": ["nw-staging"], "bake_seconds": 0}]
-PATIENT = 20_000
 STEP_SECONDS = 30
 """How long a code of an authenticator app holds."""
 
@@ -87,17 +86,17 @@ def test_vote_is_reached_and_cast_by_keyboard_alone(
     keys.type(stage.password)
     press_tab_to(page, "main button")
     keys.press("Space")
-    expect(page).to_have_title("Home · ChangeControl", timeout=PATIENT)
+    expect(page).to_have_title("Home · ChangeControl")
     press_tab_to(page, "nav a[href='/approvals/']")
     keys.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Approvals", timeout=PATIENT)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Approvals")
     press_tab_to(page, f"main a[href^='/changes/{waiting}/']")
     keys.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text(GOOD.summary, timeout=PATIENT)
+    expect(page.get_by_role("heading", level=1)).to_have_text(GOOD.summary)
     press_tab_to(page, "#decision button[value=approve]")
     keys.press("Enter")
 
-    expect(page.get_by_text("You approved this plan.")).to_be_visible(timeout=PATIENT)
+    expect(page.get_by_text("You approved this plan.")).to_be_visible()
     assert [(vote.voter.username, vote.verdict) for vote in Vote.objects.all()] == [("cy", "approve")]
     assert complaints == []
 
@@ -107,7 +106,7 @@ def test_change_is_read_and_voted_on_without_javascript(stage: World, waiting: s
     page.get_by_label("Username").fill("cy")
     page.get_by_label("Password").fill(stage.password)
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", level=1)).not_to_have_text("Sign in", timeout=PATIENT)
+    expect(page.get_by_role("heading", level=1)).not_to_have_text("Sign in")
 
     page.goto(f"/changes/{waiting}/")
     parts = {"plan": "nw-staging", "gates": "pass", "approvals": "Technical review", "timeline": "Ada submitted"}
@@ -116,12 +115,12 @@ def test_change_is_read_and_voted_on_without_javascript(stage: World, waiting: s
         expect(page.locator(f"#{anchor}")).to_contain_text(words)
     page.get_by_role("button", name="Approve revision 1").click()
 
-    expect(page.get_by_text("You approved this plan.")).to_be_visible(timeout=PATIENT)
+    expect(page.get_by_text("You approved this plan.")).to_be_visible()
     assert [(vote.voter.username, vote.verdict) for vote in Vote.objects.all()] == [("cy", "approve")]
     stage.until(Run.objects.filter(kind="rollout").exists)
     page.reload()
     page.get_by_role("link", name="Open it by itself").click()
-    expect(page).to_have_title(f"Rollout of {waiting} · ChangeControl", timeout=PATIENT)
+    expect(page).to_have_title(f"Rollout of {waiting} · ChangeControl")
 
 
 def test_second_factor_is_set_up_and_then_asked_for(
@@ -133,33 +132,33 @@ def test_second_factor_is_set_up_and_then_asked_for(
     sign_in(page, stage)
     page.goto("/accounts/second-factor/totp/activate/")
     # Who changes how an account is protected proves once more who they are.
-    expect(page.get_by_role("heading", level=1)).to_have_text("Confirm it is you", timeout=PATIENT)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Confirm it is you")
     page.get_by_label("Password").fill(stage.password)
     page.get_by_role("button", name="Confirm").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Add an authenticator app", timeout=PATIENT)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Add an authenticator app")
     secret = page.locator("code").first.inner_text()
     used = code_of(secret)
     assert violations(page) == []
     page.get_by_label("Authenticator code").fill(used)
     page.get_by_role("button", name="Add the app").click()
-    expect(page.get_by_role("heading", level=1)).not_to_have_text("Add an authenticator app", timeout=PATIENT)
+    expect(page.get_by_role("heading", level=1)).not_to_have_text("Add an authenticator app")
 
     page = visit("/accounts/login/")
     sign_in(page, stage)
-    expect(page.get_by_role("heading", level=1)).to_have_text("Second factor", timeout=PATIENT)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Second factor")
     assert violations(page) == []
     page.get_by_label("Code").fill("000000" if used != "000000" else "000001")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert").first).to_be_visible(timeout=PATIENT)
+    expect(page.get_by_role("alert").first).to_be_visible()
     page.goto("/approvals/")
     # The password alone opens nothing: whatever is asked for, the code is.
-    expect(page.get_by_role("heading", level=1)).to_have_text("Second factor", timeout=PATIENT)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Second factor")
 
     # A code is taken once: what was shown to the server already does not count again.
     stage.until(lambda: code_of(secret) != used, seconds=STEP_SECONDS + 5)
     page.get_by_label("Code").fill(code_of(secret))
     page.get_by_role("button", name="Sign in").click()
-    expect(page).to_have_title("Home · ChangeControl", timeout=PATIENT)
+    expect(page).to_have_title("Home · ChangeControl")
     assert complaints == []
 
 
@@ -167,7 +166,7 @@ def sign_in(page: Page, stage: World) -> None:
     page.get_by_label("Username").fill("ben")
     page.get_by_label("Password").fill(stage.password)
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", level=1)).not_to_have_text("Sign in", timeout=PATIENT)
+    expect(page.get_by_role("heading", level=1)).not_to_have_text("Sign in")
 
 
 def code_of(secret: str) -> str:

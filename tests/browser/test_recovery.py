@@ -134,7 +134,7 @@ def test_a_running_backup_is_followed_without_a_reload(kept: Kept, visit: Visit,
     job.progress = {**job.progress, "sentence": "The attachments are copied.", "done_bytes": 120_000_000_000}
     job.save()
 
-    page.get_by_text("The attachments are copied.").wait_for(timeout=15_000)
+    page.get_by_text("The attachments are copied.").wait_for()
     assert page.get_by_role("img", name="64").is_visible()
     assert complaints == []
 

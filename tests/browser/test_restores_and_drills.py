@@ -197,13 +197,13 @@ def test_a_restore_moves_without_reload_and_loads_anew_once_it_ended(
     page.evaluate("window.sameDocument = true")
 
     Restore.objects.filter(pk=recovered.going.pk).update(sentence="Segment 7 of 9.")
-    expect(page.get_by_text("Segment 7 of 9.")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("Segment 7 of 9.")).to_be_visible()
     assert page.evaluate("window.sameDocument") is True
     Restore.objects.filter(pk=recovered.going.pk).update(
         state="failed", sentence="The disk is full.", finished_at=clock.now(), next_due_at=None
     )
 
-    expect(page.get_by_text("It failed.")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("It failed.")).to_be_visible()
     expect(page.get_by_text("The disk is full.")).to_be_visible()
     expect(page.get_by_text("Cancel this restore")).to_have_count(0)
     Restore.objects.filter(pk=recovered.going.pk).update(state="restoring", finished_at=None)

@@ -80,9 +80,9 @@ def test_run_updates_without_reload_and_keeps_focus_and_an_open_reason(
     Run.objects.filter(pk=live.run.pk).update(state="baking", bakes_until=clock.now())
     RunLog.objects.create(run=live.run, at=clock.now(), icon="hourglass", sentence="Wave 2 bakes for 30 min.")
 
-    expect(page.get_by_text("Wave 2 bakes for 30 min.")).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("Wave 2 bakes for 30 min.")).to_be_visible()
     expect(page.locator("#live-top .cc-state").first).to_have_text("baking")
-    expect(page.locator("#control-skip")).to_be_attached(timeout=10_000)
+    expect(page.locator("#control-skip")).to_be_attached()
     page.keyboard.type("lin stand")
     expect(page.locator("#why-abort")).to_have_value("The tills in Berlin stand")
     assert page.evaluate("document.activeElement.id") == "why-abort"
@@ -109,7 +109,7 @@ def test_ended_run_is_not_asked_again(scene: Scene, live: LiveRun, visit: Visit)
     asked: list[str] = []
 
     Run.objects.filter(pk=live.run.pk).update(state="succeeded", finished_at=clock.now())
-    expect(page.locator("#live-top .cc-state").first).to_have_text("succeeded", timeout=10_000)
+    expect(page.locator("#live-top .cc-state").first).to_have_text("succeeded")
     page.on("request", lambda request: asked.append(request.url))
     page.wait_for_timeout(4000)
 
@@ -126,7 +126,7 @@ def test_polls_rest_while_nobody_answers_and_go_on_afterwards(scene: Scene, live
         route.abort()
 
     page.route(PARTS, cut)
-    expect(page.locator("#messages")).to_contain_text("The server does not answer.", timeout=10_000)
+    expect(page.locator("#messages")).to_contain_text("The server does not answer.")
     page.wait_for_timeout(12_000)
     seen = len(asked)
     page.unroute(PARTS)

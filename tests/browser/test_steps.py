@@ -22,8 +22,6 @@ from tests.factories.rollout import live_run
 
 pytestmark = pytest.mark.browser
 
-PATIENT = 20_000
-
 
 def now(change: ChangeRequest) -> ChangeRequest:
     return ChangeRequest.objects.get(pk=change.pk)
@@ -44,10 +42,10 @@ def test_a_change_is_held_in_a_dialog_by_keyboard_and_released(
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
 
-    expect(page.locator("#messages")).to_contain_text("On hold.", timeout=PATIENT)
+    expect(page.locator("#messages")).to_contain_text("On hold.")
     expect(page.locator("#status")).to_contain_text("The supplier is late.")
     page.get_by_role("button", name="End the hold").click()
-    expect(page.locator("#messages")).to_contain_text("The hold is over.", timeout=PATIENT)
+    expect(page.locator("#messages")).to_contain_text("The hold is over.")
     assert now(change).state == ChangeState.SUBMITTED
     assert complaints == []
 
@@ -73,7 +71,7 @@ def test_a_change_is_canceled_with_a_reason(scene: Scene, visit: Visit, complain
     page.get_by_role("dialog").get_by_role("textbox").fill("Nobody needs it any more.")
     page.get_by_role("dialog").get_by_role("button", name="Cancel this change").click()
 
-    expect(page.locator("#messages")).to_contain_text("Canceled. It is never carried out.", timeout=PATIENT)
+    expect(page.locator("#messages")).to_contain_text("Canceled. It is never carried out.")
     expect(page.locator("#timeline")).to_contain_text("“Nobody needs it any more.”")
     assert now(change).state == ChangeState.CANCELED
     assert complaints == []
@@ -89,7 +87,7 @@ def test_the_start_of_a_change_is_set(scene: Scene, visit: Visit, complaints: Co
     page.locator("#do-schedule-planned_start_at").fill(start)
     page.locator("#do-schedule").get_by_role("button", name="Change the start").click()
 
-    expect(page.locator("#messages")).to_contain_text("The start is set.", timeout=PATIENT)
+    expect(page.locator("#messages")).to_contain_text("The start is set.")
     found = now(change).planned_start_at
     assert found is not None
     assert f"{found:%Y-%m-%dT%H:%M}" == start
@@ -107,18 +105,18 @@ def test_a_change_is_handed_over_and_closed_with_how_it_ended(
     page.locator("#do-hand-over summary").click()
     page.get_by_label("New owner").select_option(label=str(deputy))
     page.locator("#do-hand-over").get_by_role("button", name="Hand over").click()
-    expect(page.locator("#messages")).to_contain_text("Handed over.", timeout=PATIENT)
+    expect(page.locator("#messages")).to_contain_text("Handed over.")
     assert now(change).assignee == deputy
 
     page = visit(f"/changes/{change.number}/", scene.estate.ben)
     page.get_by_label("How it ended").select_option("successful_with_issues")
     page.locator("#do-close").get_by_role("button", name="Close this change").click()
-    expect(page.get_by_role("alert")).to_contain_text("This was not done.", timeout=PATIENT)
+    expect(page.get_by_role("alert")).to_contain_text("This was not done.")
     page.get_by_label("How it ended").select_option("successful_with_issues")
     page.get_by_role("textbox", name="What happened").fill("One till had to be restarted.")
     page.locator("#do-close").get_by_role("button", name="Close this change").click()
 
-    expect(page.locator("#messages")).to_contain_text("Closed.", timeout=PATIENT)
+    expect(page.locator("#messages")).to_contain_text("Closed.")
     assert (now(change).state, now(change).close_code) == (ChangeState.CLOSED, "successful_with_issues")
     assert complaints == []
 
@@ -144,7 +142,7 @@ def test_gates_move_under_the_readers_eyes_while_they_are_judged(
 
     judge_one(change)
 
-    expect(page.locator("#gates")).to_contain_text("1 of 8 gates judged", timeout=PATIENT)
+    expect(page.locator("#gates")).to_contain_text("1 of 8 gates judged")
     expect(page.locator("#gates")).to_contain_text("Every object is accepted.")
     expect(page.locator("#announcer")).to_have_text("1 of 8 gates judged")
     assert page.evaluate("window.sameDocument") is True
@@ -167,10 +165,10 @@ def test_abort_and_rollback_are_asked_from_the_page_of_the_run(
     expect(back.locator("..")).to_contain_text("Puts the old version back on up to 38 targets")
 
     ask(page, "abort", "The tills in Berlin stand.")
-    expect(page.get_by_text("Asked to abort. The next tick obeys")).to_be_visible(timeout=PATIENT)
+    expect(page.get_by_text("Asked to abort. The next tick obeys")).to_be_visible()
     assert Run.objects.get(pk=live.run.pk).intent == "abort"
     ask(page, "roll_back", "They still stand.")
-    expect(page.locator("#controls")).to_contain_text("Cy asked to roll back", timeout=PATIENT)
+    expect(page.locator("#controls")).to_contain_text("Cy asked to roll back")
 
     found = Run.objects.get(pk=live.run.pk)
     assert (found.intent, found.intent_reason, found.intent_by) == ("roll_back", "They still stand.", scene.estate.cy)
@@ -186,7 +184,7 @@ def test_lock_out_says_how_long_it_lasts_and_who_helps(scene: Scene, visit: Visi
         page.get_by_label("Password").fill("wrong")
         page.get_by_role("button", name="Sign in").click()
 
-    expect(page.get_by_role("heading", level=1)).to_have_text("Locked for a while", timeout=PATIENT)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Locked for a while")
     expect(page.locator("main")).to_contain_text("Wait 15 minutes, then try again.")
     assert violations(page) == []
 
@@ -196,7 +194,7 @@ def test_counts_beside_the_navigation_arrive_without_moving_anything(
 ) -> None:
     page = visit("/", scene.estate.cy)
 
-    expect(page.locator("#n-votes")).to_contain_text("for you to decide", timeout=PATIENT)
+    expect(page.locator("#n-votes")).to_contain_text("for you to decide")
     link = page.get_by_role("navigation", name="Main").get_by_role("link", name="Approvals")
     assert link.evaluate("(one) => one.getBoundingClientRect().height") == link.evaluate(
         "(one) => one.nextElementSibling.getBoundingClientRect().height"

@@ -20,7 +20,6 @@ WAVES = [
     {"name": "Pilot", "environments": ["nw-pilot"], "bake_seconds": 3},
     {"name": "Back office", "environments": ["nw-warehouse"], "bake_seconds": 1},
 ]
-PATIENT = 20_000
 """Milliseconds that a page may take on a busy machine."""
 
 
@@ -34,7 +33,7 @@ def sign_in(page: Page, username: str, password: str) -> None:
     page.get_by_label("Username").fill(username)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("button", name="Sign in")).to_have_count(0, timeout=PATIENT)
+    expect(page.get_by_role("button", name="Sign in")).to_have_count(0)
 
 
 def assert_accessible(page: Page, name: str) -> None:
@@ -82,7 +81,7 @@ def ada_submits(world: World, page: Page) -> None:
 
 def cannot_approve_her_own(page: Page) -> None:
     decision = page.locator("#decision")
-    expect(decision).to_contain_text("You asked for this change, so others decide on it.", timeout=PATIENT)
+    expect(decision).to_contain_text("You asked for this change, so others decide on it.")
     expect(decision.get_by_role("button")).to_have_count(0)
     assert_accessible(page, "own-change")
 
@@ -91,11 +90,11 @@ def approves_from_the_queue(page: Page, name: str) -> None:
     page.get_by_role("navigation").get_by_role("link", name="Approvals").first.click()
     assert_accessible(page, f"queue-{name}")
     page.get_by_role("link", name=GOOD.summary).first.click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(GOOD.summary, timeout=PATIENT)
+    expect(page.get_by_role("heading", level=1)).to_have_text(GOOD.summary)
     assert_accessible(page, f"decision-{name}")
     page.get_by_role("button", name="Approve revision 1").click()
-    expect(page.get_by_text("You approved this plan.")).to_be_visible(timeout=PATIENT)
-    expect(page.locator("#decision")).to_contain_text("Withdraw my vote", timeout=PATIENT)
+    expect(page.get_by_text("You approved this plan.")).to_be_visible()
+    expect(page.locator("#decision")).to_contain_text("Withdraw my vote")
 
 
 def watches_the_rollout_to_its_end(world: World, page: Page) -> None:
@@ -103,7 +102,7 @@ def watches_the_rollout_to_its_end(world: World, page: Page) -> None:
     link = page.locator("#active").get_by_role("link", name=GOOD.summary)
     world.until(lambda: link.count() or not page.reload())
     link.first.click()
-    expect(page.locator("#live")).to_be_visible(timeout=PATIENT)
+    expect(page.locator("#live")).to_be_visible()
     page.evaluate("window.sameDocument = true")
     seen = set()
 
@@ -114,7 +113,7 @@ def watches_the_rollout_to_its_end(world: World, page: Page) -> None:
     world.until(has_ended)
     assert seen & {"running", "baking"}
     assert page.evaluate("window.sameDocument") is True
-    expect(page.locator("#log")).to_contain_text("Git names", timeout=PATIENT)
+    expect(page.locator("#log")).to_contain_text("Git names")
     assert_accessible(page, "rollout")
 
 
@@ -124,13 +123,13 @@ def closes(page: Page, number: str) -> None:
     form = page.locator("#do-close form")
     form.get_by_label("What happened").fill("The tills close in two seconds.")
     form.get_by_role("button", name="Close this change").click()
-    expect(page.locator("#status p.cc-sr")).to_have_text("State: closed", timeout=PATIENT)
+    expect(page.locator("#status p.cc-sr")).to_have_text("State: closed")
 
 
 def exports(world: World, page: Page, number: str, folder: Path) -> None:
     page.goto(f"/changes/{number}/")
     assert_accessible(page, "closed")
-    with page.expect_download(timeout=PATIENT * 2) as download:
+    with page.expect_download(timeout=60_000) as download:
         page.get_by_role("link", name="download as a pack").click()
     pack = folder / "pack.zip"
     download.value.save_as(pack)

@@ -87,7 +87,7 @@ def workshop(tmp_path: Path, fresh_db: TestDatabase) -> Iterator[Workshop]:
     yield made
     made.end()
     # A killed worker's connection outlives it by a moment, and a database in use cannot be dropped.
-    wait_until(lambda: not _others_in_database(), seconds=15)
+    wait_until(lambda: not _others_in_database(), seconds=60)
 
 
 def _others_in_database() -> bool:

@@ -36,7 +36,7 @@ def together(*work: Callable[[], Any]) -> list[Any]:
     def run(index: int, one: Callable[[], Any]) -> None:
         try:
             connections["default"].ensure_connection()
-            barrier.wait(timeout=20)
+            barrier.wait(timeout=60)
             results[index] = one()
         except DomainError as refusal:
             results[index] = refusal
@@ -175,11 +175,11 @@ def test_whoever_is_deactivated_while_their_vote_waits_for_its_turn_says_nothing
         with transaction.atomic():
             ChangeRequest.objects.select_for_update(of=("self",)).get(pk=change.pk)
             is_locked.set()
-            wait_until(someone_waits, seconds=20)
+            wait_until(someone_waits, seconds=60)
             User.objects.filter(pk=estate.cy.pk).update(is_active=False)
 
     def vote_then() -> Vote:
-        assert is_locked.wait(timeout=20)
+        assert is_locked.wait(timeout=60)
         return cast()
 
     _, refusal = together(deactivate, vote_then)

@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from changecontrol.errors import Hindered, Permanent, Transient
+from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import ObjectStore, StoredObject
 from recovery.adapters.encryption import Source, recipient_of
 from recovery.adapters.filestore import copying, reading
@@ -198,8 +198,6 @@ class StoredFilestores:
             try:
                 found = self._manifest_at(stored.key)
                 break
-            except Hindered:
-                raise
             except Permanent as problem:
                 unreadable.append(FilestoreFinding(stored.key, FindingKind.UNREADABLE, problem.reason))
         packs = self._stored_packs()
@@ -217,8 +215,6 @@ class StoredFilestores:
         """Return what the index of a pack says, unless it is not one of ours: then its files are copied anew."""
         try:
             index = self._manifest_at(key)
-        except Hindered:
-            raise
         except Permanent:
             return []
         is_own = [held.id for held in index.packs] == [pack]

@@ -16,7 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
-from changecontrol.errors import Hindered, Permanent, Transient
+from changecontrol.errors import Permanent, Transient
 from recovery.adapters.encryption import Source
 from recovery.adapters.filestore.manifest import DIGEST_LENGTH, Entry, Manifest, Pack, Part, parse_line
 from recovery.adapters.filestore.packs import PackReader
@@ -83,8 +83,6 @@ def _read_pack(
                 read.append(entry)
             else:
                 findings.append(_changed(entry))
-    except Hindered:
-        raise
     except Permanent as problem:
         left = entries[len(read) + len(findings) :]
         findings += [

@@ -135,8 +135,6 @@ def _verify_member(folder: Path, *, label: str, sandbox: Sandbox, programs: Prog
             account=sandbox.account,
             seconds=VERIFY_SECONDS,
         )
-    except Hindered:
-        raise
     except Permanent as error:
         raise Permanent(f"The base backup {label} is not what its manifest says. {error.reason}") from None
 

@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 
-from changecontrol.errors import Hindered, Permanent
+from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore
 from recovery.adapters.postgres.base import Parent, Taking, check_programs, read_facts
 from recovery.adapters.postgres.packing import READ_BYTES, UnpackingReader
@@ -87,8 +87,6 @@ def chain_of(store: ObjectStore, base: BaseBackup) -> tuple[BaseBackup, ...]:
         folder = base.key.rsplit("/", 2)[0]
         try:
             parent, digest = read_facts(store, f"{folder}/{child}", label=child)
-        except Hindered:
-            raise
         except Permanent as error:
             raise FaultIn(child, f"The base backup {chain[-1].label} builds upon {child}: {error.reason}") from None
         if digest != chain[-1].parent_sha256:
@@ -125,8 +123,6 @@ def _write_manifest(
     with StreamReader(store, base.manifest_key, sha256=base.manifest_sha256) as stored:
         try:
             content = UnpackingReader(stored, identities=[index_identity])
-        except Hindered:
-            raise
         except Permanent as error:
             raise Permanent(f"The manifest of the base backup {base.label}: {error.reason} Take a full one.") from None
         while data := content.read(READ_BYTES):

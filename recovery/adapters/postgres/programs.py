@@ -1,6 +1,7 @@
 """PostgreSQL's own programs: the right ones for a server, run without a password on any command line.
 
-They are chosen by the server's major version. Failures become sentences; a server that is away is `Transient`.
+They are chosen by the server's major version. Failures become sentences: a server that is away is `Transient`, and what
+this machine lacks, a program or room on its disk, is `Hindered`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import IO, Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from changecontrol.errors import Permanent, Transient
+from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.processes import Account, run_as, stop_child
 from recovery.ports import DatabaseServer, parse_lsn
 
@@ -51,7 +52,8 @@ AWAY = re.compile(
     r"terminating connection|remaining connection slots|too many connections|could not receive|No route to host",
     re.IGNORECASE,
 )
-
+NO_ROOM = "No space left on device"
+"""What a program says, and the log of a server, where a disk is full."""
 ROWS = re.compile(r"\s*(?:\S+: )?(?:DETAIL|CONTEXT|HINT|STATEMENT|QUERY):", re.IGNORECASE)
 """Begins a line in which PostgreSQL repeats what somebody wrote: it belongs into no sentence and no message."""
 
@@ -66,7 +68,7 @@ class Programs:
     def path(self, name: str) -> Path:
         found = self.folder / name
         if not found.is_file():
-            raise Permanent(f"PostgreSQL {self.major} has no program '{name}' in {self.folder}; install it there.")
+            raise Hindered(f"PostgreSQL {self.major} has no program '{name}' in {self.folder}; install it there.")
         return found
 
 
@@ -106,7 +108,7 @@ def plain_environment() -> dict[str, str]:
 def run_program(
     command: Sequence[str | Path], *, environment: Mapping[str, str], account: Account | None = None, seconds: float
 ) -> str:
-    """Run a program and return what it printed. Raises `Permanent` or `Transient` with its last words."""
+    """Run a program and return what it printed. Raises `Permanent`, `Transient` or `Hindered` with its last words."""
     name = Path(command[0]).name
     try:
         done: subprocess.CompletedProcess[str] = subprocess.run(  # noqa: S603
@@ -123,16 +125,16 @@ def run_program(
     except subprocess.TimeoutExpired:
         raise Transient(f"{name} was not done after {seconds:.0f} seconds.") from None
     except OSError as error:
-        raise Permanent(f"{name} could not be started: {error.strerror}.") from None
+        raise Hindered(f"{name} could not be started: {error.strerror}.") from None
     if done.returncode != 0:
-        raise failure(name, words=done.stderr or done.stdout, environment=environment)
+        raise _ended(name, words=done.stderr or done.stdout, environment=environment)
     return done.stdout
 
 
 def output_of(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> Generator[bytes, None, None]:
     """Yield what a program writes as it comes; close it where not everything is read.
 
-    Raises `Permanent` or `Transient` with its last words, at the end, where it did not succeed.
+    Raises `Permanent`, `Transient` or `Hindered` with its last words, at the end, where it did not succeed.
     """
     name = Path(command[0]).name
     with tempfile.TemporaryFile() as said:
@@ -150,7 +152,7 @@ def output_of(command: Sequence[str | Path], *, environment: Mapping[str, str]) 
                 while data := os.read(pipe.fileno(), PIPE_BYTES):
                     yield data
             if child.wait() != 0:
-                raise failure(name, words=_all_of(said), environment=environment)
+                raise _ended(name, words=_all_of(said), environment=environment)
         finally:
             stop_child(child, steps=STOP_STEPS)
 
@@ -165,7 +167,7 @@ def feed_program(
 ) -> int:
     """Run a program on content that comes in parts, and return the number of bytes. `name` says what it does.
 
-    Raises `Permanent` or `Transient` with its last words; it is ended where the content raises.
+    Raises `Permanent`, `Transient` or `Hindered` with its last words; it is ended where the content raises.
     """
     size = 0
     with tempfile.TemporaryFile() as said:
@@ -185,7 +187,7 @@ def feed_program(
                     size += len(data)
                     pipe.write(data)
             if child.wait() != 0:
-                raise failure(name or Path(command[0]).name, words=_all_of(said), environment=environment)
+                raise _ended(name or Path(command[0]).name, words=_all_of(said), environment=environment)
         finally:
             stop_child(child, steps=())
     return size
@@ -194,6 +196,12 @@ def feed_program(
 def _all_of(said: IO[bytes]) -> str:
     said.seek(0)
     return said.read().decode(errors="replace")
+
+
+def _ended(name: str, *, words: str, environment: Mapping[str, str]) -> Transient | Permanent | Hindered:
+    found = failure(name, words=words, environment=environment)
+    # It says nothing of what the program was given.
+    return Hindered(found.reason) if NO_ROOM in found.reason else found
 
 
 def failure(name: str, *, words: str, environment: Mapping[str, str]) -> Transient | Permanent:

@@ -24,7 +24,7 @@ from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.ports import ObjectStore
 from changecontrol.processes import end_with_parent, last_lines, run_as, stop_child, wait_until
 from recovery.adapters.postgres.fetching import fetch_copy
-from recovery.adapters.postgres.programs import Programs, lsn_of, one_row, plain_environment, run_program
+from recovery.adapters.postgres.programs import NO_ROOM, Programs, lsn_of, one_row, plain_environment, run_program
 from recovery.adapters.postgres.sandbox import STOP_STEPS, Sandbox, make_sandbox, tear_down, written_to
 from recovery.adapters.postgres.wal import (
     LONG_HEADER,
@@ -38,7 +38,7 @@ from recovery.ports import BaseBackup, Coverage, Latest, RestoredDatabase, Resto
 
 REPLAY_SECONDS = 6 * 3600.0
 NOT_REACHED = "recovery ended before configured recovery target was reached"
-TROUBLE = re.compile(r"No space left|invalid|incorrect|unexpected|Permission denied|Input/output error")
+TROUBLE = re.compile(rf"{NO_ROOM}|invalid|incorrect|unexpected|Permission denied|Input/output error")
 NO_ROLE = re.compile(r'role ".*" (does not exist|is not permitted to log in)')
 FULL_BYTES = 16 * 1024 * 1024
 """With less than a segment of WAL free no server of PostgreSQL runs."""
@@ -101,7 +101,7 @@ def start_copy(
     """Replay a fetched copy to a time, promote it, and return it as a role of the source sees it.
 
     Start from the main thread: the server ends with it. Raises `Permanent` with the server's last words where it does
-    not come up, and where it replayed less than it should have; `Hindered` where there is no such role.
+    not come up, and where it replayed less than it should have; `Hindered` where there is no such role, and no room.
     """
     if programs.major != base.server_major:
         raise Permanent(f"The backup is of PostgreSQL {base.server_major}, the programs are of {programs.major}.")
@@ -187,12 +187,16 @@ def _begun(
         return spawn(sandbox, programs=programs)
 
 
-def not_started(sandbox: Sandbox) -> Permanent:
+def not_started(sandbox: Sandbox) -> Permanent | Hindered:
     """Say why a sandbox's server has not come up."""
     # A server that cannot write cannot write down why either.
     if shutil.disk_usage(sandbox.folder).free < FULL_BYTES:
-        return Permanent(f"The restored server did not start: the disk below {sandbox.folder} is full.")
-    return Permanent(f"The restored server did not start. Its log ends: {last_lines(sandbox.log)}")
+        return Hindered(f"The restored server did not start: the disk below {sandbox.folder} is full.")
+    return _told(f"The restored server did not start. Its log ends: {last_lines(sandbox.log)}")
+
+
+def _told(sentence: str) -> Permanent | Hindered:
+    return (Hindered if NO_ROOM in sentence else Permanent)(sentence)
 
 
 def _configure(
@@ -340,7 +344,7 @@ def _record_bytes(sandbox: Sandbox, *, here: WalObject, at: int, segment_bytes: 
     return int(length) if before < at else 0
 
 
-def _fell_short(sandbox: Sandbox, *, replayed: int, wanted: int) -> Permanent:
+def _fell_short(sandbox: Sandbox, *, replayed: int, wanted: int) -> Permanent | Hindered:
     lines = [line for line in sandbox.log.read_text(errors="replace").splitlines() if TROUBLE.search(line)]
     why = f" Its log says: {lines[-1].strip()[-300:]}" if lines else ""
-    return Permanent(f"The restored server replayed up to {format_lsn(replayed)} and not to {format_lsn(wanted)}.{why}")
+    return _told(f"The restored server replayed up to {format_lsn(replayed)} and not to {format_lsn(wanted)}.{why}")

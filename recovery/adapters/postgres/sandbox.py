@@ -50,7 +50,7 @@ class Sandbox:
 
 
 def make_sandbox(parent: Path, *, run_id: str) -> Sandbox:
-    """Make the folder of a run. Raises `Permanent` where there is one, or the place does not serve."""
+    """Make the folder of a run. Raises `Hindered` where there is one, or the place does not serve."""
     folder = _folder_of(parent, run_id=run_id)
     try:
         account = unprivileged_account()

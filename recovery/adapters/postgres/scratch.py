@@ -43,9 +43,9 @@ SETTINGS = {
     "max_locks_per_transaction": "256",
 }
 NOT_OF_THE_DUMP = re.compile(
-    r"invalid LC_|is not available|could not open extension control file|could not access file|No space left"
+    r"invalid LC_|is not available|could not open extension control file|could not access file"
 )
-"""What this machine lacks: a locale, an extension, a library, room. It proves nothing about a dump."""
+"""What this machine lacks: a locale, an extension, a library. It proves nothing about a dump."""
 
 
 def start_dump(

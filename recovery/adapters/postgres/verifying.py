@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from changecontrol.errors import Hindered, Permanent
+from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore
 from recovery.adapters.postgres.incremental import FaultIn, chain_of
 from recovery.adapters.postgres.programs import (
@@ -34,8 +34,6 @@ def verify_stored(*, store: ObjectStore, base: BaseBackup, archive: WalArchive, 
         try:
             verify_stream(store, member.key, sha256=member.sha256)
             verify_stream(store, member.manifest_key, sha256=member.manifest_sha256)
-        except Hindered:
-            raise
         except Permanent as fault:
             raise FaultIn(member.label, fault.reason) from None
     coverage = coverage_of(base, archive=archive)

@@ -22,7 +22,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from changecontrol import clock
 from changecontrol.access import system_actor
-from changecontrol.errors import Permanent, Transient
+from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.processes import end_with_parent
 from changecontrol.workflow import engine
 from recovery import doors
@@ -70,7 +70,7 @@ class Command(BaseCommand):
                 _keep(BackupPolicy.objects.select_related("environment__tenant").get(pk=policy), until=stop)
             else:
                 supervise(until=stop)
-        except (Permanent, Transient) as error:
+        except (Permanent, Transient, Hindered) as error:
             raise CommandError(error.reason) from None
 
     def _drop_slot(self, name: str) -> None:

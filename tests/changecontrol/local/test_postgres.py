@@ -175,7 +175,7 @@ def test_a_killed_postmaster_is_recovered_from_while_its_children_still_live(fol
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
     os.kill(killed.pid, signal.SIGKILL)
-    assert wait_until(lambda: not killed.is_running(), seconds=10)
+    assert wait_until(lambda: not killed.is_running(), seconds=60)
     killed.stop()
 
     recovered = Postgres(folder, durable=False).start()
@@ -190,7 +190,7 @@ def test_restart_recovers_a_server_that_was_killed(postgres: Postgres) -> None:
     port = postgres.port
     assert postgres.pid is not None
     os.kill(postgres.pid, signal.SIGKILL)
-    assert wait_until(lambda: not postgres.is_running(), seconds=10)
+    assert wait_until(lambda: not postgres.is_running(), seconds=60)
 
     postgres.restart()
 
@@ -251,7 +251,7 @@ def test_the_server_ends_with_the_process_that_started_it(folder: Path) -> None:
         assert start_time_of(pid) is not None
         starter.kill()
 
-    assert wait_until(lambda: start_time_of(pid) is None, seconds=10)
+    assert wait_until(lambda: start_time_of(pid) is None, seconds=60)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root has another user to run it as")

@@ -30,8 +30,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "services"
     yield folder
     # The keeper may still be stopping.
-    assert wait_until(lambda: not (folder / "services.json").exists(), seconds=20)
-    assert wait_until(lambda: _try_destroy(folder), seconds=20)
+    assert wait_until(lambda: not (folder / "services.json").exists(), seconds=60)
+    assert wait_until(lambda: _try_destroy(folder), seconds=60)
 
 
 def _try_destroy(folder: Path) -> bool:
@@ -80,7 +80,7 @@ def test_processes_that_start_at_once_share_one_pair_of_servers_until_the_last_h
         users[2].kill()
         users[2].wait()
 
-    assert wait_until(lambda: start_time_of(keeper) is None, seconds=20)
+    assert wait_until(lambda: start_time_of(keeper) is None, seconds=60)
     assert not can_connect(url)
 
 
@@ -91,7 +91,7 @@ def test_databases_that_a_killed_test_run_left_are_dropped_at_the_next_start(fol
             connection.execute("CREATE DATABASE test_left_behind")
             connection.execute("CREATE DATABASE template_kept")
         user.kill()
-    assert wait_until(lambda: not (folder / "services.json").exists(), seconds=20)
+    assert wait_until(lambda: not (folder / "services.json").exists(), seconds=60)
 
     with start_user(folder) as user, psycopg.connect(address(user)) as connection:
         rows = connection.execute("SELECT datname FROM pg_database ORDER BY datname").fetchall()

@@ -245,10 +245,10 @@ def test_judging_500_targets_against_50_windows_is_quick() -> None:
         for n in range(50)
     ]
 
-    begun = time.perf_counter()
+    begun = time.thread_time()
     judged = judge_targets(windows, freezes=[Freeze("f", utc(1, 0), utc(2, 0))], targets=targets, at=utc(3, 12))
-    seconds = time.perf_counter() - begun
+    seconds = time.thread_time() - begun
 
     assert len(judged) == 500
-    # The aim is 0.2 s; two cores shared by a whole test run may take longer.
+    # The aim is 0.2 s; a core whose other half is busy takes longer.
     assert seconds < 1.0

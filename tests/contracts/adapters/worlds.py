@@ -20,7 +20,7 @@ from changecontrol.adapters.kubernetes.transport import APPLY_PATCH, Transport
 from changecontrol.ports import Kubernetes
 from deployments.practice.server import PracticeServer
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 PINNED = tuple(f"registry.example/odoo:17.0-r{n}@sha256:{str(n) * 64}" for n in (1, 2))
 
 

@@ -30,7 +30,7 @@ RBAC = Path(__file__).resolve().parents[3] / "deploy" / "rbac-cloudnativepg.yaml
 ACCOUNT = "changecontrol-executor"
 HOME = "changecontrol"
 ROLES = "/apis/rbac.authorization.k8s.io/v1"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 _NUMBERS = itertools.count(1)
 Found = TypeVar("Found")
 

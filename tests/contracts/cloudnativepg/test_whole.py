@@ -60,7 +60,7 @@ class Shop:
     def words(self) -> dict[str, Any]:
         return {"actor": actor(self.rio), "environment_id": self.places.production.pk, "at": clock.now()}
 
-    def work(self, holds: Callable[[], Any], *, seconds: float = 60) -> None:
+    def work(self, holds: Callable[[], Any], *, seconds: float = 150) -> None:
         """Let everything that is due happen, until something holds."""
         ends_at = time.monotonic() + seconds
         while not holds():

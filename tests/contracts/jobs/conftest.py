@@ -25,7 +25,7 @@ from deployments.practice.tls import kubeconfig
 RBAC = Path(__file__).resolve().parents[3] / "deploy" / "rbac-jobs.yaml"
 ACCOUNT, HOME = "changecontrol-executor", "changecontrol"
 ROLES = "/apis/rbac.authorization.k8s.io/v1"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 PLACE = JobCluster(
     namespace="",
     image="registry.example/changecontrol@sha256:" + "a" * 64,

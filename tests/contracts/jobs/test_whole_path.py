@@ -78,7 +78,7 @@ def row() -> Job:
     return Job.objects.get(key=KEY)
 
 
-def until(holds: Callable[[], bool], *, seconds: float = 60) -> None:
+def until(holds: Callable[[], bool], *, seconds: float = 150) -> None:
     ends_at = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < ends_at, list(Job.objects.values())

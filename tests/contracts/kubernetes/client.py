@@ -66,7 +66,7 @@ class Client:
     def apply(self, path: str, body: Any, *, manager: str = "changecontrol", **params: str) -> Answer:
         return self.ask("PATCH", path, body, content_type=APPLY, fieldManager=manager, **params)
 
-    def until(self, path: str, holds: Callable[[Answer], bool], *, seconds: float = 15, **params: str) -> Answer:
+    def until(self, path: str, holds: Callable[[Answer], bool], *, seconds: float = 60, **params: str) -> Answer:
         """Ask again until the answer is as wanted; return the last one either way."""
         deadline = time.monotonic() + seconds
         while True:

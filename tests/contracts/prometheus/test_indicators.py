@@ -23,7 +23,7 @@ from tests.changecontrol.adapters.https_server import Reply, Request, serve
 from tests.contracts.prometheus.answers import answer
 
 AT = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
-READY_SECONDS = 20
+READY_SECONDS = 90
 
 
 def answer_request(request: Request) -> Reply:

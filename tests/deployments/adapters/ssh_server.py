@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deployments.adapters.fakes.git import BareRepository
 
 SSHD = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 
 

@@ -52,7 +52,7 @@ class Rehearsal:
         name = manifest["metadata"]["name"]
         return self.client.apply(self.path("deployments", name), manifest, manager=manager, **params)
 
-    def settled(self, name: str = "odoo", *, seconds: float = 15) -> dict[str, Any]:
+    def settled(self, name: str = "odoo", *, seconds: float = 60) -> dict[str, Any]:
         """Wait until the deployment is what it was told to be; return it."""
 
         def holds(answer: Answer) -> bool:

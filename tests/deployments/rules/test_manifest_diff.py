@@ -59,9 +59,9 @@ def test_long_repetitive_objects_are_compared_quickly() -> None:
     old = config("a", **{f"k{n:05}": "same" for n in range(5000)})
     new = config("a", **{f"k{n:05}": "else" for n in range(5000)})
 
-    begun = time.perf_counter()
+    begun = time.thread_time()
     (found,) = diff_rendered([old], [new], key=KEY)
 
     assert (found.added_count, found.removed_count) == (5000, 5000)
     assert "@@ -1,5005 +1,5005 @@" in found.text
-    assert time.perf_counter() - begun < 5
+    assert time.thread_time() - begun < 5

@@ -93,9 +93,9 @@ def test_broken_or_hostile_yaml_is_refused_and_not_run(text: str) -> None:
 def test_alias_bomb_is_refused_quickly() -> None:
     bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
 
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert refusals(bomb) == ["app.yaml: the file uses more than 20 aliases."]
-    assert time.perf_counter() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 def test_cluster_scoped_kind_needs_an_allowance_and_gets_no_namespace() -> None:

@@ -173,12 +173,12 @@ def test_finding_never_holds_the_secret() -> None:  # RUN-9
 def test_secret_far_into_a_long_line_is_found_in_short_time() -> None:
     line = "x" * 500_000 + " " + SAMPLES["github_token"]
 
-    begun = time.perf_counter()
+    begun = time.thread_time()
     rule = find_secret(line)
 
     assert rule is not None
     assert rule.key == "github_token"
-    assert time.perf_counter() - begun < 2
+    assert time.thread_time() - begun < 2
 
 
 def test_empty_diff_has_no_findings() -> None:

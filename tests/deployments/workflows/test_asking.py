@@ -68,8 +68,8 @@ def tick_until_judged(gate: Gate, about: Any, *, limit: int = 30) -> tuple[Judge
 
 
 def test_many_slow_environments_take_several_ticks_and_are_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "BEGIN_FOR_SECONDS", 0.15)
-    gate = Gate(does=lambda slug: time.sleep(0.1))
+    monkeypatch.setattr(asking, "BEGIN_FOR_SECONDS", 0.45)
+    gate = Gate(does=lambda slug: time.sleep(0.3))
 
     begun = time.monotonic()
     judged, ticks = tick_until_judged(gate, context({"a": 20}))
@@ -83,7 +83,7 @@ def test_many_slow_environments_take_several_ticks_and_are_asked_once(monkeypatc
     assert counts == sorted(counts)
     assert counts[0] >= 4
     assert all(one.sentence.endswith("of 20 environments asked.") for one in ticks)
-    assert lasted < 20 * 0.1
+    assert lasted < 20 * 0.3
 
 
 def test_at_most_four_environments_are_asked_at_once() -> None:
@@ -189,14 +189,14 @@ def test_a_cluster_that_fails_now_and_then_is_not_given_up() -> None:
 def test_a_call_that_outlasts_the_tick_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "WAIT_FOR_SECONDS", 0.2)
     held = threading.Event()
-    gate = Gate(does=lambda slug: held.wait(10) if slug == "hung-0" else None)
+    gate = Gate(does=lambda slug: held.wait(60) if slug == "hung-0" else None)
 
     begun = time.monotonic()
     found = go_on(gate, context({"hung": 1, "well": 2}), kept=None, attempts=0)
     lasted = time.monotonic() - begun
     held.set()
 
-    assert lasted < 5
+    assert lasted < 30
     assert isinstance(found, Unfinished)
     assert found.kept["failures"] == {"hung": 1}
     assert sorted(found.kept["done"]) == ["well-0", "well-1"]

@@ -32,7 +32,7 @@ PATHS = {
     "ClusterRole": f"{ROLES}/clusterroles",
     "ClusterRoleBinding": f"{ROLES}/clusterrolebindings",
 }
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 150.0
 
 
 @pytest.fixture(scope="module")

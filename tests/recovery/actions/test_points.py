@@ -258,7 +258,8 @@ def test_a_legal_hold_keeps_what_would_go_and_undoes_its_removal(estate: SmallEs
     with events() as tags:
         hold = place_hold(name="Case 7", reason="The tax office asks.", point_id=old.pk, **words)
 
-    assert tags == ["recovery:hold:placed"]
+    assert tags == ["recovery:point:kept", "recovery:hold:placed"]
+    assert "Legal hold “Case 7” names it." in AuditEvent.objects.get(tag="recovery:point:kept").body
     old.refresh_from_db()
     assert old.removal_asked_at is None
     with pytest.raises(Conflict, match="now 0 points would go"):
@@ -315,15 +316,17 @@ def test_a_point_is_removed_only_where_it_was_asked_and_may_still_go(estate: Sma
     old.refresh_from_db()
     check(old, 2, True)
 
-    assert not begin_removal(point_id=old.pk, at=NOW)  # the last verified point by now
+    with events() as tags:
+        assert not begin_removal(point_id=old.pk, actor=system_actor(), at=NOW)  # the last verified point by now
+    assert tags == ["recovery:point:kept"]
     old.refresh_from_db()
     # It stays, so a restore may begin on it.
     assert (old.removal_asked_at, old.removal_asked_by) == (None, None)
     assert coverage_of(estate.production).holds(old.consistent_at)
     check(old, 2, False)
     ask_retention(actor=actor(rio), environment_id=estate.production.pk, seen_goes=["old"], at=NOW)
-    assert begin_removal(point_id=old.pk, at=NOW)
-    assert begin_removal(point_id=old.pk, at=NOW)  # by another attempt, after the first was killed
+    assert begin_removal(point_id=old.pk, actor=system_actor(), at=NOW)
+    assert begin_removal(point_id=old.pk, actor=system_actor(), at=NOW)  # again, after the first was killed
     old.refresh_from_db()
     with pytest.raises(Conflict, match="being removed"):
         hold: dict[str, Any] = {
@@ -337,7 +340,7 @@ def test_a_point_is_removed_only_where_it_was_asked_and_may_still_go(estate: Sma
     with events() as tags:
         remove_point(old, actor=system_actor(), at=NOW)
 
-    assert not begin_removal(point_id=old.pk, at=NOW)
+    assert not begin_removal(point_id=old.pk, actor=system_actor(), at=NOW)
     assert tags == ["recovery:point:removed"]
     assert (old.state, old.removed_at) == ("removed", NOW)
 
@@ -352,7 +355,7 @@ def test_a_hold_keeps_what_its_point_builds_upon(estate: SmallEstate, rio: User)
         actor=actor(rio), environment_id=estate.production.pk, name="Case 7", reason="Tax.", point_id=child.pk, at=NOW
     )
 
-    assert not begin_removal(point_id=base.pk, at=NOW)
+    assert not begin_removal(point_id=base.pk, actor=system_actor(), at=NOW)
     assert RecoveryPoint.objects.restorable().filter(pk__in=[base.pk, child.pk]).count() == 2
 
 

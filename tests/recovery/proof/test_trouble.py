@@ -24,7 +24,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from changecontrol.errors import Permanent, Transient
+from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.project.local.postgres import Postgres
 from recovery.adapters.postgres.archiving import WalArchiver
 from recovery.adapters.postgres.base import observe_base_backup, observe_base_backups
@@ -109,11 +109,11 @@ def test_disk_that_fills_while_a_copy_is_fetched_is_a_sentence_and_nothing_stays
             fill(disk, but=room)
 
     full = replace(source, runs=disk, store=WatchedStore(source.store, before))
-    with pytest.raises(Permanent, match=words):
+    with pytest.raises(Hindered, match=words):
         full.restore(base, at=at)
 
     assert [path.name for path in disk.iterdir()] == ["filling"]
-    with pytest.raises(Permanent, match=r"The restore needs 0\.\d GB and the disk below .* has 0\.[01] GB free"):
+    with pytest.raises(Hindered, match=r"The restore needs 0\.\d GB and the disk below .* has 0\.[01] GB free"):
         full.restore(base, at=at)
     (disk / "filling").unlink()
     with replace(source, runs=disk).restore(base, at=at) as restored:
@@ -143,7 +143,7 @@ def test_disk_that_fills_while_wal_is_replayed_never_costs_a_commit(
     try:
         with replace(source, runs=disk, store=WatchedStore(source.store, before)).restore(base, at=at) as restored:
             held = numbers_in(restored.url)
-    except Permanent as refusal:
+    except Hindered as refusal:
         refused = refusal.reason
 
     assert held == writing.before(at)
@@ -207,7 +207,7 @@ def is_clear(folder: Path) -> bool:
     return working_below(folder) == []
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+def wait_for(condition: Callable[[], bool], *, seconds: float = 120) -> None:
     ends_at = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends_at
@@ -250,7 +250,7 @@ def test_restore_that_is_killed_at_any_stage_is_found_torn_down_by_its_id_and_do
             child.wait()
 
         assert (folder / "run").read_text() == run_id, stage
-        with pytest.raises(Permanent, match="has a folder already: tear it down first"):
+        with pytest.raises(Hindered, match="has a folder already: tear it down first"):
             make_sandbox(source.runs, run_id=run_id)
         tear_down(source.runs, run_id=run_id)
         assert not folder.exists(), stage
@@ -335,7 +335,7 @@ def test_archiver_that_is_killed_at_random_goes_on_without_a_gap(
 # --- A server that restarts, and a slot that is lost -----------------------------------------------------------------
 
 
-def ship_through(archiver: WalArchiver, at: datetime, *, seconds: float = 60) -> list[str]:
+def ship_through(archiver: WalArchiver, at: datetime, *, seconds: float = 150) -> list[str]:
     """Ship until every commit before a time is in the store; return what was in the way meanwhile."""
     ends_at, reached_at = time.monotonic() + seconds, None
     troubles: list[str] = []
@@ -367,7 +367,7 @@ def test_server_that_restarts_while_it_is_backed_up_leaves_nothing_and_is_backed
     def before(act: str, key: str) -> None:
         if act == "ensure_object" and ".parts/" in key and not uploading.is_set():
             uploading.set()
-            restarted.wait(60)
+            restarted.wait(150)
 
     def back_up() -> None:
         try:
@@ -377,7 +377,7 @@ def test_server_that_restarts_while_it_is_backed_up_leaves_nothing_and_is_backed
 
     thread = threading.Thread(target=back_up)
     thread.start()
-    assert uploading.wait(60)
+    assert uploading.wait(150)
     restart(server, is_crash=is_crash)
     restarted.set()
     thread.join()

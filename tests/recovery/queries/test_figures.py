@@ -11,7 +11,7 @@ from changecontrol.access import system_actor
 from changecontrol.models import User
 from recovery.actions.backups import ask_backup
 from recovery.actions.points import record_verification
-from recovery.models import BackupPolicy, FilestoreCopy, RaisedAlarm, Upkeep
+from recovery.models import BackupPolicy, FilestoreCopy, RaisedAlarm, Upkeep, WalSegment
 from recovery.queries.figures import contribute
 from tests.factories import NOW, SmallEstate, actor, small_estate, stranger_estate
 from tests.factories.recovery import (
@@ -101,10 +101,33 @@ def test_attachments_that_lag_behind_are_what_would_be_lost(estate: SmallEstate,
     ship_wal(estate.production, NOW - HOUR, NOW - timedelta(seconds=5))
     label = (str(estate.production.pk),)
 
-    behind = figures()["recovery_rpo_seconds"][label]
-    BackupPolicy.objects.update(filestore_seconds=None)
+    without = figures()["recovery_rpo_seconds"][label]
+    copy_attachments(estate.production, at=NOW - HOUR / 2)
 
-    assert (behind, figures()["recovery_rpo_seconds"][label]) == (3600, 5)
+    assert (without, figures()["recovery_rpo_seconds"][label]) == (5, 1800)
+
+
+def test_wal_behind_a_hole_saves_nothing(estate: SmallEstate, rio: User) -> None:  # BCK-3
+    backup_policy(estate.production)
+    recorded_point(estate.production, "p1", NOW - 2 * DAY, by=rio)
+    ship_wal(estate.production, NOW - 2 * DAY, NOW - DAY)
+    ship_wal(estate.production, NOW - HOUR, NOW - timedelta(seconds=5))
+
+    assert figures()["recovery_rpo_seconds"] == {(str(estate.production.pk),): 86_400}
+
+
+def test_a_verified_point_without_its_wal_proves_nothing(estate: SmallEstate, rio: User) -> None:  # BCK-3
+    backup_policy(estate.production, at=NOW - 100 * DAY)
+    point = recorded_point(estate.production, "p1", NOW - 2 * DAY, by=rio)
+    finished_drill(estate.production, by=rio, target_at=point.consistent_at, level=3, at=NOW - DAY)
+    WalSegment.objects.all().delete()
+    label = (str(estate.production.pk),)
+
+    found = figures()
+
+    assert found["recovery_verified_point_level"][label] == 0
+    assert found["recovery_verified_point_age_seconds"][label] == 100 * 86_400
+    assert found["recovery_rpo_seconds"][label] == 100 * 86_400
 
 
 def test_what_never_was_is_as_old_as_the_first_policy(estate: SmallEstate) -> None:  # BCK-1
@@ -146,18 +169,18 @@ def test_a_drill_that_restores_nothing_leaves_the_next_overdue(estate: SmallEsta
     assert figures()["recovery_drill_overdue_seconds"] == {label: 10 * 86_400}
 
 
-def test_three_statements_however_many_environments_and_no_name(
+def test_as_many_statements_for_one_environment_as_for_many_and_no_name(
     estate: SmallEstate, rio: User, django_assert_num_queries: Any
 ) -> None:  # BIZ-1
     backup_policy(estate.production)
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(8):
         figures()
     kite, _ = stranger_estate()
     for place in (estate.staging, kite.production):
         backup_policy(place)
         raise_alarm(place, "store_unreachable", subject="s3://points/northwind")
 
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(8):
         found = figures()
 
     assert BackupPolicy.objects.active().count() == 3

@@ -99,7 +99,7 @@ class Shop:
         at: datetime = row[0]
         return at
 
-    def work(self, holds: Callable[[], Any], *, seconds: float = 90) -> None:
+    def work(self, holds: Callable[[], Any], *, seconds: float = 200) -> None:
         """Let everything that is due happen, until something holds."""
         ends_at = time.monotonic() + seconds
         while not holds():

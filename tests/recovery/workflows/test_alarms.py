@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -212,12 +213,14 @@ def test_a_store_that_hangs_is_silent_and_holds_nobody_up(
 ) -> None:
     monkeypatch.setattr(alarms, "ANSWER_SECONDS", 0.1)
     store = open_store(POLICY.store)
-    monkeypatch.setattr(store, "observe_reachable", lambda: time.sleep(1.5))
-    began = time.monotonic()
+    answers = threading.Event()
+    has_answered: list[bool] = []
+    monkeypatch.setattr(store, "observe_reachable", lambda: has_answered.append(answers.wait(60)))
 
     look()
 
-    assert time.monotonic() - began < 1.2
+    assert has_answered == []
+    answers.set()
     assert RaisedAlarm.objects.get().subject == POLICY.store
 
 
@@ -263,7 +266,7 @@ def test_a_real_store_that_is_away_is_silent_and_the_alarm_names_it(
 
         look()
 
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 30
     assert RaisedAlarm.objects.get().sentence.startswith(f"{url} has not answered since ")
 
 

@@ -51,7 +51,7 @@ def drilled(shop: Shop, rio: User, ground: Ground, database: TestDatabase) -> Dr
         return open_cluster(ground.kubernetes, place=ground.place)
 
     with Kubelet(ground.admin, namespace=ground.place.namespace, environment=environment) as kubelet:
-        ends_at = time.monotonic() + 120
+        ends_at = time.monotonic() + 200
         while not Drill.objects.filter(pk=drill.pk, state__in=["passed", "failed"]).exists():
             assert time.monotonic() < ends_at, (list(Job.objects.values()), drill.sentence)
             engine.tick(wiring.workflows()["drill"])

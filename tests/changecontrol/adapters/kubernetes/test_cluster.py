@@ -157,12 +157,9 @@ def test_a_call_of_many_requests_ends_in_time_however_slow_each_of_them_is(clust
         time.sleep(0.4)
 
     api.fault = answer_slowly
-    began = time.monotonic()
 
     with within(0.6), pytest.raises(Transient, match=r"too slowly|in time"):
         cluster.observe_workloads(namespace="shop", inventory="acme.production")
-
-    assert time.monotonic() - began < 2
 
 
 def test_unreachable_cluster_is_transient(server: HttpsServer) -> None:  # RUN-8
@@ -479,7 +476,7 @@ def test_review_without_a_verdict_is_no_right(cluster: Cluster, api: ApiServer) 
 
 
 def test_the_kinds_of_an_inventory_are_asked_for_at_the_same_time(cluster: Cluster, api: ApiServer) -> None:
-    together = threading.Barrier(2, timeout=1)
+    together = threading.Barrier(2, timeout=20)
 
     def wait_for_another(request: Request) -> Reply | None:
         if request.path.endswith(("/configmaps", "/services")):
@@ -521,9 +518,9 @@ def test_what_a_gate_asks_of_a_slow_cluster_ends_in_time(
 def test_connections_are_kept_for_all_threads_that_talk_to_one_cluster(
     api: ApiServer, secrets: FakeSecrets, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cluster = open_cluster(credential="env:KUBECONFIG_ONE", secrets=secrets, connect_seconds=8, read_seconds=9)
+    cluster = open_cluster(credential="env:KUBECONFIG_ONE", secrets=secrets, connect_seconds=30, read_seconds=30)
     environments = 2
-    together = threading.Barrier(environments * transport.THREADS, timeout=8)
+    together = threading.Barrier(environments * transport.THREADS, timeout=25)
 
     def wait_for_all(request: Request) -> None:
         if "accessreview" in request.path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from changecontrol.errors import Permanent, Transient
+from changecontrol.errors import Hindered, Permanent, Transient
 from recovery.adapters.encryption import DecryptingReader
 from recovery.adapters.filestore import FolderSource
 from recovery.adapters.filestore.copying import PACK_BYTES
@@ -185,6 +185,19 @@ def test_file_that_cannot_be_read_is_named_and_does_not_stop_the_rest(scene: Sce
 
     assert [finding.kind for finding in copied.wrong] == [FindingKind.UNREADABLE] * 2
     assert copied.copied_count == 9
+
+
+def test_stop_in_the_middle_of_a_large_file_is_no_fault_of_the_file(scene: Scene) -> None:
+    scene.filestore.add(scene.filestore.random.randbytes(5_000_000))
+
+    class Stopped(FolderSource):
+        """Somebody stops the copy while it reads a large file."""
+
+        def stream(self, name: str) -> Iterator[bytes] | None:
+            raise Hindered("Stopped because somebody asked for it.")
+
+    with pytest.raises(Hindered, match="Stopped"):
+        scene.archive.ensure_copy(point="p1", source=Stopped(scene.filestore.root), at=AT)
 
 
 class Collecting(FolderSource):

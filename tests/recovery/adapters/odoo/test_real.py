@@ -326,7 +326,7 @@ def test_odoo_ends_with_whoever_started_it_and_its_leftovers_are_torn_down(copy:
     command = [sys.executable, "-c", code, copy.url, str(copy.filestore), str(copy.folder)]
     worker = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"ODOO_COMMAND": COMMAND})
     work = copy.folder / "odoo-cut" / "work"
-    assert wait_until(lambda: work.is_dir() and bool(processes_working_in(work)), seconds=60)
+    assert wait_until(lambda: work.is_dir() and bool(processes_working_in(work)), seconds=120)
     [pid, *_] = processes_working_in(work)
     started = start_time_of(pid)
     assert started is not None
@@ -334,7 +334,7 @@ def test_odoo_ends_with_whoever_started_it_and_its_leftovers_are_torn_down(copy:
     worker.send_signal(signal.SIGKILL)
     worker.wait()
 
-    assert wait_until(lambda: not is_same_process(pid, started=started), seconds=30)
+    assert wait_until(lambda: not is_same_process(pid, started=started), seconds=120)
     tear_down_odoo(copy.folder, run_id="cut")
     assert sorted(path.name for path in copy.folder.iterdir()) == ["files"]
 

@@ -111,7 +111,7 @@ def now_at(source: Source) -> datetime:
     return at
 
 
-def ship_until(archiver: WalArchiver, at: datetime, *, seconds: float = 30) -> None:
+def ship_until(archiver: WalArchiver, at: datetime, *, seconds: float = 120) -> None:
     """Ship until every commit before a time is in the store."""
     ends_at = time.monotonic() + seconds
     while (reached_at := archiver.ship().reached_at) is None or reached_at < at:

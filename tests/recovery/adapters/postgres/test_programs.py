@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from changecontrol.errors import Permanent, Transient
+from changecontrol.errors import Hindered, Permanent, Transient
 from recovery.adapters.postgres.programs import (
     connection_environment,
     failure,
@@ -32,7 +32,7 @@ def test_programs_are_taken_from_the_folder_of_their_version(tmp_path: Path) -> 
     found = find_programs(major=18, folders=[f"{tmp_path}/{{major}}/bin"])
 
     assert found.folder == tmp_path / "18" / "bin"
-    with pytest.raises(Permanent, match="PostgreSQL 18 has no program 'pg_dump'"):
+    with pytest.raises(Hindered, match="PostgreSQL 18 has no program 'pg_dump'"):
         found.path("pg_dump")
     with pytest.raises(Permanent, match="PostgreSQL 18 are not installed"):
         find_programs(major=18, folders=[f"{tmp_path}/16/bin"])
@@ -83,5 +83,7 @@ Command was: INSERT INTO customer VALUES ('Jane Canary');
 def test_program_that_fails_says_why_and_one_that_hangs_is_ended() -> None:
     with pytest.raises(Permanent, match="sh did not succeed: on purpose"):
         run_program(["/bin/sh", "-c", "echo on purpose >&2; exit 3"], environment={}, seconds=5)
+    with pytest.raises(Hindered, match="sh did not succeed: cp: No space left on device"):
+        run_program(["/bin/sh", "-c", "echo cp: No space left on device >&2; exit 1"], environment={}, seconds=5)
     with pytest.raises(Transient, match="sh was not done after 0 seconds"):
         run_program(["/bin/sh", "-c", "sleep 5"], environment={}, seconds=0.1)

@@ -405,7 +405,7 @@ def test_only_what_carries_the_id_of_the_run_is_torn_down(source: Source) -> Non
 
     with pytest.raises(Permanent, match="does not carry the run's id"):
         tear_down(source.runs, run_id="other")
-    with pytest.raises(Permanent, match="has a folder already"):
+    with pytest.raises(Hindered, match="has a folder already"):
         make_sandbox(source.runs, run_id="mine")
     with pytest.raises(Permanent, match="id is made of letters"):
         tear_down(source.runs, run_id="../mine")
