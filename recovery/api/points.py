@@ -188,6 +188,15 @@ class PointSerializer(OfEnvironmentSerializer):
         read_only_fields = fields
 
 
+class OperatorBackupSerializer(serializers.Serializer[Any]):
+    """The base backup that an operator keeps: `name` is that of its cluster, with its namespace."""
+
+    name = serializers.CharField()
+    backup = serializers.CharField()
+    destination = serializers.CharField(allow_blank=True, default="")
+    object_store = serializers.CharField(allow_blank=True, default="")
+
+
 class PointDetailSerializer(PointSerializer):
     """A point with its parts, every check of it, oldest first, and the legal holds in force that keep it."""
 
@@ -195,9 +204,12 @@ class PointDetailSerializer(PointSerializer):
     parts: Any = PointPartSerializer(many=True, read_only=True)
     verifications: Any = VerificationSerializer(many=True, read_only=True)
     holds = serializers.SerializerMethodField()
+    operator_backup = OperatorBackupSerializer(
+        source="cluster_facts", read_only=True, allow_null=True, help_text="What CloudNativePG keeps; else null."
+    )
 
     class Meta(PointSerializer.Meta):
-        fields = [*PointSerializer.Meta.fields, "modules", "parts", "verifications", "holds"]
+        fields = [*PointSerializer.Meta.fields, "modules", "parts", "operator_backup", "verifications", "holds"]
         read_only_fields = fields
 
     @extend_schema_field(HoldSerializer(many=True))

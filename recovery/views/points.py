@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -167,10 +168,20 @@ def _origin(found: RecoveryPoint) -> list[dict[str, Any]]:
         {"label": "System identifier", "value": found.system_identifier, "is_code": True},
         {"label": "Git commit", "digest": found.git_commit, "value": found.git_commit},
         {"label": "Image", "digest": found.image, "value": found.image},
+        *_operated(found.cluster_facts),
         {"label": "Policy", "value": f"version {found.policy.version}"},
         {"label": "Backup", "value": asked, "note": run.reason if run else ""},
     ]
     return [one for one in pairs if one["value"]]
+
+
+def _operated(facts: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Return where an operator keeps the base backup, which lies among no parts of ours."""
+    if facts is None:
+        return []
+    place = facts.get("destination") or f"ObjectStore {facts.get('object_store') or 'that the cluster names'}"
+    where = f"of cluster {facts['name']}, in {place}"
+    return [{"label": "Kept by CloudNativePG", "value": facts["backup"], "note": where}]
 
 
 def _stays(found: RecoveryPoint, *, at: datetime) -> tuple[str, ...]:

@@ -153,6 +153,18 @@ def test_point_shows_what_it_is_made_of_and_where(estate, rio, point, signed_in)
         assert words in text, words
 
 
+def test_point_names_the_backup_that_an_operator_keeps(estate, rio, signed_in) -> None:
+    backup_policy(estate.production, engine="cloudnativepg", source="", restore_credential="")
+    facts = {"name": "northwind-production/shop", "backup": "shop-20261123", "object_store": "shop-backups"}
+    point = recorded_point(estate.production, "op1", NOW - HOUR, by=rio, cluster_facts=facts)
+
+    told = text_of(signed_in(rio).get(url_of(point)))
+
+    assert "Kept by CloudNativePG" in told
+    assert "shop-20261123" in told
+    assert "of cluster northwind-production/shop, in ObjectStore shop-backups" in told
+
+
 def test_point_tells_every_check_and_the_level_that_is_left(estate, rio, point, signed_in) -> None:  # BCK-5
     for level, is_passed, sentence in ((3, True, "All is there."), (2, False, "The newest order is missing.")):
         record_verification(point, level=level, is_passed=is_passed, sentence=sentence, actor=system_actor(), at=NOW)
