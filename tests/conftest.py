@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis
 
 from changecontrol import clock
 from tests.plugin import TestDatabase
@@ -37,6 +39,11 @@ SLOW_PLACES = (
 def pytest_configure() -> None:
     # The production hasher, but for its cost: half a second of CPU for each password set or tried.
     PBKDF2PasswordHasher.iterations = 1
+    # How long an example takes is what else the machine does.
+    hypothesis.register_profile(
+        "patient", hypothesis.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    hypothesis.load_profile("patient")
 
 
 @pytest.hookimpl(tryfirst=True)

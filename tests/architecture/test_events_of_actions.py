@@ -56,7 +56,6 @@ SILENT: Mapping[str, str] = {
     "recovery/actions/locking.py:policy_of": "reads",
     "recovery/actions/owners.py:owners_of": "reads",
     "recovery/actions/owners.py:tell_owners": "words to people, in the transaction of the event they tell",
-    "recovery/actions/points.py:begin_removal": "the removal was asked for on the record, and its end is recorded",
     "recovery/actions/points.py:chain_of": "reads",
     "recovery/actions/recoveries.py:forget_cluster": "the end of what was asked for is an event",
     "recovery/actions/recoveries.py:note_cluster": "in the transaction of the move that asks for it, which is an event",
