@@ -119,6 +119,7 @@ class FakeKubernetes:
         """Take an object away, as a stranger with kubectl would."""
         with self._lock:
             self._objects.pop(ref, None)
+            self._let_claims_go()
 
     def objects(self) -> dict[ObjectRef, dict[str, Any]]:
         """Return everything stored, secrets included."""
@@ -238,12 +239,14 @@ class FakeKubernetes:
             stored = self._objects.get(known)
             if stored is None or _inventory(stored, label) != inventory or stored.deleted_at is not None:
                 return False
-            if ref.kind == "Job" and self.is_node_away:
+            is_kept = ref.kind == "Job" and self.is_node_away
+            if is_kept or (ref.kind == "PersistentVolumeClaim" and self._is_in_use(known)):
                 stored.deleted_at = self.now()
             elif ref.kind != "Namespace":
                 del self._objects[known]
             elif self.ends_namespaces:
                 self._end_namespace(ref.name)
+            self._let_claims_go()
             self.effects.append(Effect("deleted", ref))
             return True
 
@@ -306,6 +309,20 @@ class FakeKubernetes:
         gone = [ref for ref in self._objects if ref.namespace == name or (ref.kind, ref.name) == ("Namespace", name)]
         for ref in gone:
             del self._objects[ref]
+
+    def _is_in_use(self, claim: ObjectRef) -> bool:
+        """Say whether a pod uses a claim, which then goes after it (the finalizer `kubernetes.io/pvc-protection`)."""
+        return any(
+            (volume.get("persistentVolumeClaim") or {}).get("claimName") == claim.name
+            for ref, stored in self._objects.items()
+            if (ref.kind, ref.namespace) == ("Pod", claim.namespace)
+            for volume in (stored.content.get("spec") or {}).get("volumes") or ()
+        )
+
+    def _let_claims_go(self) -> None:
+        for ref, stored in list(self._objects.items()):
+            if ref.kind == "PersistentVolumeClaim" and stored.deleted_at is not None and not self._is_in_use(ref):
+                del self._objects[ref]
 
     def _start_release(self, ref: ObjectRef, stored: _Stored) -> None:
         if ref.kind not in WORKLOADS:

@@ -51,7 +51,7 @@ RIGHTS = tuple(
             (OPERATOR, "backups", ("create", "get", "patch")),
             (OPERATOR, "clusters", ("create", "delete", "get", "list", "patch")),
             (PLUGIN_GROUP, "objectstores", ("get", "list")),
-            ("batch", "jobs", ("get", "list")),
+            ("batch", "jobs", ("list",)),
             ("", "persistentvolumeclaims", ("delete", "get", "list")),
             ("", "pods", ("list",)),
         )
@@ -119,6 +119,7 @@ class OperatorClusters:
         ref = cluster_ref(wish.cluster)
         known = self._kubernetes.observe_object(ref)
         if known is None:
+            self._check_cleared(wish.cluster)
             applied = self._kubernetes.ensure_applied(recovery_manifest(wish))
             return read_recovery(applied.live)
         if run_of(known) not in ("", wish.run):
@@ -160,12 +161,25 @@ class OperatorClusters:
         state = read_recovery(live)
         if state.standing is not RecoveryStanding.SETTING_UP:
             return state
-        # Not every version of the operator says in the cluster's phase that its job gave up.
-        jobs = self._kubernetes.observe_inventory(
-            namespace=state.cluster.namespace, inventory=state.cluster.name, kinds=(_JOBS,), label=CLUSTER_LABEL
+        # Not every version of the operator says in the cluster's phase that its job gave up. One of an earlier run may
+        # still be collected: it bears the same name, but its own run's label.
+        jobs = self._kubernetes.observe_labelled(
+            _JOBS, namespace=state.cluster.namespace, label=RUN_LABEL, value=state.run
         )
-        found = (failure_of(self._kubernetes.observe_object(job) or {}) for job in jobs)
-        return read_recovery(live, failure=next(filter(None, found), ""))
+        return read_recovery(live, failure=next(filter(None, map(failure_of, jobs)), ""))
+
+    def _check_cleared(self, cluster: DatabaseCluster) -> None:
+        """Raise `UnderWay` while anything of an earlier cluster of this name is there.
+
+        A deleted `Cluster` goes at once, its volume only after the pod that uses it: an operator before 1.30 takes that
+        volume for the new cluster's, whose pod then never starts (cloudnative-pg #10985).
+        """
+        left = self._kubernetes.observe_inventory(
+            namespace=cluster.namespace, inventory=cluster.name, kinds=_LEFT_OVER, label=CLUSTER_LABEL
+        )
+        if left:
+            names = ", ".join(map(str, left))
+            raise UnderWay(f"Of an earlier {cluster} there is still: {names}. This one waits until it is gone.")
 
     def _check_own(self, live: Mapping[str, Any], ref: ObjectRef, *, run: str) -> None:
         if run_of(live) != run:

@@ -119,7 +119,7 @@ class Scene:
 def scene(db: None, settings: Any, tmp_path: Path) -> Iterator[Scene]:
     estate = small_estate()
     kubernetes = FakeKubernetes(namespaces=(estate.production.namespace,))
-    kubernetes.kinds |= {*KINDS, (PLUGIN_API, "ObjectStore")}
+    kubernetes.kinds |= {*KINDS, (PLUGIN_API, "ObjectStore"), ("v1", "Pod")}
     FAKE[:] = [kubernetes]
     settings.ADAPTERS = {**settings.ADAPTERS, "kubernetes": f"{__name__}.open_fake"}
     clock.set_offset(NOW - datetime.now(UTC))

@@ -33,7 +33,7 @@ from tests.recovery.workflows.conftest import DATABASE, TABLES
 from tests.recovery.workflows.operated import API, IN_TREE, INVOICE, Scene
 
 INVOICE_SHA1 = hashlib.sha1(INVOICE, usedforsecurity=False).hexdigest()
-RUN_LABEL = "changecontrol.io/recovery-run"
+RUN_LABEL, CLUSTER_LABEL = "changecontrol.io/recovery-run", "cnpg.io/cluster"
 HEALTHY = "Cluster in healthy state"
 Row = TypeVar("Row", Restore, Drill)
 
@@ -75,6 +75,16 @@ class Shop:
     def say(self, phase: str, **status: Any) -> None:
         """Say as the operator does how far the cluster is."""
         self.scene.kubernetes.say(self.cluster, {"phase": phase, **status})
+
+    def instance(self, run: str) -> tuple[ObjectRef, ObjectRef]:
+        """Have the pod of the cluster, and the volume that it uses, as the operator makes them for a run."""
+        name = f"{self.cluster.name}-1"
+        labels = {RUN_LABEL: run, CLUSTER_LABEL: self.cluster.name}
+        about = {"apiVersion": "v1", "metadata": {"name": name, "namespace": self.scene.namespace, "labels": labels}}
+        volumes = [{"name": "pgdata", "persistentVolumeClaim": {"claimName": name}}]
+        made = ({"kind": "Pod", "spec": {"volumes": volumes}}, {"kind": "PersistentVolumeClaim", "spec": {}})
+        pod, volume = (self.scene.kubernetes.apply_as("cloudnative-pg", {**about, **one}).ref for one in made)
+        return pod, volume
 
     def recover(self, *, kind: str = "restore", url: str = "") -> None:
         """Have the operator recover the cluster, and write down how it is reached."""
@@ -248,6 +258,50 @@ def test_cluster_of_a_canceled_restore_is_removed_and_the_next_one_waits_for_tha
     label = shop.scene.kubernetes.objects()[shop.cluster]["metadata"]["labels"][RUN_LABEL]
     assert waiting.endswith(f"is of run {run_of(first)} still: this one waits until it is gone.")
     assert label == run_of(second)
+
+
+def test_next_restore_waits_for_the_volume_that_the_pod_of_the_last_one_still_uses(shop: Shop) -> None:
+    first = shop.ticked(shop.asked(), times=2)
+    pod, volume = shop.instance(run_of(first))
+    cancel_restore(restore_id=first.pk, actor=actor(shop.scene.rio), reason="Not needed.", at=clock.now())
+    shop.scene.kept_up(times=2)
+
+    second = shop.ticked(shop.asked("northwind_books"), times=3)
+    waiting, between = second.trouble, shop.clusters()
+    shop.scene.kubernetes.remove(pod)
+    shop.ticked(second, times=2)
+
+    assert waiting == (
+        f"Of an earlier {shop.scene.namespace}/changecontrol-restore there is still: {volume}, {pod}. This one waits "
+        "until it is gone."
+    )
+    assert (between, shop.clusters()) == ([], ["changecontrol-restore"])
+
+
+def test_job_of_the_last_restore_that_is_not_collected_yet_fails_no_other(shop: Shop) -> None:
+    first = shop.ticked(shop.asked(), times=2)
+    shop.say("Setting up primary")
+    shop.scene.kubernetes.job_ends, shop.scene.kubernetes.is_node_away = "Failed", True
+    job = {"apiVersion": "batch/v1", "kind": "Job", "spec": {}}
+    labels = {RUN_LABEL: run_of(first), CLUSTER_LABEL: "changecontrol-restore"}
+    metadata = {"name": "changecontrol-restore-1-full-recovery", "namespace": shop.scene.namespace, "labels": labels}
+    ref = shop.scene.kubernetes.apply_as("cloudnative-pg", {**job, "metadata": metadata}).ref
+    shop.ticked(first, times=2)
+    second = shop.ticked(shop.asked("northwind_books"), times=2)
+    shop.scene.kept_up(times=2)
+
+    shop.ticked(second, times=3)
+    waiting = (second.state, second.trouble)
+    shop.scene.kubernetes.remove(ref)
+    shop.ticked(second, times=2)
+
+    assert "its job changecontrol-restore-1-full-recovery failed" in first.sentence
+    assert waiting == (
+        "provisioning",
+        f"Of an earlier {shop.scene.namespace}/changecontrol-restore there is still: {ref}. This one waits until it is "
+        "gone.",
+    )
+    assert (second.state, shop.clusters()) == ("provisioning", ["changecontrol-restore"])
 
 
 def test_owners_hear_once_of_what_is_left(shop: Shop) -> None:

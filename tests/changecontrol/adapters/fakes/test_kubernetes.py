@@ -88,3 +88,21 @@ def test_object_can_be_taken_away_behind_our_back() -> None:
 
     assert fake.observe_workload(REF) is None
     assert fake.objects() == {}
+
+
+def test_claim_goes_after_the_pod_that_uses_it() -> None:
+    fake = FakeKubernetes()
+    fake.kinds.add(("v1", "Pod"))
+    about = {"apiVersion": "v1", "metadata": {"name": "db-1", "namespace": "shop", "labels": {INVENTORY_LABEL: "acme"}}}
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "db-1"}}]
+    pod = fake.apply_as("operator", {**about, "kind": "Pod", "spec": {"volumes": volumes}}).ref
+    claim = fake.apply_as("operator", {**about, "kind": "PersistentVolumeClaim", "spec": {}}).ref
+
+    deleted = fake.ensure_deleted(claim, inventory="acme")
+    lingering = fake.observe_object(claim)
+    fake.remove(pod)
+
+    assert deleted
+    assert lingering is not None
+    assert "deletionTimestamp" in lingering["metadata"]
+    assert fake.observe_object(claim) is None

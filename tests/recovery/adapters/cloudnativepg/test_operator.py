@@ -22,12 +22,14 @@ from recovery.ports import (
     Latest,
     PluginSource,
     RecoveryCluster,
+    RecoveryClusterState,
+    RecoveryStanding,
 )
 
 API = "postgresql.cnpg.io/v1"
 SHOP = DatabaseCluster("shop", "odoo-db")
 PLUGIN = "barman-cloud.cloudnative-pg.io"
-RUN_LABEL = "changecontrol.io/recovery-run"
+RUN_LABEL, CLUSTER_LABEL = "changecontrol.io/recovery-run", "cnpg.io/cluster"
 TO = datetime(2026, 11, 28, 10, 30, 0, 250_000, tzinfo=timezone(timedelta(hours=1)))
 WISH = RecoveryCluster(
     run="drill-7",
@@ -44,7 +46,7 @@ WISH = RecoveryCluster(
 @pytest.fixture
 def kubernetes() -> FakeKubernetes:
     fake = FakeKubernetes(namespaces=("shop",))
-    fake.kinds |= {*KINDS, ("barmancloud.cnpg.io/v1", "ObjectStore")}
+    fake.kinds |= {*KINDS, ("barmancloud.cnpg.io/v1", "ObjectStore"), ("v1", "Pod")}
     return fake
 
 
@@ -163,6 +165,58 @@ def test_recovery_waits_for_another_of_the_same_name(clusters: DatabaseClusters,
         clusters.ensure_recovery_cluster(replace(WISH, run="drill-8"))
 
     assert len(kubernetes.effects) == 1
+
+
+@pytest.mark.parametrize(
+    "api_version, kind",
+    [("v1", "PersistentVolumeClaim"), ("batch/v1", "Job"), ("v1", "Pod")],
+    ids=["volume", "job", "pod"],
+)
+def test_recovery_does_not_begin_in_what_is_left_of_another(
+    clusters: DatabaseClusters, kubernetes: FakeKubernetes, api_version: str, kind: str
+) -> None:
+    labels = {RUN_LABEL: "drill-6", CLUSTER_LABEL: "drill-7"}
+    metadata = {"name": "drill-7-1", "namespace": "shop", "labels": labels}
+    left = {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": {}}
+    kubernetes.apply_as(
+        "operator", {**left, "metadata": {**metadata, "name": "a", "labels": {CLUSTER_LABEL: "odoo-db"}}}
+    )
+    ref = kubernetes.apply_as("operator", left).ref
+
+    with pytest.raises(
+        UnderWay, match=rf"^Of an earlier shop/drill-7 there is still: {kind} shop/drill-7-1\. This one "
+    ):
+        clusters.ensure_recovery_cluster(WISH)
+
+    assert kubernetes.effects == []
+    kubernetes.remove(ref)
+    assert clusters.ensure_recovery_cluster(WISH).run == "drill-7"
+
+
+def test_failed_job_of_another_run_says_nothing_of_this_one(
+    clusters: DatabaseClusters, kubernetes: FakeKubernetes
+) -> None:
+    clusters.ensure_recovery_cluster(WISH)
+    kubernetes.job_ends = "Failed"
+    job = {"apiVersion": "batch/v1", "kind": "Job", "spec": {}}
+
+    def fails(run: str) -> None:
+        labels = {RUN_LABEL: run, CLUSTER_LABEL: "drill-7"}
+        metadata = {"name": f"{run}-1-full-recovery", "namespace": "shop", "labels": labels}
+        kubernetes.apply_as("operator", {**job, "metadata": metadata})
+
+    def seen() -> RecoveryClusterState | None:
+        return clusters.observe_recovery_cluster(run="drill-7", namespace="shop")
+
+    fails("drill-6")
+    before = seen()
+    fails("drill-7")
+    after = seen()
+
+    assert before is not None
+    assert after is not None
+    assert (before.standing, after.standing) == (RecoveryStanding.SETTING_UP, RecoveryStanding.FAILED)
+    assert after.sentence == "shop/drill-7 could not be recovered: its job drill-7-1-full-recovery failed (It ended.)."
 
 
 def test_recovered_server_is_reached_as_the_operator_says_once_it_does(
