@@ -57,15 +57,16 @@ def namespace_of(point: RecoveryPoint) -> str:
 def recover(row: Restore | Drill, *, at: datetime, within: timedelta) -> Recovering:
     """Have the operator recover a cluster for a row that has noted it. Nothing is asked once its job is ordered.
 
-    Raises `Permanent` where nothing could be asked for, it failed, or it took longer than `within`. The operator does
-    not say whether the backup is why, so no failure says anything of the point.
+    Raises `Permanent` where nothing could be asked for, it failed, or it took longer than `within` since it was asked
+    for. The operator does not say whether the backup is why, so no failure says anything of the point.
     """
     if Job.objects.filter(key=key_of(row)).exists():
         return Recovering(order={})
     run, namespace = run_of(row), namespace_of(row.point)
     clusters = doors.open_database_clusters(row.environment)
     state = clusters.observe_recovery_cluster(run=run, namespace=namespace)
-    is_late = at - row.declared_at > within
+    # An incident may have been declared days before, and a safety backup taken since.
+    is_late = at - row.decided_at > within
     if state is None:
         if is_late:
             raise Permanent(_too_late(within, row.trouble))

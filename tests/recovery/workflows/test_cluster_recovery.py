@@ -413,6 +413,28 @@ def answers(drill: Drill) -> dict[str, bool]:
 @pytest.mark.slow
 def test_drill_questions_the_recovered_cluster_and_is_over_once_it_is_gone(shop: Shop) -> None:  # BCK-5
     BackupPolicy.objects.update(has_sentinel=True, source=f"file:{shop.scene.folder}/target")
+def test_incident_that_was_declared_days_ago_has_a_day_from_when_it_is_asked_for(shop: Shop) -> None:
+    restore = ask_incident_restore(
+        actor=actor(shop.scene.rio),
+        environment_id=shop.scene.estate.production.pk,
+        target_at=shop.point.consistent_at,
+        target_database="northwind_back",
+        reason="The database is gone.",
+        declared_at=clock.now() - timedelta(hours=49),
+        at=clock.now(),
+    )
+    shop.ticked(restore, times=2)
+    shop.say("Setting up primary")
+
+    shop.ticked(restore, passing=timedelta(hours=23))
+    before = restore.state
+    shop.ticked(restore, passing=timedelta(hours=2))
+    shop.ticked(restore)
+
+    assert (before, restore.state) == ("restoring", "failed")
+    assert restore.sentence.startswith("The operator did not recover a cluster within 24 hours.")
+
+
     sentinel_at = shop.point.consistent_at - timedelta(minutes=1)
     with psycopg.connect(doors.url_of(shop.recovered.superuser_url, database=DATABASE)) as connection:
         connection.execute("CREATE TABLE changecontrol_sentinel (at timestamptz PRIMARY KEY)")
