@@ -121,18 +121,20 @@ def _wish(row: Restore | Drill, clusters: DatabaseClusters) -> RecoveryCluster:
 def _reader(row: Restore | Drill, clusters: DatabaseClusters, *, namespace: str, writer: str) -> str:
     """Return the object store to read from: one that is labelled for it, and is not the one written through."""
     inventory = row.environment.inventory
-    found = clusters.observe_object_stores(namespace=namespace, inventory=inventory)
+    labelled = clusters.observe_object_stores(namespace=namespace, inventory=inventory)
+    # Where Git delivers the one that is written through, a rollout has labelled it, too.
+    found = [name for name in labelled if name != writer]
     label = f"{INVENTORY_LABEL}={inventory}"
-    if not found:
+    if not labelled:
         raise Permanent(
             f"No ObjectStore in {namespace} carries the label {label}: label one whose credentials can only read."
         )
-    if len(found) > 1:
-        raise Permanent(f"More than one ObjectStore in {namespace} carries {label}: {', '.join(found)}.")
-    if found[0] == writer:
+    if not found:
         raise Permanent(
             f"The ObjectStore {writer} is the one that is archived to: label another, whose credentials can only read."
         )
+    if len(found) > 1:
+        raise Permanent(f"More than one ObjectStore in {namespace} carries {label}: {', '.join(found)}.")
     return found[0]
 
 

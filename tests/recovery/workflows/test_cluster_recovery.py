@@ -30,10 +30,11 @@ from recovery.workflows.drill import DrillRun
 from recovery.workflows.restore import RestoreRun
 from tests.factories.estate import actor
 from tests.recovery.workflows.conftest import DATABASE, TABLES
-from tests.recovery.workflows.operated import API, IN_TREE, INVOICE, Scene
+from tests.recovery.workflows.operated import API, IN_TREE, INVOICE, PLUGIN_API, Scene
 
 INVOICE_SHA1 = hashlib.sha1(INVOICE, usedforsecurity=False).hexdigest()
 RUN_LABEL, CLUSTER_LABEL = "changecontrol.io/recovery-run", "cnpg.io/cluster"
+PLUGIN = "barman-cloud.cloudnative-pg.io"
 HEALTHY = "Cluster in healthy state"
 Row = TypeVar("Row", Restore, Drill)
 
@@ -85,6 +86,21 @@ class Shop:
         made = ({"kind": "Pod", "spec": {"volumes": volumes}}, {"kind": "PersistentVolumeClaim", "spec": {}})
         pod, volume = (self.scene.kubernetes.apply_as("cloudnative-pg", {**about, **one}).ref for one in made)
         return pod, volume
+
+    def archives_to(self, store: str) -> None:
+        """Have the source archive by the plugin into a store."""
+        ref = ObjectRef(API, "Cluster", self.scene.namespace, "odoo-db")
+        status = self.scene.kubernetes.objects()[ref]["status"]
+        self.scene.kubernetes.remove(ref)
+        plugin = {"name": PLUGIN, "isWALArchiver": True, "parameters": {"barmanObjectName": store}}
+        self.scene.database(plugins=[plugin])
+        self.scene.kubernetes.say(ref, status)
+
+    def stores_read(self) -> list[str]:
+        """Return the object stores that recovered clusters read from."""
+        specs = [body["spec"] for ref, body in self.scene.kubernetes.objects().items() if ref.name in self.clusters()]
+        plugins = [one["plugin"] for spec in specs for one in spec["externalClusters"]]
+        return [one["parameters"]["barmanObjectName"] for one in plugins]
 
     def recover(self, *, kind: str = "restore", url: str = "") -> None:
         """Have the operator recover the cluster, and write down how it is reached."""
@@ -331,7 +347,7 @@ def test_owners_hear_once_of_what_is_left(shop: Shop) -> None:
     ids=["none", "two"],
 )
 def test_restore_reads_by_a_store_of_its_own_alone(shop: Shop, stores: tuple[str, ...], sentence: str) -> None:
-    shop.scene.kubernetes.remove(ObjectRef("barmancloud.cnpg.io/v1", "ObjectStore", shop.scene.namespace, "read-only"))
+    shop.scene.kubernetes.remove(ObjectRef(PLUGIN_API, "ObjectStore", shop.scene.namespace, "read-only"))
     for name in stores:
         shop.scene.reader(name)
 
@@ -340,6 +356,29 @@ def test_restore_reads_by_a_store_of_its_own_alone(shop: Shop, stores: tuple[str
     assert restore.state == "failed"
     assert restore.sentence.startswith(sentence.format(shop.scene.namespace))
     assert shop.clusters() == []
+
+
+@pytest.mark.parametrize(
+    "readers, sentence",
+    [
+        (("read-only",), "{}/changecontrol-restore is being recovered: the operator has not begun."),
+        ((), "The ObjectStore writer is the one that is archived to: label another"),
+        (("read-only", "two"), "More than one ObjectStore in {} carries "),
+    ],
+    ids=["one", "none", "two"],
+)
+def test_store_that_a_rollout_writes_and_labels_is_left_out(
+    shop: Shop, readers: tuple[str, ...], sentence: str
+) -> None:
+    shop.archives_to("writer")
+    shop.scene.kubernetes.remove(ObjectRef(PLUGIN_API, "ObjectStore", shop.scene.namespace, "read-only"))
+    for name in ("writer", *readers):
+        shop.scene.reader(name)
+
+    restore = shop.ticked(shop.asked(), times=2)
+
+    assert restore.sentence.startswith(sentence.format(shop.scene.namespace))
+    assert shop.stores_read() == ["read-only"] * (len(readers) == 1)
 
 
 def test_store_that_is_archived_to_is_not_read_from(shop: Shop) -> None:
@@ -371,6 +410,28 @@ def test_recovery_that_never_ends_fails_within_a_day(shop: Shop) -> None:
     shop.ticked(restore, times=2, passing=timedelta(hours=25))
 
     assert restore.state == "failed"
+    assert restore.sentence.startswith("The operator did not recover a cluster within 24 hours.")
+
+
+def test_incident_that_was_declared_days_ago_has_a_day_from_when_it_is_asked_for(shop: Shop) -> None:
+    restore = ask_incident_restore(
+        actor=actor(shop.scene.rio),
+        environment_id=shop.scene.estate.production.pk,
+        target_at=shop.point.consistent_at,
+        target_database="northwind_back",
+        reason="The database is gone.",
+        declared_at=clock.now() - timedelta(hours=49),
+        at=clock.now(),
+    )
+    shop.ticked(restore, times=2)
+    shop.say("Setting up primary")
+
+    shop.ticked(restore, passing=timedelta(hours=23))
+    before = restore.state
+    shop.ticked(restore, passing=timedelta(hours=2))
+    shop.ticked(restore)
+
+    assert (before, restore.state) == ("restoring", "failed")
     assert restore.sentence.startswith("The operator did not recover a cluster within 24 hours.")
 
 
@@ -413,28 +474,6 @@ def answers(drill: Drill) -> dict[str, bool]:
 @pytest.mark.slow
 def test_drill_questions_the_recovered_cluster_and_is_over_once_it_is_gone(shop: Shop) -> None:  # BCK-5
     BackupPolicy.objects.update(has_sentinel=True, source=f"file:{shop.scene.folder}/target")
-def test_incident_that_was_declared_days_ago_has_a_day_from_when_it_is_asked_for(shop: Shop) -> None:
-    restore = ask_incident_restore(
-        actor=actor(shop.scene.rio),
-        environment_id=shop.scene.estate.production.pk,
-        target_at=shop.point.consistent_at,
-        target_database="northwind_back",
-        reason="The database is gone.",
-        declared_at=clock.now() - timedelta(hours=49),
-        at=clock.now(),
-    )
-    shop.ticked(restore, times=2)
-    shop.say("Setting up primary")
-
-    shop.ticked(restore, passing=timedelta(hours=23))
-    before = restore.state
-    shop.ticked(restore, passing=timedelta(hours=2))
-    shop.ticked(restore)
-
-    assert (before, restore.state) == ("restoring", "failed")
-    assert restore.sentence.startswith("The operator did not recover a cluster within 24 hours.")
-
-
     sentinel_at = shop.point.consistent_at - timedelta(minutes=1)
     with psycopg.connect(doors.url_of(shop.recovered.superuser_url, database=DATABASE)) as connection:
         connection.execute("CREATE TABLE changecontrol_sentinel (at timestamptz PRIMARY KEY)")
