@@ -23,6 +23,18 @@ _RBAC = re.compile(r"cannot (?P<verb>[\w*]+) (?P<what>resource|path)\b")
 _RBAC_RESOURCE = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>[\w*]+) resource "(?P<resource>[^"]*)" in API group "(?P<group>[^"]*)"'
 )
+_RIGHTS = "deploy/rbac.yaml"
+_OPERATED, _JOBS, _REHEARSED = "deploy/rbac-cloudnativepg.yaml", "deploy/rbac-jobs.yaml", "deploy/rbac-rehearsal.yaml"
+_GRANTED_BY = {
+    ("postgresql.cnpg.io", "backups"): {"create": _OPERATED, "get": _OPERATED, "patch": _OPERATED},
+    ("postgresql.cnpg.io", "clusters"): dict.fromkeys(("create", "delete", "get", "list", "patch"), _OPERATED),
+    ("barmancloud.cnpg.io", "objectstores"): {"get": _OPERATED, "list": _OPERATED},
+    ("", "secrets"): {"get": _OPERATED},
+    ("", "pods"): {"delete": _JOBS, "get": _JOBS},
+    ("", "events"): {"list": _JOBS},
+    ("", "namespaces"): dict.fromkeys(("create", "delete", "get", "patch"), _REHEARSED),
+}
+"""Which file grants a right, by API group and resource, then verb; what is not here stands in `deploy/rbac.yaml`."""
 _TYPED = ("failed to create typed patch object", "strict decoding error", "failed to create typed live object")
 _REJECTED_STATUSES = {400, 405, 406, 413, 415, 422}
 
@@ -101,13 +113,17 @@ def _forbidden(answer: Mapping[str, Any], *, doing: str, message: str, server: s
         resource = f"{right['resource']}.{right['group']}" if right["group"] else right["resource"]
         return NotAllowed(
             f"The executor may not {doing}: {right['user']} lacks the right to {right['verb']} {resource}. "
-            "Grant it as deploy/rbac.yaml does."
+            f"Grant it as {_file_of(right)} does."
         )
     if _RBAC.search(raw) or answer.get("reason") != "Forbidden" or ("is forbidden" not in raw and "denied" not in raw):
         return NotAllowed(f"The executor may not {doing}. Grant it the rights of deploy/rbac.yaml.")
     if "exceeded quota" in raw:
         return OverQuota(f"The quota of the namespace is too small to {doing}: {message}")
     return Rejected(f"A policy of the cluster refused to {doing}: {message}")
+
+
+def _file_of(right: re.Match[str]) -> str:
+    return _GRANTED_BY.get((right["group"], right["resource"]), {}).get(right["verb"], _RIGHTS)
 
 
 def _missing(answer: Mapping[str, Any], *, doing: str, message: str, server: str) -> Permanent:

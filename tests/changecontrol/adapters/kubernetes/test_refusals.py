@@ -2,14 +2,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from itertools import product
+from pathlib import Path
 
 import pytest
+import yaml
 
 from changecontrol.adapters.kubernetes.refusals import refusal_of, retry_after
 from changecontrol.errors import Permanent, Transient
-from changecontrol.ports import ApplyConflict, FieldConflict, NotAllowed, OverQuota, Rejected
+from changecontrol.ports import ApplyConflict, FieldConflict, NotAllowed, OverQuota, Rejected, Right
 from tests.changecontrol.adapters.api_server import recorded
 
+DEPLOY = Path(__file__).resolve().parents[4] / "deploy"
 QUOTA = "quota, disruption budget, autoscaler, network policy"
 
 
@@ -77,6 +81,33 @@ def test_403_of_rights_and_403_of_policies_are_told_apart(message: str, kind: ty
     body = {"kind": "Status", "reason": "Forbidden", "message": message}
 
     assert type(refusal_of(403, body, headers={}, doing="apply it")) is kind
+
+
+@pytest.mark.parametrize("name", ["rbac", "rbac-cloudnativepg", "rbac-jobs", "rbac-rehearsal"])
+def test_right_that_is_lacking_is_sought_in_a_file_that_grants_it(name: str) -> None:
+    for right in granted(f"{name}.yaml"):
+        message = (
+            f'{right.resource} is forbidden: User "x" cannot {right.verb} resource "{right.resource}" in API group '
+            f'"{right.group}" in the namespace "shop"'
+        )
+        body = {"kind": "Status", "reason": "Forbidden", "message": message}
+
+        error = refusal_of(403, body, headers={}, doing="do it")
+
+        assert isinstance(error, NotAllowed)
+        named = error.reason.removesuffix(" does.").rpartition("Grant it as deploy/")[2]
+        assert right in granted(named)
+        assert named in (f"{name}.yaml", "rbac.yaml")
+
+
+def granted(name: str) -> set[Right]:
+    roles = [one for one in yaml.safe_load_all((DEPLOY / name).read_text()) if one["kind"] in ("ClusterRole", "Role")]
+    return {
+        Right(verb=verb, group=group, resource=resource)
+        for role in roles
+        for rule in role["rules"]
+        for group, resource, verb in product(rule["apiGroups"], rule["resources"], rule["verbs"])
+    }
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 410])
