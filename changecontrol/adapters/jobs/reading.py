@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from changecontrol.adapters.kubernetes.pods import conditions_of, short, states_of, why_it_waits
 from changecontrol.ports import JobSight
-from changecontrol.rules.redaction import redact_text
-
-MAX_MESSAGE_CHARACTERS = 300
-STARTING = {"ContainerCreating", "PodInitializing"}
-NO_IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 
 Json = Mapping[str, Any]
 
@@ -26,7 +22,7 @@ def sight_of(job: Json | None, pods: Sequence[Json], *, warnings: Sequence[str] 
     if is_failed or "FailureTarget" in conditions:
         trouble = _why_it_failed(conditions, pods)
     elif not is_over and "Complete" not in conditions:
-        trouble = _why_it_waits(pods) or _last(warnings)
+        trouble = why_it_waits(pods) or _last(warnings)
     return JobSight(
         is_over=is_over,
         is_failed=is_failed,
@@ -52,7 +48,7 @@ def _why_it_failed(conditions: Mapping[str, Json], pods: Sequence[Json]) -> str:
         if sentence := _why_a_pod_failed(pod):
             return sentence
     if failed.get("message"):
-        return f"Its Kubernetes Job failed: {_short(failed['message'])}"
+        return f"Its Kubernetes Job failed: {short(failed['message'])}"
     return "Its pod failed, and nothing says why."
 
 
@@ -60,51 +56,25 @@ def _why_a_pod_failed(pod: Json) -> str:
     status = pod.get("status") or {}
     disrupted = _conditions(pod).get("DisruptionTarget")
     if status.get("reason") == "Evicted":
-        return f"Its pod was evicted: {_short(status.get('message'))}"
-    for state in _states(pod):
+        return f"Its pod was evicted: {short(status.get('message'))}"
+    for state in states_of(pod):
         ended = state.get("terminated") or {}
         if ended.get("reason") == "OOMKilled":
             return "Its pod took more memory than it may, and was ended (JOB_MEMORY_MIB)."
         if ended.get("exitCode") and disrupted is None:
             return f"Its pod ended with code {ended['exitCode']} ({ended.get('reason') or 'no reason given'})."
     if disrupted is not None:
-        return f"Its pod was ended by the cluster: {_short(disrupted.get('message') or disrupted.get('reason'))}"
-    return ""
-
-
-def _why_it_waits(pods: Sequence[Json]) -> str:
-    for pod in pods:
-        scheduled = next((one for one in _all_conditions(pod) if one.get("type") == "PodScheduled"), {})
-        if scheduled.get("status") == "False":
-            return f"No node takes its pod: {_short(scheduled.get('message'))}"
-        for state in _states(pod):
-            waiting = state.get("waiting") or {}
-            reason = waiting.get("reason")
-            if reason in NO_IMAGE:
-                return f"Its image cannot be pulled: {_short(waiting.get('message') or reason)}"
-            if reason and reason not in STARTING:
-                return f"Its pod cannot start: {_short(waiting.get('message') or reason)}"
+        return f"Its pod was ended by the cluster: {short(disrupted.get('message') or disrupted.get('reason'))}"
     return ""
 
 
 def _last(warnings: Sequence[str]) -> str:
-    return f"Its pod does not begin: {_short(warnings[-1])}" if warnings else ""
-
-
-def _states(pod: Json) -> Iterator[Json]:
-    status = pod.get("status") or {}
-    for one in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
-        yield one.get("state") or {}
+    return f"Its pod does not begin: {short(warnings[-1])}" if warnings else ""
 
 
 def _conditions(item: Json | None) -> dict[str, Json]:
     """Return the conditions that hold, by type."""
-    return {str(one.get("type")): one for one in _all_conditions(item) if one.get("status") == "True"}
-
-
-def _all_conditions(item: Json | None) -> Sequence[Json]:
-    found: Sequence[Json] = ((item or {}).get("status") or {}).get("conditions") or ()
-    return found
+    return {str(one.get("type")): one for one in conditions_of(item) if one.get("status") == "True"}
 
 
 def _phase(pod: Json) -> str:
@@ -113,9 +83,3 @@ def _phase(pod: Json) -> str:
 
 def _has_ended(pod: Json) -> bool:
     return _phase(pod) in ("Succeeded", "Failed")
-
-
-def _short(text: object) -> str:
-    words = redact_text(" ".join(str(text or "no reason given").split()))
-    words = words if len(words) <= MAX_MESSAGE_CHARACTERS else words[: MAX_MESSAGE_CHARACTERS - 1] + "…"
-    return words if words.endswith((".", "…")) else f"{words}."

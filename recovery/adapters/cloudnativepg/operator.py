@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from changecontrol.adapters.kubernetes.pods import why_it_waits
 from changecontrol.errors import Permanent, Transient, UnderWay
 from changecontrol.ports import Kubernetes, ObjectRef, Right
 from recovery.adapters.cloudnativepg.fields import part_of, text_of
@@ -63,9 +64,10 @@ RIGHTS = tuple(
 `deploy/rbac-cloudnativepg.yaml` grants exactly these.
 """
 
-_CLUSTERS, _JOBS, _OBJECT_STORES = (API, "Cluster"), ("batch/v1", "Job"), (PLUGIN_API, "ObjectStore")
+_CLUSTERS, _OBJECT_STORES = (API, "Cluster"), (PLUGIN_API, "ObjectStore")
+_JOBS, _PODS = ("batch/v1", "Job"), ("v1", "Pod")
 _REMOVED = (_CLUSTERS, ("v1", "PersistentVolumeClaim"))
-_LEFT_OVER = (*_REMOVED, _JOBS, ("v1", "Pod"))
+_LEFT_OVER = (*_REMOVED, _JOBS, _PODS)
 
 
 class OperatorClusters:
@@ -166,7 +168,10 @@ class OperatorClusters:
         jobs = self._kubernetes.observe_labelled(
             _JOBS, namespace=state.cluster.namespace, label=RUN_LABEL, value=state.run
         )
-        return read_recovery(live, failure=next(filter(None, map(failure_of, jobs)), ""))
+        pods = self._kubernetes.observe_labelled(
+            _PODS, namespace=state.cluster.namespace, label=CLUSTER_LABEL, value=state.cluster.name
+        )
+        return read_recovery(live, failure=next(filter(None, map(failure_of, jobs)), ""), obstacle=why_it_waits(pods))
 
     def _check_cleared(self, cluster: DatabaseCluster) -> None:
         """Raise `UnderWay` while anything of an earlier cluster of this name is there.

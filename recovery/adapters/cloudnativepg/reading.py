@@ -152,13 +152,16 @@ def read_cluster(live: Body, *, store: Body | None) -> DatabaseClusterState:
     )
 
 
-def read_recovery(live: Body, *, failure: str = "") -> RecoveryClusterState:
-    """Return how far a recovery is; `failure` is what its job says, where that failed."""
+def read_recovery(live: Body, *, failure: str = "", obstacle: str = "") -> RecoveryClusterState:
+    """Return how far a recovery is; `failure` is what its job says, where that failed.
+
+    `obstacle` says why its pod does not begin: the operator's phase stays the same meanwhile.
+    """
     cluster, status = place_of(live), part_of(live, "status")
     phase, reason = text_of(status, "phase"), text_of(status, "phaseReason")
     standing = RecoveryStanding.SETTING_UP
     words = said(": ".join(part for part in (phase, reason) if part), otherwise="the operator has not begun")
-    sentence = f"{cluster} is being recovered: {words}"
+    sentence = f"{cluster} is being recovered: {words} {obstacle}".rstrip()
     if has_archive(live):
         standing = RecoveryStanding.FAILED
         sentence = f"{cluster} is set to archive its WAL, which a recovered cluster must never do."

@@ -413,6 +413,21 @@ def test_recovery_that_never_ends_fails_within_a_day(shop: Shop) -> None:
     assert restore.sentence.startswith("The operator did not recover a cluster within 24 hours.")
 
 
+def test_recovery_whose_pod_no_node_takes_says_so_at_once_and_when_its_day_is_over(shop: Shop) -> None:
+    restore = shop.ticked(shop.asked(), times=2)
+    shop.say("Setting up primary")
+    pod, _ = shop.instance(run_of(restore))
+    unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
+    shop.scene.kubernetes.say(pod, {"phase": "Pending", "conditions": [unscheduled]})
+
+    waiting = shop.ticked(restore).sentence
+    shop.ticked(restore, times=2, passing=timedelta(hours=25))
+
+    why = "is being recovered: Setting up primary. No node takes its pod: 0/3 nodes are available."
+    assert waiting == f"{shop.scene.namespace}/changecontrol-restore {why}"
+    assert restore.sentence == f"The operator did not recover a cluster within 24 hours. {waiting}"
+
+
 def test_incident_that_was_declared_days_ago_has_a_day_from_when_it_is_asked_for(shop: Shop) -> None:
     restore = ask_incident_restore(
         actor=actor(shop.scene.rio),

@@ -219,6 +219,44 @@ def test_failed_job_of_another_run_says_nothing_of_this_one(
     assert after.sentence == "shop/drill-7 could not be recovered: its job drill-7-1-full-recovery failed (It ended.)."
 
 
+@pytest.mark.parametrize(
+    "status, why",
+    [
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]},
+            " No node takes its pod: 0/3 nodes are available.",
+        ),
+        (
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "denied"}}}]},
+            " Its image cannot be pulled: denied.",
+        ),
+        (
+            {"initContainerStatuses": [{"state": {"waiting": {"reason": "CreateContainerConfigError"}}}]},
+            " Its pod cannot start: CreateContainerConfigError.",
+        ),
+        ({"containerStatuses": [{"state": {"running": {}}}]}, ""),
+    ],
+    ids=["no-node", "no-image", "not-started", "at-work"],
+)
+def test_recovery_whose_pod_does_not_begin_says_why(
+    clusters: DatabaseClusters, kubernetes: FakeKubernetes, status: dict[str, Any], why: str
+) -> None:
+    clusters.ensure_recovery_cluster(WISH)
+    kubernetes.say(ObjectRef(API, "Cluster", "shop", "drill-7"), {"phase": "Setting up primary"})
+    for name, owner in (("drill-7-1-full-recovery-x", "drill-7"), ("odoo-db-1", "odoo-db")):
+        metadata = {"name": name, "namespace": "shop", "labels": {CLUSTER_LABEL: owner}}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}}
+        ref = kubernetes.apply_as("operator", pod).ref
+        strange = {"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
+        kubernetes.say(ref, status if owner == "drill-7" else strange)
+
+    state = clusters.observe_recovery_cluster(run="drill-7", namespace="shop")
+
+    assert state is not None
+    assert state.standing is RecoveryStanding.SETTING_UP
+    assert state.sentence == f"shop/drill-7 is being recovered: Setting up primary.{why}"
+
+
 def test_recovered_server_is_reached_as_the_operator_says_once_it_does(
     clusters: DatabaseClusters, kubernetes: FakeKubernetes
 ) -> None:
