@@ -44,6 +44,8 @@ HOPELESS = frozenset(
 
 An unknown plugin is not among them: it has not been loaded yet, as after any restart, and the operator looks again.
 """
+POD_NEEDS = ("affinity", "imagePullSecrets", "resources", "serviceAccountTemplate")
+"""What of a definition says where its pods may run, with how much, as whom, and how their image is pulled."""
 BACKUP_STARTED = "BackupStarted"
 """The reason for which `LastBackupSucceeded` is False while the next backup runs."""
 
@@ -103,6 +105,12 @@ def plugin_of(live: Body) -> Body | None:
         if isinstance(one, Mapping) and one.get("name") == PLUGIN and one.get("enabled") is not False:
             return part_of(one, "parameters")
     return None
+
+
+def pod_needs_of(live: Body | None) -> Body:
+    """Return what the pods of a `Cluster` need to begin, as its definition has it; nothing for one that is gone."""
+    spec = part_of(live, "spec")
+    return {name: spec[name] for name in POD_NEEDS if spec.get(name)}
 
 
 def has_archive(live: Body) -> bool:

@@ -141,6 +141,38 @@ def test_recovery_reads_the_archive_and_writes_to_none(clusters: DatabaseCluster
     }
 
 
+def test_recovery_takes_over_what_the_pods_of_its_source_need_and_nothing_else(
+    clusters: DatabaseClusters, kubernetes: FakeKubernetes
+) -> None:
+    toleration = {"key": "databases", "operator": "Exists", "effect": "NoSchedule"}
+    needs = {
+        "affinity": {"nodeSelector": {"pool": "databases"}, "tolerations": [toleration]},
+        "imagePullSecrets": [{"name": "registry"}],
+        "resources": {"requests": {"cpu": "2", "memory": "8Gi"}, "limits": {"memory": "8Gi"}},
+        "serviceAccountTemplate": {
+            "metadata": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/db"}}
+        },
+    }
+    archive = {"backup": {"barmanObjectStore": {"destinationPath": "s3://odoo/db"}}, "plugins": [{"name": PLUGIN}]}
+    others = {"instances": 3, "walStorage": {"size": "5Gi"}, "managed": {"roles": [{"name": "odoo"}]}}
+    kubernetes.apply_as("administrator", strangers("Cluster", "odoo-db", spec={**needs, **archive, **others}))
+
+    clusters.ensure_recovery_cluster(WISH)
+
+    spec = kubernetes.objects()[ObjectRef(API, "Cluster", "shop", "drill-7")]["spec"]
+    assert {name: spec[name] for name in needs} == needs
+    assert sorted(spec.keys() - needs.keys()) == [
+        "bootstrap",
+        "enableSuperuserAccess",
+        "externalClusters",
+        "imageName",
+        "inheritedMetadata",
+        "instances",
+        "storage",
+    ]
+    assert spec["instances"] == 1
+
+
 @pytest.mark.parametrize(
     "to, target",
     [
