@@ -311,12 +311,14 @@ class FakeKubernetes:
             del self._objects[ref]
 
     def _is_in_use(self, claim: ObjectRef) -> bool:
-        """Say whether a pod uses a claim, which then goes after it (the finalizer `kubernetes.io/pvc-protection`)."""
+        """Say whether a pod on a node uses a claim, which then goes after it (`kubernetes.io/pvc-protection`)."""
+        pods = [one for ref, one in self._objects.items() if (ref.kind, ref.namespace) == ("Pod", claim.namespace)]
+        specs = [one.content.get("spec") or {} for one in pods]
         return any(
             (volume.get("persistentVolumeClaim") or {}).get("claimName") == claim.name
-            for ref, stored in self._objects.items()
-            if (ref.kind, ref.namespace) == ("Pod", claim.namespace)
-            for volume in (stored.content.get("spec") or {}).get("volumes") or ()
+            for spec in specs
+            if spec.get("nodeName")
+            for volume in spec.get("volumes") or ()
         )
 
     def _let_claims_go(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
-from typing import Any
 
 from deployments.practice.controllers.database_facts import (
     COMPONENT,
@@ -23,11 +22,19 @@ from deployments.practice.controllers.database_facts import (
     time_of,
     write,
 )
-from deployments.practice.controllers.world import Key, World, condition, reference_to
+from deployments.practice.controllers.database_instances import (
+    ensure_pod,
+    ensure_volume,
+    metadata_of,
+    pod_spec_of,
+)
+from deployments.practice.controllers.world import Key, World, condition
+from deployments.practice.eviction import is_ready
 from deployments.practice.store import Body, Item
 
 IMAGE = "ghcr.io/cloudnative-pg/postgresql:18.1"
 SETTING_UP = "Setting up primary"
+WAITING = "Waiting for the instances to become active"
 UNRECOVERABLE = "Cluster is unrecoverable and needs manual intervention"
 NOT_REACHED = "FATAL: recovery ended before configured recovery target was reached"
 NO_BACKUP = "no target backup found"
@@ -42,7 +49,10 @@ def look(world: World, key: Key) -> None:
         _set_up(world, item)
     elif phase == SETTING_UP:
         _go_on(world, item, key)
+    elif phase == WAITING:
+        _come_up(world, item)
     elif phase == HEALTHY:
+        ensure_pod(world, item)
         write(world, item, _archiving(world, item, status_of(item)))
 
 
@@ -55,7 +65,7 @@ def _set_up(world: World, item: Item) -> None:
     set_condition(status, "Ready", value="False", reason="ClusterIsNotReady", message=message, at=world.now())
     written = write(world, item, status)
     world.event(item, "CreatingInstance", f"Primary instance {item.name}-1", component=COMPONENT)
-    _ensure_volume(world, written)
+    ensure_volume(world, written)
     _ensure_secret(world, written)
     if source_of(written) is not None:
         _ensure_job(world, written)
@@ -71,23 +81,33 @@ def _ensure_secret(world: World, item: Item) -> None:
     said = {"username": "postgres", "user": "postgres", "password": password, "dbname": "*", "host": host}
     said |= {"port": "5432", "uri": f"postgresql://postgres:{password}@{host}.{item.namespace}:5432/*"}
     data = {key: b64encode(value.encode()).decode() for key, value in said.items()}
-    body = {"metadata": _metadata(item, name, {}), "type": "kubernetes.io/basic-auth", "data": data}
+    body = {"metadata": metadata_of(item, name, {}), "type": "kubernetes.io/basic-auth", "data": data}
     world.create("Secret", "", body, manager=MANAGER)
 
 
 def _go_on(world: World, item: Item, key: Key) -> None:
     if source_of(item) is None:
         if world.waited(item.metadata["uid"], "initdb", world.delays.ready, "clusters", key):
-            write(world, item, _healthy(world, item))
+            _come_up(world, item)
         return
     job = world.get("Job", "batch", (item.namespace, _job_name(item)))
     job_status: Body = (job.body.get("status") or {}) if job is not None else {}
     if condition(job_status, "Complete"):
-        write(world, item, _healthy(world, item))
+        _come_up(world, item)
     elif condition(job_status, "Failed"):
         why = f"Instance creation failed for the following jobs: {_job_name(item)}. "
         why += "Check the job logs to investigate the cause of the failure."
         write(world, item, {**status_of(item), "phase": UNRECOVERABLE, "phaseReason": why})
+
+
+def _come_up(world: World, item: Item) -> None:
+    """Go on once the data is there: the cluster is well when its pod is."""
+    if is_ready(ensure_pod(world, item)):
+        write(world, item, _healthy(world, item))
+        return
+    status = status_of(item)
+    status.pop("phaseReason", None)
+    write(world, item, {**status, "phase": WAITING})
 
 
 def _healthy(world: World, item: Item) -> Body:
@@ -117,27 +137,16 @@ def _archiving(world: World, item: Item, status: Body) -> Body:
     return status
 
 
-def _ensure_volume(world: World, item: Item) -> None:
-    storage = item.body["spec"].get("storage") or {}
-    spec: Body = {"accessModes": ["ReadWriteOnce"]}
-    spec["resources"] = {"requests": {"storage": storage.get("size", "1Gi")}}
-    if storage.get("storageClass"):
-        spec["storageClassName"] = storage["storageClass"]
-    metadata = _metadata(item, f"{item.name}-1", {"cnpg.io/pvcRole": "PG_DATA"})
-    if world.get("PersistentVolumeClaim", "", (item.namespace, f"{item.name}-1")) is None:
-        world.create("PersistentVolumeClaim", "", {"metadata": metadata, "spec": spec}, manager=MANAGER)
-
-
 def _ensure_job(world: World, item: Item) -> None:
     name = _job_name(item)
     if world.get("Job", "batch", (item.namespace, name)) is not None:
         return
-    metadata = _metadata(item, name, {"cnpg.io/jobRole": "full-recovery"})
+    metadata = metadata_of(item, name, {"cnpg.io/jobRole": "full-recovery"})
     failure = _failure(world, item)
-    container: Body = {"name": "full-recovery", "image": str(item.body["status"]["image"])}
+    container: Body = {"name": "full-recovery"}
     container["command"] = ["sh", "-c", f"echo '{failure}'; exit 1"] if failure else ["/controller/manager", "instance"]
     template = {"metadata": {"labels": dict(metadata["labels"])}}
-    spec = {"template": {**template, "spec": {"restartPolicy": "Never", "containers": [container]}}}
+    spec = {"template": {**template, "spec": {**pod_spec_of(item, container), "restartPolicy": "Never"}}}
     world.create("Job", "batch", {"metadata": metadata, "spec": spec}, manager=MANAGER)
 
 
@@ -157,17 +166,6 @@ def _failure(world: World, item: Item) -> str:
     if to is not None and to.timestamp() > (end.timestamp() if end is not None else world.clock.now()):
         return NOT_REACHED
     return ""
-
-
-def _metadata(item: Item, name: str, labels: dict[str, str]) -> dict[str, Any]:
-    inherited = (item.body["spec"].get("inheritedMetadata") or {}).get("labels") or {}
-    own = {"cnpg.io/cluster": item.name, "cnpg.io/instanceName": f"{item.name}-1"}
-    return {
-        "name": name,
-        "namespace": item.namespace,
-        "labels": {**inherited, **own, **labels},
-        "ownerReferences": [reference_to(item)],
-    }
 
 
 def _job_name(item: Item) -> str:

@@ -10,6 +10,7 @@ from deployments.practice.controllers import (
     daemon_sets,
     database_backups,
     database_clusters,
+    database_instances,
     database_schedules,
     deployments,
     garbage,
@@ -46,6 +47,7 @@ _CONTROLLERS = {
     "owners": garbage.look_at_owner,
     "definitions": garbage.look_at_definition,
     "clusters": database_clusters.look,
+    "persistentvolumeclaims": database_instances.look_at_claim,
     "backups": database_backups.look,
     "scheduledbackups": database_schedules.look,
 }
@@ -56,7 +58,7 @@ _OWNERS = {
 _SELF = {
     ("apps", "deployments"), ("apps", "replicasets"), ("apps", "statefulsets"), ("apps", "daemonsets"),
     ("batch", "jobs"),
-    ("", "pods"), ("", "services"), ("", "namespaces"),
+    ("", "pods"), ("", "services"), ("", "namespaces"), ("", "persistentvolumeclaims"),
     (GROUP, "clusters"), (GROUP, "backups"), (GROUP, "scheduledbackups"),
 }  # fmt: skip
 
@@ -163,6 +165,7 @@ class Manager:
             database_backups.hear_cluster(self._world, item)
         if item.kind.key == (GROUP, "backups"):
             database_backups.hear_backup(self._world, change)
+        database_instances.hear(self._world, change)
         garbage.hear(self._world, change)
         if item.namespace and change.verb == "DELETED":
             namespaces.hear_end(self._world, item.namespace)

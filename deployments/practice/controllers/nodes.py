@@ -97,6 +97,10 @@ def _schedule(world: World, pod: Item) -> None:
         short.append("Insufficient cpu")
     if asked["memory"] > NODE_MEMORY:
         short.append("Insufficient memory")
+    if trouble := _claim_trouble(world, pod):
+        message = f"0/{len(nodes)} nodes are available: {trouble}. " + _NEVER_HELPFUL.format(n=len(nodes))
+        _unschedulable(world, pod, message)
+        return
     if not matching or short:
         count = len(nodes)
         why = [f"{count} {reason}" for reason in short] or [
@@ -120,8 +124,20 @@ def _schedule(world: World, pod: Item) -> None:
     world.waited(stored.metadata["uid"], "pull", world.delays.pull, "pods", (pod.namespace, pod.name))
 
 
+def _claim_trouble(world: World, pod: Item) -> str:
+    """Say which claim of a pod is not there, or is about to go; empty where none is."""
+    for volume in pod.body["spec"].get("volumes") or ():
+        name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        claim = world.get("PersistentVolumeClaim", "", (pod.namespace, name)) if name else None
+        if name and claim is None:
+            return f'persistentvolumeclaim "{name}" not found'
+        if claim is not None and claim.metadata.get("deletionTimestamp"):
+            return f'persistentvolumeclaim "{name}" is being deleted'
+    return ""
+
+
 def _unschedulable(world: World, pod: Item, message: str) -> None:
-    if (pod.body.get("status") or {}).get("conditions"):
+    if any(one.get("message") == message for one in (pod.body.get("status") or {}).get("conditions") or ()):
         return
     entry = _condition(world, "PodScheduled", is_true=False, generation=_generation(pod))
     entry |= {"reason": "Unschedulable", "message": message}

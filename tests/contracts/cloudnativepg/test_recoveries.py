@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from changecontrol.errors import Permanent
+from changecontrol.errors import Permanent, UnderWay
 from changecontrol.ports import ObjectRef
 from recovery.ports import (
     ClusterBackup,
@@ -127,6 +127,48 @@ def test_recovery_under_the_name_of_production_is_refused(estate: Estate) -> Non
     assert "bootstrap" not in live["spec"]
 
 
+def test_recovery_begins_once_the_volume_of_the_last_one_of_its_name_is_gone(estate: Estate) -> None:
+    backup = backed_up(estate)
+    assert backup.stopped_at is not None
+    name = "changecontrol-restore"
+    estate.clusters.ensure_recovery_cluster(estate.recovery(to=backup.stopped_at, name=name))
+    eventually(observed(estate), holds=ended)
+    estate.hold(f"{name}-1", ["test/held"])
+    eventually(lambda: left_of(estate, "drill-7"), holds=lambda left: len(left) == 2)
+    wish = estate.recovery(to=backup.stopped_at, run="restore-8", name=name)
+
+    with pytest.raises(UnderWay) as raised:
+        estate.clusters.ensure_recovery_cluster(wish)
+    estate.hold(f"{name}-1", [])
+    eventually(lambda: left_of(estate, "drill-7"), holds=lambda left: left == ())
+    estate.clusters.ensure_recovery_cluster(wish)
+
+    assert raised.value.reason == (
+        f"Of an earlier {wish.cluster} there is still: PersistentVolumeClaim {wish.cluster}-1, Pod {wish.cluster}-1. "
+        "This one waits until it is gone."
+    )
+    assert eventually(observed(estate, "restore-8"), holds=ended).standing is RecoveryStanding.READY
+
+
+def test_recovery_that_no_node_takes_says_so(estate: Estate) -> None:
+    backup = backed_up(estate)
+    assert backup.stopped_at is not None
+    spec = {"affinity": {"nodeSelector": {"pool": "databases"}}}
+    path, about = estate.path("clusters"), {"name": "odoo-db", "namespace": estate.namespace}
+    wanted = {"apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "metadata": about, "spec": spec}
+    estate.apply(path, wanted, manager="another-administrator")
+
+    estate.clusters.ensure_recovery_cluster(estate.recovery(to=backup.stopped_at))
+    state = eventually(observed(estate), holds=lambda state: "No node" in state.sentence)
+
+    assert "No node takes its pod: 0/3 nodes are available: " in state.sentence
+    assert state.standing is RecoveryStanding.SETTING_UP
+
+
+def left_of(estate: Estate, run: str) -> tuple[str, ...]:
+    return estate.clusters.ensure_recovery_cluster_absent(run=run, namespace=estate.namespace)
+
+
 def test_teardown_takes_everything_of_the_run_and_nothing_else(estate: Estate) -> None:
     backup = backed_up(estate)
     assert backup.stopped_at is not None
@@ -140,11 +182,8 @@ def test_teardown_takes_everything_of_the_run_and_nothing_else(estate: Estate) -
         holds=lambda names: names == (),
     )
 
-    assert set(first) <= {
-        f"Cluster {estate.namespace}/drill-7",
-        f"PersistentVolumeClaim {estate.namespace}/drill-7-1",
-        f"Job {estate.namespace}/drill-7-1-full-recovery",
-    }
+    names = {one.partition(f" {estate.namespace}/")[2] for one in first}
+    assert {name.partition("full-recovery")[0] for name in names} <= {"drill-7", "drill-7-1", "drill-7-1-"}
     assert left == ()
     assert estate.clusters.observe_recovery_cluster(run="drill-7", namespace=estate.namespace) is None
     assert observed(estate, "drill-8")().standing is RecoveryStanding.READY

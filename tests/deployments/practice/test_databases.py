@@ -61,6 +61,12 @@ class Databases:
     def backup(self, name: str, **spec: Any) -> Answer:
         return self.apply("Backup", name, {"cluster": {"name": "odoo-db"}, **spec})
 
+    def hold(self, pod: str, finalizers: list[str]) -> None:
+        """Keep a pod from going, as one whose server takes its time to end does."""
+        path, body = self.shop.path("pods", pod, group="v1"), {"metadata": {"finalizers": finalizers}}
+        answer = self.shop.client.ask("PATCH", path, body, content_type="application/merge-patch+json")
+        assert answer.status == 200, answer.body
+
     def until(self, plural: str, name: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         answer = self.shop.client.until(self.path(plural, name), lambda it: holds(it.body.get("status") or {}))
         status: dict[str, Any] = answer.body.get("status") or {}
@@ -400,6 +406,72 @@ def test_recovered_cluster_goes_with_its_volume_and_its_job(databases: Databases
     assert before == ["copy-1", "copy-1-full-recovery"]
     assert marked() == []
     assert databases.healthy()
+
+
+def test_pod_runs_as_the_definition_wants_and_is_made_anew(databases: Databases) -> None:
+    resources = {"requests": {"cpu": "2", "memory": "4Gi"}}
+    toleration = {"key": "databases", "operator": "Exists"}
+    databases.cluster(resources=resources, affinity={"tolerations": [toleration]})
+    databases.healthy()
+    path = databases.shop.path("pods", "odoo-db-1", group="v1")
+    first = databases.shop.client.ask("GET", path).body
+
+    databases.shop.client.ask("DELETE", path)
+    databases.shop.client.until(path, lambda it: it.status == 200 and it.body["metadata"]["uid"] != uid_of(first))
+
+    assert first["spec"]["containers"][0]["resources"] == resources
+    assert toleration in first["spec"]["tolerations"]
+    assert first["metadata"]["labels"]["cnpg.io/cluster"] == "odoo-db"
+
+
+def test_cluster_whose_pod_no_node_takes_does_not_come_up(databases: Databases) -> None:
+    databases.cluster(affinity={"nodeSelector": {"pool": "databases"}})
+
+    waiting = databases.phase("clusters", "odoo-db", "Waiting for the instances to become active")
+
+    assert "readyInstances" not in waiting
+    assert "didn't match Pod's node affinity/selector" in unscheduled(databases, "odoo-db-1")
+
+
+def test_cluster_that_is_made_while_the_volume_of_another_goes_never_starts(databases: Databases) -> None:
+    databases.cluster(**IN_TREE)
+    databases.backup("nightly")
+    databases.phase("backups", "nightly", "completed")
+    databases.apply("Cluster", "copy", recovery())
+    databases.healthy("copy")
+    databases.hold("copy-1", ["test/held"])
+    databases.shop.client.ask("DELETE", databases.path("clusters", "copy"))
+    volume = databases.shop.path("persistentvolumeclaims", "copy-1", group="v1")
+    going = databases.shop.client.until(volume, lambda it: "deletionTimestamp" in it.body["metadata"])
+    databases.shop.client.until(databases.path("clusters", "copy"), lambda it: it.status == 404)
+
+    databases.apply("Cluster", "copy", recovery())
+    first = unscheduled(databases, "copy-1-full-recovery")
+    databases.hold("copy-1", [])
+    databases.shop.client.until(volume, lambda it: it.status == 404)
+    later = unscheduled(databases, "copy-1-full-recovery", words="not found")
+
+    assert "deletionTimestamp" in going.body["metadata"]
+    assert 'persistentvolumeclaim "copy-1" is being deleted' in first
+    assert 'persistentvolumeclaim "copy-1" not found' in later
+    phase = databases.shop.client.ask("GET", databases.path("clusters", "copy")).body["status"]["phase"]
+    assert phase == "Setting up primary"
+
+
+def uid_of(item: dict[str, Any]) -> str:
+    return str(item["metadata"]["uid"])
+
+
+def unscheduled(databases: Databases, name: str, *, words: str = "") -> str:
+    """Wait until no node takes a pod whose name begins so, for a reason with these words; return the reason."""
+
+    def reasons(answer: Answer) -> list[str]:
+        pods = [pod for pod in answer.body["items"] if pod["metadata"]["name"].startswith(name)]
+        found = [condition(pod.get("status") or {}, "PodScheduled") for pod in pods]
+        return [one["message"] for one in found if one.get("status") == "False" and words in one["message"]]
+
+    answer = databases.shop.client.until(databases.shop.path("pods", group="v1"), lambda it: reasons(it) != [])
+    return reasons(answer)[0]
 
 
 def test_estate_without_the_operator_does_not_know_its_kinds(rehearsal: Rehearsal) -> None:

@@ -83,7 +83,8 @@ class Shop:
         labels = {RUN_LABEL: run, CLUSTER_LABEL: self.cluster.name}
         about = {"apiVersion": "v1", "metadata": {"name": name, "namespace": self.scene.namespace, "labels": labels}}
         volumes = [{"name": "pgdata", "persistentVolumeClaim": {"claimName": name}}]
-        made = ({"kind": "Pod", "spec": {"volumes": volumes}}, {"kind": "PersistentVolumeClaim", "spec": {}})
+        spec = {"nodeName": "node-1", "volumes": volumes}
+        made = ({"kind": "Pod", "spec": spec}, {"kind": "PersistentVolumeClaim", "spec": {}})
         pod, volume = (self.scene.kubernetes.apply_as("cloudnative-pg", {**about, **one}).ref for one in made)
         return pod, volume
 

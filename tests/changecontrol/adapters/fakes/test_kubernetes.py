@@ -95,7 +95,7 @@ def test_claim_goes_after_the_pod_that_uses_it() -> None:
     fake.kinds.add(("v1", "Pod"))
     about = {"apiVersion": "v1", "metadata": {"name": "db-1", "namespace": "shop", "labels": {INVENTORY_LABEL: "acme"}}}
     volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "db-1"}}]
-    pod = fake.apply_as("operator", {**about, "kind": "Pod", "spec": {"volumes": volumes}}).ref
+    pod = fake.apply_as("operator", {**about, "kind": "Pod", "spec": {"nodeName": "node-1", "volumes": volumes}}).ref
     claim = fake.apply_as("operator", {**about, "kind": "PersistentVolumeClaim", "spec": {}}).ref
 
     deleted = fake.ensure_deleted(claim, inventory="acme")
