@@ -5,12 +5,12 @@ Adapters (`recovery/adapters/`) answer these protocols and raise only `Transient
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from changecontrol.ports import Right
 
@@ -476,6 +476,8 @@ class DatabaseClusterState:
     image: str = ""
     storage_size: str = ""
     storage_class: str = ""
+    pod_needs: Mapping[str, Any] = field(default_factory=dict)
+    """What of its definition its pods need to begin, in the operator's words."""
     timeline: int | None = None
     system_identifier: str = ""
     findings: tuple[str, ...] = ()
@@ -518,6 +520,8 @@ class RecoveryCluster:
     size: str
     storage_class: str = ""
     backup_id: str = ""
+    pod_needs: Mapping[str, Any] = field(default_factory=dict)
+    """What its pods need to begin, as those of what it comes from."""
 
 
 @dataclass(frozen=True, slots=True)

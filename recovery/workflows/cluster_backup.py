@@ -125,6 +125,7 @@ def _facts(backup: ClusterBackup, database: DatabaseClusterState) -> dict[str, A
         "image": database.image,
         "storage_size": database.storage_size,
         "storage_class": database.storage_class,
+        "pod_needs": dict(database.pod_needs),
         "system_identifier": database.system_identifier,
         "server_version": _version(database.image) or str(backup.major or ""),
         "timeline": backup.timeline or database.timeline or 0,

@@ -115,6 +115,8 @@ def _wish(row: Restore | Drill, clusters: DatabaseClusters) -> RecoveryCluster:
         size=(source.storage_size if source else "") or facts["storage_size"],
         storage_class=source.storage_class if source else facts["storage_class"],
         backup_id=facts["backup_id"],
+        # Points of before they were kept do not say them.
+        pod_needs=source.pod_needs if source else facts.get("pod_needs", {}),
     )
 
 

@@ -6,7 +6,6 @@ A recovered cluster has neither a backup section nor a plugin of its own: nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,8 +49,7 @@ def backup_manifest(*, run: str, cluster: DatabaseCluster, method: ClusterBackup
     return _object(ref, labels={RUN_LABEL: run}, spec={"cluster": {"name": cluster.name}, **_by(method)})
 
 
-def recovery_manifest(wish: RecoveryCluster, *, pod_needs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cluster that is wished for; `pod_needs` are of its source's definition, taken over as they are."""
+def recovery_manifest(wish: RecoveryCluster) -> dict[str, Any]:
     check_recovery(wish)
     recovery: dict[str, Any] = {"source": wish.origin}
     if target := _target(wish):
@@ -59,7 +57,7 @@ def recovery_manifest(wish: RecoveryCluster, *, pod_needs: Mapping[str, Any]) ->
     storage = {"size": wish.size} | ({"storageClass": wish.storage_class} if wish.storage_class else {})
     labels = {RUN_LABEL: wish.run}
     spec: dict[str, Any] = {
-        **pod_needs,
+        **wish.pod_needs,
         "instances": 1,
         "storage": storage,
         # What is recovered is questioned and carried away whole, whoever owns it.

@@ -28,7 +28,6 @@ from recovery.adapters.cloudnativepg.manifests import (
 from recovery.adapters.cloudnativepg.reading import (
     failure_of,
     plugin_of,
-    pod_needs_of,
     read_backup,
     read_cluster,
     read_recovery,
@@ -123,8 +122,7 @@ class OperatorClusters:
         known = self._kubernetes.observe_object(ref)
         if known is None:
             self._check_cleared(wish.cluster)
-            source = self._kubernetes.observe_object(cluster_ref(DatabaseCluster(ref.namespace, wish.origin)))
-            applied = self._kubernetes.ensure_applied(recovery_manifest(wish, pod_needs=pod_needs_of(source)))
+            applied = self._kubernetes.ensure_applied(recovery_manifest(wish))
             return read_recovery(applied.live)
         if run_of(known) not in ("", wish.run):
             raise UnderWay(f"{wish.cluster} is of run {run_of(known)} still: this one waits until it is gone.")

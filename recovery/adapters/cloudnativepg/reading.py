@@ -107,12 +107,6 @@ def plugin_of(live: Body) -> Body | None:
     return None
 
 
-def pod_needs_of(live: Body | None) -> Body:
-    """Return what the pods of a `Cluster` need to begin, as its definition has it; nothing for one that is gone."""
-    spec = part_of(live, "spec")
-    return {name: spec[name] for name in POD_NEEDS if spec.get(name)}
-
-
 def has_archive(live: Body) -> bool:
     """Say whether a `Cluster` is set to archive its WAL anywhere."""
     spec = part_of(live, "spec")
@@ -154,6 +148,7 @@ def read_cluster(live: Body, *, store: Body | None) -> DatabaseClusterState:
         image=text_of(status, "image") or text_of(spec, "imageName"),
         storage_size=text_of(part_of(spec, "storage"), "size"),
         storage_class=text_of(part_of(spec, "storage"), "storageClass"),
+        pod_needs={name: spec[name] for name in POD_NEEDS if spec.get(name)},
         timeline=number_of(status.get("timelineID")),
         system_identifier=text_of(status, "systemID"),
         findings=findings,

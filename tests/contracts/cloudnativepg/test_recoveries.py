@@ -153,12 +153,9 @@ def test_recovery_begins_once_the_volume_of_the_last_one_of_its_name_is_gone(est
 def test_recovery_that_no_node_takes_says_so(estate: Estate) -> None:
     backup = backed_up(estate)
     assert backup.stopped_at is not None
-    spec = {"affinity": {"nodeSelector": {"pool": "databases"}}}
-    path, about = estate.path("clusters"), {"name": "odoo-db", "namespace": estate.namespace}
-    wanted = {"apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "metadata": about, "spec": spec}
-    estate.apply(path, wanted, manager="another-administrator")
+    pod_needs = {"affinity": {"nodeSelector": {"pool": "databases"}}}
 
-    estate.clusters.ensure_recovery_cluster(estate.recovery(to=backup.stopped_at))
+    estate.clusters.ensure_recovery_cluster(replace(estate.recovery(to=backup.stopped_at), pod_needs=pod_needs))
     state = eventually(observed(estate), holds=lambda state: "No node" in state.sentence)
 
     assert "No node takes its pod: 0/3 nodes are available: " in state.sentence

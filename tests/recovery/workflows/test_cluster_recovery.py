@@ -211,6 +211,27 @@ def test_a_cluster_is_recovered_moved_beside_the_old_made_harmless_and_removed(s
     assert shop.recovered.superuser_url not in kept
 
 
+def test_recovered_cluster_has_what_its_sources_pods_need_also_where_that_is_gone(shop: Shop) -> None:
+    needs: dict[str, Any] = {"imagePullSecrets": [{"name": "registry"}], "resources": {"requests": {"memory": "8Gi"}}}
+    source = ObjectRef(API, "Cluster", shop.scene.namespace, "odoo-db")
+    status = shop.scene.kubernetes.objects()[source]["status"]
+    shop.scene.database(**IN_TREE, **needs)
+    shop.scene.kubernetes.say(source, status)
+    run = shop.scene.asked()
+    shop.scene.ticked(run, times=2)
+    shop.scene.complete(run)
+    shop.scene.ticked(run, times=4)
+    shop.point = RecoveryPoint.objects.get(run=run)
+    shop.scene.kubernetes.remove(source)
+
+    shop.ticked(shop.asked(), times=2)
+
+    spec = shop.scene.kubernetes.objects()[shop.cluster]["spec"]
+    assert {name: spec.get(name) for name in needs} == needs
+    assert shop.point.cluster_facts is not None
+    assert shop.point.cluster_facts["pod_needs"] == needs
+
+
 @pytest.mark.slow
 def test_incident_restore_works_where_the_source_is_gone_and_is_left_as_it_was(shop: Shop) -> None:
     shop.scene.kubernetes.remove(ObjectRef(API, "Cluster", shop.scene.namespace, "odoo-db"))

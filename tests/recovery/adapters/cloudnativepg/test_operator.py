@@ -156,8 +156,10 @@ def test_recovery_takes_over_what_the_pods_of_its_source_need_and_nothing_else(
     archive = {"backup": {"barmanObjectStore": {"destinationPath": "s3://odoo/db"}}, "plugins": [{"name": PLUGIN}]}
     others = {"instances": 3, "walStorage": {"size": "5Gi"}, "managed": {"roles": [{"name": "odoo"}]}}
     kubernetes.apply_as("administrator", strangers("Cluster", "odoo-db", spec={**needs, **archive, **others}))
+    source = clusters.observe_cluster(SHOP)
+    assert source is not None
 
-    clusters.ensure_recovery_cluster(WISH)
+    clusters.ensure_recovery_cluster(replace(WISH, pod_needs=source.pod_needs))
 
     spec = kubernetes.objects()[ObjectRef(API, "Cluster", "shop", "drill-7")]["spec"]
     assert {name: spec[name] for name in needs} == needs
