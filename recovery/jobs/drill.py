@@ -27,6 +27,7 @@ from recovery.adapters.postgres.sentinel import has_sentinels, newest_sentinel
 from recovery.adapters.postgres.verifying import question
 from recovery.jobs import attachments, rehearsal
 from recovery.jobs.copies import Bench, Leftover, bench_of, database_of
+from recovery.jobs.observing import ObservedStore, observing
 from recovery.jobs.recovered import Server, recovered_server
 from recovery.jobs.sabotage import sabotaged
 from recovery.jobs.saying import Saying
@@ -91,8 +92,8 @@ def practise(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     checks = Checks()
     outcome: dict[str, Any] = {"trouble": "", "leftovers": "", "newest_sentinel_at": None}
     try:
-        store = sabotaged(drill) if drill.sabotage else None
-        with bench_of(drill.point, run_id=str(drill.key), store=store, saying=saying) as bench:
+        store = sabotaged(drill) if drill.sabotage else doors.open_store_to_read(drill.point.policy)
+        with bench_of(drill.point, run_id=str(drill.key), store=ObservedStore(store), saying=saying) as bench:
             with suppress(Failed):
                 ask = _ask_operators if drill.point.policy.engine == Engine.CLOUDNATIVEPG else _ask
                 ask(order, drill, bench, checks, outcome)
@@ -141,7 +142,8 @@ def _ask_operators(
     if drill.level == 1:
         return
     with checks.asking("Restored and started", 2) as words:
-        server = recovered_server(drill.point, order["recovery"])
+        with observing():
+            server = recovered_server(drill.point, order["recovery"])
         words.append(f"PostgreSQL {server.version} answers as of {moment(drill.target_at)}, in a cluster of its own.")
         words.append("Its files are the operator's: pg_verifybackup was not asked.")
     _question(drill, bench, checks, outcome, server=server, sandbox=make_sandbox(bench.folder, run_id=bench.run_id))
@@ -166,25 +168,27 @@ def _question(
 def _told(drill: Drill, checks: Checks) -> None:
     """Level 1, of an operator: it has the base backup as it was recorded, and says that the time can be restored."""
     point, facts = drill.point, drill.point.cluster_facts or {}
-    clusters = doors.open_database_clusters(drill.environment)
     cluster = DatabaseCluster(*str(facts["name"]).split("/", 1))
-    with checks.asking("Base backup", 1) as words:
+    with observing():
+        clusters = doors.open_database_clusters(drill.environment)
         backup = clusters.observe_backup(run=facts["backup"], namespace=cluster.namespace)
-        if backup is None:
-            # Somebody may have removed what tells of it alone.
-            raise Hindered(f"The operator says nothing of the backup {facts['backup']} any more.")
+    if backup is None:
+        # Somebody may have removed what tells of it alone.
+        raise Hindered(f"The operator says nothing of the backup {facts['backup']} any more.")
+    with checks.asking("Base backup", 1) as words:
         if backup.standing is not ClusterBackupStanding.COMPLETED:
             raise Permanent(backup.sentence)
         told = (backup.backup_id, backup.begin_lsn, backup.end_lsn)
         if told != (facts["backup_id"], point.start_lsn, point.stop_lsn):
             raise Permanent(f"The backup {backup.name} is not the one that was recorded: it is {backup.backup_id}.")
         words.append(backup.sentence)
-    with checks.asking("WAL of the operator", 1) as words:
+    with observing():
         state = clusters.observe_cluster(cluster)
-        covered = state.covered(clock.now()) if state is not None else None
-        if state is None or covered is None or not covered[0] <= drill.target_at <= covered[1]:
-            why = " ".join(state.findings) if state is not None else f"{cluster} is gone."
-            raise Hindered(f"The operator does not say that {moment(drill.target_at)} can be restored. {why}".strip())
+    covered = state.covered(clock.now()) if state is not None else None
+    if state is None or covered is None or not covered[0] <= drill.target_at <= covered[1]:
+        why = " ".join(state.findings) if state is not None else f"{cluster} is gone."
+        raise Hindered(f"The operator does not say that {moment(drill.target_at)} can be restored. {why}".strip())
+    with checks.asking("WAL of the operator", 1) as words:
         words.append(f"The operator says that it can restore {moment(covered[0])} to {moment(covered[1])}.")
 
 
@@ -201,8 +205,10 @@ def _stored_besides(drill: Drill, bench: Bench, checks: Checks, *, stored: Store
     """Level 1, of what lies in our store besides the database: None where that is an operator's."""
     copy = _attachments_copy(drill, checks)
     if copy is not None:
-        with checks.asking("Attachments in the store", 1) as words:
+        with observing():
+            # What is wrong with them it returns; it refuses where our key does not open the list of them.
             findings = attachments.archive_of(bench.policy, bench.store).observe_damage(attachments.point_of(copy))
+        with checks.asking("Attachments in the store", 1) as words:
             _refuse([one.sentence for one in findings])
             words.append(
                 f"The list {copy.name} and every pack it names have their digests: {counted(copy.file_count, 'file')}."
@@ -267,8 +273,10 @@ def _question_database(drill: Drill, bench: Bench, checks: Checks, outcome: dict
     with checks.asking("Structure and every row", 2) as words:
         databases = question(server, programs=server.programs)
         words.append(f"pg_amcheck and a full logical read of {counted(len(databases), 'database')} find no fault.")
+    if not (wanted := database_at(drill.environment, drill.target_at)):
+        raise Hindered("The environment names no database: say in the estate which one is its.")
     with checks.asking("Database of the environment", 2) as words:
-        database = database_of(server.url, wanted=database_at(drill.environment, drill.target_at))
+        database = database_of(server.url, wanted=wanted)
         words.append(f"“{database}” is there.")
     url = server.url_of(database)
     if bench.policy.has_sentinel and bench.policy.source and not has_sentinels(url) and _is_before_sentinels(drill):
@@ -320,9 +328,10 @@ def _question_attachments(drill: Drill, bench: Bench, checks: Checks, *, server:
                 raise Permanent(f"The database names {len(named):,} attachments, and none are copied.")
             words.append("The database names no attachment.")
             return
-        read = attachments.archive_of(bench.policy, bench.store).observe_contents(
-            attachments.point_of(copy), identity=bench.identities[0], named=named
-        )
+        with observing():
+            read = attachments.archive_of(bench.policy, bench.store).observe_contents(
+                attachments.point_of(copy), identity=bench.identities[0], named=named
+            )
         lost = [one.sentence for one in read.findings if one.kind is FindingKind.LOST]
         _refuse([one.sentence for one in read.findings if one.kind is not FindingKind.LOST])
         words.append(f"Named by the database and with the content their name says: {counted(read.file_count, 'file')}.")

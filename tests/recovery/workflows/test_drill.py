@@ -30,6 +30,7 @@ from tests.factories import small_estate
 from tests.factories.estate import NOW, actor
 from tests.factories.recovery import HOUR, backup_policy, finished_drill, recorded_point, recovery_owner
 from tests.recovery.workflows.conftest import Shop
+from tests.recovery.workflows.refusing import SENTENCE, refuse
 
 pytestmark = pytest.mark.slow
 
@@ -250,6 +251,21 @@ def test_a_limit_that_is_too_low_is_trouble_before_anything_is_fetched(shop: Sho
     assert (drill.state, point.state) == ("failed", "copied")
     assert drill.sentence.endswith(" GB of disk and may take 0.0 GB.")
     assert shop.left_over() == []
+
+
+@pytest.mark.parametrize(("verb", "part"), [("observe_object", "base.tar.zst.age"), ("observe_objects", "/wal")])
+def test_store_that_refuses_is_trouble_and_proves_nothing_of_the_point(
+    shop: Shop, rio: User, settings: Any, verb: str, part: str
+) -> None:
+    point = backed_up(shop, rio)
+    shop.quiet()
+    refuse(settings, verb=verb, part=part)
+
+    drill = drilled(shop, rio, level=2, target_at=point.consistent_at)
+
+    point.refresh_from_db()
+    assert (drill.state, drill.sentence) == ("failed", f"It could not be carried out: {SENTENCE}")
+    assert (point.state, drill.checks.count()) == ("copied", 0)
 
 
 def test_no_key_is_trouble_and_prove_nothing(shop: Shop, rio: User, settings: object) -> None:

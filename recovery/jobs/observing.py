@@ -1,0 +1,50 @@
+"""What a question needs to see of machines elsewhere. Whoever refuses to be asked says nothing of the copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from changecontrol.errors import Hindered, Permanent
+from changecontrol.ports import ObjectStore, StoredObject
+
+
+@contextmanager
+def observing() -> Iterator[None]:
+    """Raise `Hindered` for a `Permanent` of the block: a credential that expired is no answer about a backup."""
+    try:
+        yield
+    except Permanent as refusal:
+        raise Hindered(refusal.reason) from None
+
+
+class ObservedStore:
+    """A store from which a copy is read. What is missing there is None, and an answer; what it refuses is none.
+
+    Some stores answer for what is missing as for what they do not show (403): that is no answer either.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def ensure_object(self, key: str, data: bytes) -> StoredObject:
+        return self._store.ensure_object(key, data)
+
+    def observe_object(self, key: str) -> bytes | None:
+        with observing():
+            return self._store.observe_object(key)
+
+    def observe_range(self, key: str, *, start: int, size: int) -> bytes | None:
+        with observing():
+            return self._store.observe_range(key, start=start, size=size)
+
+    def observe_objects(self, prefix: str) -> Iterator[StoredObject]:
+        with observing():
+            yield from self._store.observe_objects(prefix)
+
+    def ensure_absent(self, key: str) -> None:
+        self._store.ensure_absent(key)
+
+    def observe_reachable(self) -> None:
+        with observing():
+            self._store.observe_reachable()
