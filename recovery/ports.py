@@ -482,14 +482,24 @@ class DatabaseClusterState:
     system_identifier: str = ""
     findings: tuple[str, ...] = ()
     """What is wrong with its backups, a sentence each; empty where nothing is."""
+    ready_instances: int = 0
+    """How many of its instances answer. The operator writes no number where none does."""
+
+    @property
+    def is_up(self) -> bool:
+        """Tell whether any instance answers, as one does while others are replaced.
+
+        `archiving` is what the instance that archives said last: with none up it stays as it was, and means nothing.
+        """
+        return self.ready_instances > 0
 
     def covered(self, at: datetime) -> tuple[datetime, datetime] | None:
-        """Return the times that can surely be restored, both included; None where there are none.
+        """Return the times that can surely be restored, both included; None where there are none, or nobody can tell.
 
         WAL that is not archived yet is left out: a segment is shipped when it is full, or after `archive_timeout`.
         """
         archiving, first = self.archiving, self.window.first_at
-        if archiving is None or first is None:
+        if archiving is None or first is None or not self.is_up:
             return None
         end = self.window.last_success_at or first
         worked_until = at if archiving.is_true else archiving.since

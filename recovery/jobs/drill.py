@@ -186,7 +186,9 @@ def _told(drill: Drill, checks: Checks) -> None:
         state = clusters.observe_cluster(cluster)
     covered = state.covered(clock.now()) if state is not None else None
     if state is None or covered is None or not covered[0] <= drill.target_at <= covered[1]:
-        why = " ".join(state.findings) if state is not None else f"{cluster} is gone."
+        why = f"{cluster} is gone."
+        if state is not None:
+            why = " ".join(state.findings) if state.is_up else f"No instance of {cluster} is up."
         raise Hindered(f"The operator does not say that {moment(drill.target_at)} can be restored. {why}".strip())
     with checks.asking("WAL of the operator", 1) as words:
         words.append(f"The operator says that it can restore {moment(covered[0])} to {moment(covered[1])}.")

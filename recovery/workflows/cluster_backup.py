@@ -78,6 +78,8 @@ def name_of(run: BackupRun) -> str:
 def check_archiving(clusters: DatabaseClusters, *, namespace: str, inventory: str) -> None:
     """Return where the operator says that it archives the WAL of an environment; else raise, with its words."""
     database = _state(clusters, namespace=namespace, inventory=inventory)
+    if not database.is_up:
+        raise Permanent(f"No instance of {database.cluster} is up: whatever it said last, it archives no WAL.")
     if database.archiving is None or not database.archiving.is_true:
         raise Permanent(database.findings[0])
 

@@ -152,6 +152,7 @@ def read_cluster(live: Body, *, store: Body | None) -> DatabaseClusterState:
         timeline=number_of(status.get("timelineID")),
         system_identifier=text_of(status, "systemID"),
         findings=findings,
+        ready_instances=number_of(status.get("readyInstances")) or 0,
     )
 
 

@@ -59,7 +59,8 @@ class Scene:
         body = {"apiVersion": API, "kind": "Cluster", "metadata": metadata, "spec": {**SIZE, **spec}}
         ref = self.kubernetes.apply_as("administrator", body).ref
         image = "ghcr.io/cloudnative-pg/postgresql:17.2-bookworm"
-        self.kubernetes.say(ref, {"systemID": "7412345678901234567", "timelineID": 3, "image": image})
+        up = {"instances": 3, "readyInstances": 3}
+        self.kubernetes.say(ref, {"systemID": "7412345678901234567", "timelineID": 3, "image": image, **up})
         return ref
 
     def reader(self, name: str = "read-only", *, is_labelled: bool = True) -> None:

@@ -197,9 +197,9 @@ def test_owners_hear_of_an_operator_that_does_not_archive_until_it_does(scene: S
     database = scene.database(**IN_TREE)
     policy = BackupPolicy.objects.get()
 
-    def alarms_after(status: str) -> set[str]:
+    def alarms_after(status: str, **up: int) -> set[str]:
         archiving = {"type": "ContinuousArchiving", "status": status, "message": "exit status 1"}
-        scene.kubernetes.say(database, {"conditions": [archiving]})
+        scene.kubernetes.say(database, {"conditions": [archiving], **up})
         work = AlarmWork()
         work.find(clock.now())
         clock.set_offset(clock.now() + timedelta(minutes=6) - datetime.now(UTC))
@@ -209,7 +209,11 @@ def test_owners_hear_of_an_operator_that_does_not_archive_until_it_does(scene: S
         }
 
     said = "CloudNativePG has not said"
-    assert (alarms_after("True"), alarms_after("False"), alarms_after("True")) == (set(), {said}, set())
+    assert alarms_after("True", readyInstances=3) == set()
+    assert alarms_after("False", readyInstances=3) == {said}
+    assert alarms_after("True", readyInstances=1) == set()
+    # The condition is the instance's own word, and stays as it was once none is there to take it back.
+    assert alarms_after("True") == {said}
 
 
 def test_cluster_that_cannot_be_asked_is_as_good_as_one_that_does_not_archive(scene: Scene) -> None:  # BCK-1
@@ -282,6 +286,28 @@ def test_times_stay_covered_where_the_operator_says_nothing_and_go_with_its_back
 
     assert (len(known), silent[0].end >= known[0].end, removed) == (1, True, ())
     assert [one.tag for one in AuditEvent.objects.filter(tag=str(Tag.WAL_RECORDED))] == [str(Tag.WAL_RECORDED)]
+
+
+def test_times_go_on_while_instances_are_replaced_and_stay_where_none_is_up(scene: Scene) -> None:  # BCK-3
+    database = scene.database(**IN_TREE)
+    point = scene.pointed()
+    status = scene.kubernetes.objects()[database]["status"]
+    archiving = {"type": "ContinuousArchiving", "status": "True"}
+    told = {"firstRecoverabilityPoint": point.consistent_at.isoformat(), "conditions": [archiving]}
+    upgrading = {"phase": "Upgrading cluster", "readyInstances": 2}
+    down = {"phase": "Waiting for the instances to become active"}
+
+    def told_after(words: dict[str, Any]) -> datetime:
+        scene.kubernetes.say(database, words)
+        scene.kept_up()
+        return ClusterCoverage.objects.get().ends_at
+
+    up = told_after(status | told)
+    replaced = told_after(status | told | upgrading)
+    del status["readyInstances"]
+    dead = told_after(status | told | down)
+
+    assert (up < replaced, dead) == (True, replaced)
 
 
 def test_what_the_policy_lets_go_leaves_our_stores_and_the_operator_keeps_its_own(scene: Scene) -> None:

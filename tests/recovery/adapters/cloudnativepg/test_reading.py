@@ -248,9 +248,11 @@ def test_covered_range_ends_where_archiving_is_sure() -> None:
     window = {"firstRecoverabilityPoint": "2026-11-21T03:00:00Z", "lastSuccessfulBackupTime": "2026-11-28T03:00:00Z"}
     store, first = {"status": {"serverRecoveryWindow": {"odoo-db": window}}}, datetime(2026, 11, 21, 3, tzinfo=UTC)
 
-    def covered(*conditions: dict[str, str], **parameters: str) -> Any:
+    def covered(*conditions: dict[str, str], ready: int = 3, **parameters: str) -> Any:
         spec = {**BY_PLUGIN, "postgresql": {"parameters": parameters}}
-        return read_cluster(cluster(spec=spec, conditions=list(conditions)), store=store).covered(at(9))
+        # The operator leaves a zero out.
+        up = {"readyInstances": ready} if ready else {}
+        return read_cluster(cluster(spec=spec, conditions=list(conditions), **up), store=store).covered(at(9))
 
     works, fails = condition("ContinuousArchiving", "True"), condition("ContinuousArchiving", "False")
     assert covered(works) == (first, at(8, 55))
@@ -259,6 +261,8 @@ def test_covered_range_ends_where_archiving_is_sure() -> None:
     assert covered(fails) == (first, at(4, 55))
     assert covered(condition("ContinuousArchiving", "Unknown")) == (first, at(4, 55))
     assert covered() is None
+    assert covered(works, ready=1) == (first, at(8, 55))
+    assert covered(works, ready=0) is None
 
 
 def test_findings_say_what_is_wrong_with_the_backups() -> None:
