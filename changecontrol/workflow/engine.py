@@ -44,6 +44,11 @@ TOGETHER_FOR = timedelta(seconds=4)
 """How long a tick goes on to further rows that it claimed together; what is left goes back as it came."""
 
 DATABASE_LOST = (OperationalError, InterfaceError)
+NO_ANSWER = (Transient, SoftTimeLimitExceeded, *DATABASE_LOST)
+"""What says only that somebody else did not answer, or not in time: no fault of the row, and none of ours."""
+WAITING_ATTEMPTS = len(BACK_OFF_SECONDS) - 1
+"""How many attempts are kept of a row that may go on waiting: it is looked at each minute then, and what ends its
+workers again and again still counts up to the limit from there."""
 
 log = structlog.get_logger(__name__)
 Row = TypeVar("Row", bound=Leased)
@@ -78,8 +83,10 @@ class Workflow(Protocol[Row]):
 
         A workflow may also have `crowded(at) -> Q`: due rows that nobody claims now, since enough workers are there;
         `troubled(row, reason, at)`, called on the locked row when a step fails for a reason it did not fail for
-        before; and, for rows taken together: `together: Together`, `meet(rows, at) -> Settlement | None`, which reads
-        for all of them what their steps need, or returns what stands in place of a step for each, and
+        before; `is_waiting(row, at) -> bool`: whether a row may go on waiting for what does not answer, however often
+        it was asked (a fault of ours, or a step that ends its workers, comes before a person all the same); and, for
+        rows taken together: `together: Together`, `meet(rows, at) -> Settlement | None`, which reads for all of them
+        what their steps need, or returns what stands in place of a step for each, and
         `lock_all(pks) -> list[Row]`, which locks them in the order of their keys.
         """
 
@@ -252,15 +259,25 @@ def step(workflow: Workflow[Row], row: Row, *, at: datetime) -> Settlement[Row]:
 def _failure(workflow: Workflow[Row], row: Row, trouble: Exception, *, at: datetime) -> Settlement[Row]:
     """Settle a step that did not succeed: again later, or before a person once attempts or deadline are used up."""
     reason = _sentence(trouble)
-    if row.attempts + 1 >= ATTEMPTS_LIMIT or (row.deadline_at is not None and at >= row.deadline_at):
+    is_late = row.deadline_at is not None and at >= row.deadline_at
+    goes_on = isinstance(trouble, NO_ANSWER) and _is_waiting(workflow, row, at)
+    if is_late or (row.attempts + 1 >= ATTEMPTS_LIMIT and not goes_on):
         return workflow.exhausted(row, reason, at)
     after = trouble.after if isinstance(trouble, Transient) else None
 
     def tell(fresh: Row) -> None:
+        if goes_on:
+            # Else one worker that ends would be taken for the last of many, after an hour without an answer.
+            fresh.attempts = min(fresh.attempts, WAITING_ATTEMPTS - 1)
         if fresh.trouble != reason and (troubled := getattr(workflow, "troubled", None)):
             troubled(fresh, reason, at)
 
     return Settlement(write=tell, due_in=back_off(row.attempts, after=after), failed=True, trouble=reason)
+
+
+def _is_waiting(workflow: Workflow[Row], row: Row, at: datetime) -> bool:
+    asked = getattr(workflow, "is_waiting", None)
+    return asked is not None and bool(asked(row, at))
 
 
 def _sentence(trouble: Exception) -> str:

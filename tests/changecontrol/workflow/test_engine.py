@@ -257,6 +257,77 @@ def test_work_that_kills_its_workers_comes_before_a_person(target: RunTarget) ->
     assert stored.sentence == "Its workers ended in the middle of this step, again and again."
 
 
+class Waiting(Scripted):
+    """May wait for an answer for an hour."""
+
+    def is_waiting(self, row: RunTarget, at: datetime) -> bool:
+        return at < AT + 60 * MINUTE
+
+
+def ticked_until_over(workflow: Scripted, *, at: datetime, passing: timedelta = MINUTE) -> datetime:
+    """Tick once a minute until the target is over; return when it was."""
+    while RunTarget.objects.get().state != TargetState.FAILED:
+        clock.set_offset(at - datetime.now(UTC))
+        RunTarget.objects.update(next_due_at=AT)
+        engine.tick(workflow)
+        at += passing
+    return at - passing
+
+
+@pytest.mark.parametrize("trouble", [Transient("No answer."), OperationalError(), SoftTimeLimitExceeded()])
+def test_what_may_wait_for_an_answer_goes_on_until_its_own_limit(target: RunTarget, trouble: Exception) -> None:
+    workflow = Waiting(raising(trouble)._advance)
+
+    over_at = ticked_until_over(workflow, at=AT)
+
+    assert 60 * MINUTE <= over_at - AT <= 70 * MINUTE
+
+
+def test_what_waits_is_looked_at_each_minute_and_says_why(target: RunTarget) -> None:
+    RunTarget.objects.update(attempts=engine.ATTEMPTS_LIMIT - 1)
+    clock.set_offset(AT - datetime.now(UTC))
+
+    engine.tick(Waiting(raising(Transient("No answer."))._advance))
+
+    stored = RunTarget.objects.get()
+    assert (stored.attempts, stored.trouble) == (engine.WAITING_ATTEMPTS, "No answer.")
+    assert stored.next_due_at is not None
+    assert timedelta(seconds=45) <= stored.next_due_at - AT <= timedelta(seconds=76)
+
+
+def test_a_fault_of_ours_comes_before_a_person_though_the_row_may_wait(target: RunTarget) -> None:
+    over_at = ticked_until_over(Waiting(raising(ValueError("fault"))._advance), at=AT)
+
+    assert over_at - AT < 20 * MINUTE
+
+
+def test_what_waits_and_kills_its_workers_comes_before_a_person(target: RunTarget) -> None:
+    RunTarget.objects.update(attempts=engine.WAITING_ATTEMPTS)
+    workflow, at = Waiting(done), AT
+    for _ in range(engine.ATTEMPTS_LIMIT - engine.WAITING_ATTEMPTS):
+        assert claim_one(workflow, at=at) is not None
+        at += engine.lease_for()
+    clock.set_offset(at - datetime.now(UTC))
+
+    engine.tick(workflow)
+
+    assert RunTarget.objects.get().sentence == "Its workers ended in the middle of this step, again and again."
+
+
+def test_one_worker_that_ends_among_many_silent_answers_is_not_the_last_of_many(target: RunTarget) -> None:
+    workflow = Waiting(raising(Transient("No answer."))._advance)
+    clock.set_offset(AT - datetime.now(UTC))
+    for _ in range(2 * engine.ATTEMPTS_LIMIT):
+        RunTarget.objects.update(next_due_at=AT)
+        engine.tick(workflow)
+    RunTarget.objects.update(next_due_at=AT, lease_token=uuid.uuid4(), lease_until=AT)
+
+    engine.tick(workflow)
+
+    stored = RunTarget.objects.get()
+    assert (stored.state, stored.attempts) == (target.state, engine.WAITING_ATTEMPTS)
+
+
 @pytest.mark.parametrize("trouble", [ValueError("fault"), Conflict("Cancelled meanwhile."), SoftTimeLimitExceeded()])
 def test_a_refused_write_is_rolled_back_and_counts_as_a_failed_step(target: RunTarget, trouble: Exception) -> None:
     def write(row: RunTarget) -> None:
