@@ -73,9 +73,9 @@ def ask_rehearsal(
 
 @transaction.atomic
 def ask_teardown(*, key: uuid.UUID, actor: Actor, at: datetime) -> Rehearsal | None:
-    """Ask for a rehearsal to be taken down now. Return it, or None where there is none."""
+    """Ask for a rehearsal to be taken down now, or for what one left. Return it, or None where there is none."""
     rehearsal = Rehearsal.objects.select_for_update(of=("self",), no_key=True).filter(key=key).first()
-    if rehearsal is None or rehearsal.teardown_asked_at is not None or rehearsal.state in ENDED:
+    if rehearsal is None or not _is_to_take_down(rehearsal):
         return rehearsal
     rehearsal.teardown_asked_at = at
     rehearsal.save(update_fields=["teardown_asked_at"])
@@ -83,6 +83,13 @@ def ask_teardown(*, key: uuid.UUID, actor: Actor, at: datetime) -> Rehearsal | N
     _record(Tag.REHEARSAL_TEARDOWN_ASKED, rehearsal, actor=actor, at=at, data={"run": str(key)})
     wiring.nudge("rehearsal")
     return rehearsal
+
+
+def _is_to_take_down(rehearsal: Rehearsal) -> bool:
+    """Tell whether asking for it changes anything. What was left may be asked for again and again."""
+    if rehearsal.state == RehearsalState.LEFT:
+        return True
+    return rehearsal.state not in ENDED and rehearsal.teardown_asked_at is None
 
 
 def move_rehearsal(
@@ -117,6 +124,12 @@ def note_health(rehearsal: Rehearsal, workloads: list[dict[str, Any]], *, senten
     rehearsal.facts = {**rehearsal.facts, "workloads": workloads}
     rehearsal.sentence = sentence
     rehearsal.save(update_fields=["facts", "sentence"])
+
+
+def note_leftovers(rehearsal: Rehearsal, leftovers: str, *, sentence: str) -> None:
+    """Write down on a locked rehearsal what is still left of it; that it is gone in the end is a move."""
+    rehearsal.leftovers, rehearsal.sentence = leftovers, sentence
+    rehearsal.save(update_fields=["leftovers", "sentence"])
 
 
 def _record(tag: Tag, rehearsal: Rehearsal, *, actor: Actor, at: datetime, data: dict[str, Any]) -> None:

@@ -28,7 +28,8 @@ REHEARSAL: Lifecycle[RehearsalState] = Lifecycle(
         "confirm": (frozenset({_S.BRINGING_UP}), _S.UP),
         "fail": (frozenset({_S.ASKED, _S.BRINGING_UP}), _S.FAILED),
         "tear_down": (ACTIVE - {_S.TEARING_DOWN}, _S.TEARING_DOWN),
-        "finish": (frozenset({_S.TEARING_DOWN}), _S.GONE),
+        # What was left may go later, by itself, by a person or once its cluster answers again.
+        "finish": (frozenset({_S.TEARING_DOWN, _S.LEFT}), _S.GONE),
         # Something of it is still there, and a person has to look.
         "give_up": (frozenset({_S.TEARING_DOWN}), _S.LEFT),
     },

@@ -14,7 +14,7 @@ from typing import Any
 from django.db.models import Q
 
 from changecontrol.access import Actor, system_actor
-from changecontrol.actions.rehearsals import move_rehearsal, note_applied, note_health
+from changecontrol.actions.rehearsals import move_rehearsal, note_applied, note_health, note_leftovers
 from changecontrol.actions.runs import POLL
 from changecontrol.errors import Permanent, Transient
 from changecontrol.lifecycles.rehearsal import ACTIVE, REHEARSAL, RehearsalState
@@ -37,6 +37,12 @@ READY_WITHIN = timedelta(minutes=15)
 """How long workloads may take to become healthy: images are pulled where they never ran."""
 GONE_WITHIN = timedelta(minutes=10)
 """How long a namespace may take to empty before what is left of it is a finding."""
+TAKEN_DOWN_WITHIN = timedelta(days=1)
+"""How long a rehearsal is being taken down though nobody answers. With production's data on it, it is not let be."""
+LOOK_AGAIN = timedelta(hours=1)
+"""How often what was left is looked at, and asked to go again."""
+COMING_UP = frozenset({RehearsalState.ASKED, RehearsalState.BRINGING_UP})
+GOING = frozenset({RehearsalState.TEARING_DOWN, RehearsalState.LEFT})
 NAMESPACE_RIGHTS = tuple(Right(verb, "", "namespaces") for verb in ("create", "delete", "get", "patch"))
 MAX_NAMED = 5
 
@@ -44,13 +50,16 @@ Write = Callable[[Rehearsal, Actor], None]
 
 
 class RehearsalRun:
-    """The workflow `rehearsal`: refuse what must not be, make the namespace, apply, watch; wait; take down."""
+    """The workflow `rehearsal`: refuse what must not be, make the namespace, apply, watch; wait; take down.
+
+    What it could not take down it goes on to, each hour and on request, until nothing is left.
+    """
 
     name = "rehearsal"
     model = Rehearsal
 
     def due(self) -> Q:
-        return Q(state__in=sorted(ACTIVE))
+        return Q(state__in=sorted(ACTIVE | {RehearsalState.LEFT}))
 
     def find(self, at: datetime) -> None:
         """Nothing to find: whoever asks for a rehearsal makes it due."""
@@ -59,22 +68,33 @@ class RehearsalRun:
         return lock_row(Rehearsal, pk)
 
     def advance(self, row: Rehearsal, at: datetime) -> Settlement[Rehearsal]:
-        if row.state == RehearsalState.TEARING_DOWN:
+        if row.state in GOING:
             return _take_down(row, at)
         if row.teardown_asked_at is not None or at >= row.ends_at:
-            return _moved("tear_down", "It is being taken down.", at, due_in=NOW)
+            # What kept it from coming up all the time is why it did not.
+            problem = row.problem or (row.trouble if row.state in COMING_UP else "")
+            return _moved("tear_down", "It is being taken down.", at, due_in=NOW, problem=problem)
         if row.state == RehearsalState.ASKED:
             return _prepare(row, at)
         if row.state == RehearsalState.BRINGING_UP:
             return _bring_up(row, at)
         return Settlement(write=None, due_in=row.ends_at - at)
 
-    def refused(self, row: Rehearsal, reason: str, at: datetime) -> Settlement[Rehearsal]:
+    def is_waiting(self, row: Rehearsal, at: datetime) -> bool:
+        """While its cluster does not answer it has as long to come up as it may stay, and a day to go."""
         if row.state == RehearsalState.TEARING_DOWN:
+            return at < (row.teardown_at or at) + TAKEN_DOWN_WITHIN
+        return row.state in COMING_UP and at < row.ends_at
+
+    def refused(self, row: Rehearsal, reason: str, at: datetime) -> Settlement[Rehearsal]:
+        if row.state in GOING:
             return _gave_up(row, reason, at)
         return _failed(row, reason, at)
 
     def exhausted(self, row: Rehearsal, reason: str, at: datetime) -> Settlement[Rehearsal]:
+        if row.state == RehearsalState.LEFT:
+            # That nobody answers says nothing new of what was left.
+            return Settlement(write=None, due_in=LOOK_AGAIN)
         return self.refused(row, reason, at)
 
 
@@ -211,7 +231,7 @@ def _take_down(row: Rehearsal, at: datetime) -> Settlement[Rehearsal]:
     """Delete the namespace if it carries the run's label, and wait until it is gone with all that is in it."""
     if row.began_at is None:
         # A cluster that was refused, or never answered, has nothing of it: it is not asked again.
-        return _moved("finish", f"Nothing was made in {row.cluster.name}.", at, due_in=None)
+        return _finished(f"Nothing was made in {row.cluster.name}.", at)
     cluster = doors.open_cluster(row.cluster)
     namespace = _namespace_of(row)
     confirm_lease(row)
@@ -219,10 +239,10 @@ def _take_down(row: Rehearsal, at: datetime) -> Settlement[Rehearsal]:
     live = cluster.observe_object(namespace)
     uid = row.applied.get(str(namespace), {}).get("uid")
     if live is None or not (_is_ours(row, live) or live["metadata"].get("uid") == uid):
-        return _moved("finish", f"Nothing of it is left in {row.cluster.name}.", at, due_in=None)
+        return _finished(f"Nothing of it is left in {row.cluster.name}.", at)
     if not _is_ours(row, live):
         return _gave_up(row, f"The namespace {row.namespace} lost the label of its run, and was not deleted.", at)
-    since = row.teardown_at or at
+    since = _going_since(row, live, at)
     if at >= since + GONE_WITHIN:
         kinds = {(one.ref.api_version, one.ref.kind) for one in _manifests_of(row).objects}
         refs = cluster.observe_inventory(namespace=row.namespace, inventory=str(row.key), kinds=kinds, label=RUN_LABEL)
@@ -230,6 +250,12 @@ def _take_down(row: Rehearsal, at: datetime) -> Settlement[Rehearsal]:
         reason = f"The namespace {row.namespace} is still being deleted after {GONE_WITHIN.seconds // 60} min"
         return _gave_up(row, f"{reason}; in it: {named}.", at)
     return Settlement(write=None, due_in=min(max((at - since) / 2, SOON), POLL))
+
+
+def _going_since(row: Rehearsal, live: Mapping[str, Any], at: datetime) -> datetime:
+    """Return since when a namespace goes: since it was let, not since it was to, where nobody answered in between."""
+    since, said = row.teardown_at or at, live["metadata"].get("deletionTimestamp")
+    return max(since, min(datetime.fromisoformat(said), at)) if said else since
 
 
 def _manifests_of(row: Rehearsal) -> Manifests:
@@ -280,6 +306,13 @@ def _failed(row: Rehearsal, reason: str, at: datetime, **fields: Any) -> Settlem
     return _moved("fail", sentence, at, due_in=max(row.ends_at - at, NOW), problem=reason, **fields)
 
 
+def _finished(sentence: str, at: datetime) -> Settlement[Rehearsal]:
+    return _moved("finish", sentence, at, due_in=None, leftovers="")
+
+
 def _gave_up(row: Rehearsal, reason: str, at: datetime) -> Settlement[Rehearsal]:
+    """Something of it is there: a person is told, and it is looked at again."""
     sentence = f"Not all of it is gone from {row.cluster.name}. {reason}"
-    return _moved("give_up", sentence, at, due_in=None, leftovers=reason)
+    if row.state == RehearsalState.LEFT:
+        return _settled(lambda one, _: note_leftovers(one, reason, sentence=sentence), due_in=LOOK_AGAIN)
+    return _moved("give_up", sentence, at, due_in=LOOK_AGAIN, leftovers=reason)

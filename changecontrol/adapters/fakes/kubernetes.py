@@ -246,6 +246,8 @@ class FakeKubernetes:
                 del self._objects[known]
             elif self.ends_namespaces:
                 self._end_namespace(ref.name)
+            else:
+                stored.deleted_at = self.now()
             self._let_claims_go()
             self.effects.append(Effect("deleted", ref))
             return True

@@ -21,7 +21,7 @@ GRID = {
     "failed": {"tear_down": "tearing_down"},
     "tearing_down": {"finish": "gone", "give_up": "left"},
     "gone": {},
-    "left": {},
+    "left": {"finish": "gone"},
 }
 
 
@@ -60,7 +60,7 @@ def test_a_rehearsal_goes_only_where_its_table_says() -> None:
     }
 
     assert found == GRID
-    assert REHEARSAL.final == ENDED
+    assert REHEARSAL.final == ENDED - {RehearsalState.LEFT}
     assert frozenset(RehearsalState) == ACTIVE | ENDED
 
 
@@ -106,6 +106,23 @@ def test_taking_down_is_asked_for_once_and_makes_it_due(estate: SmallEstate, fal
     assert rehearsal.teardown_asked_at == rehearsal.next_due_at == NOW + timedelta(minutes=1)
     assert tags() == ["rehearsal:asked", "rehearsal:teardown_asked"]
     assert ask_teardown(key=uuid.uuid4(), actor=system_actor("drill:1"), at=NOW) is None
+
+
+def test_what_was_left_is_asked_for_again_and_again(estate: SmallEstate, falkenstein: Cluster) -> None:
+    rehearsal = ask(estate, falkenstein)
+    ask_teardown(key=rehearsal.key, actor=system_actor("drill:1"), at=NOW)
+    move_rehearsal(rehearsal, "tear_down", sentence="Down.", actor=system_actor(), at=NOW)
+    move_rehearsal(rehearsal, "give_up", sentence="Left.", leftovers="A volume.", actor=system_actor(), at=NOW)
+
+    for minutes in (1, 2):
+        ask_teardown(key=rehearsal.key, actor=system_actor("drill:1"), at=NOW + timedelta(minutes=minutes))
+
+    rehearsal.refresh_from_db()
+    assert (rehearsal.state, rehearsal.next_due_at) == ("left", NOW + timedelta(minutes=2))
+    assert tags().count("rehearsal:teardown_asked") == 3
+    move_rehearsal(rehearsal, "finish", sentence="Gone.", leftovers="", actor=system_actor(), at=NOW)
+    ask_teardown(key=rehearsal.key, actor=system_actor("drill:1"), at=NOW)
+    assert tags().count("rehearsal:teardown_asked") == 3
 
 
 def test_what_left_something_behind_is_not_gone(estate: SmallEstate, falkenstein: Cluster) -> None:

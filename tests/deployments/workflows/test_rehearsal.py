@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from changecontrol import clock
 from changecontrol.errors import Permanent, Transient
 from changecontrol.models import AuditEvent, Rehearsal
 from changecontrol.ports import INVENTORY_LABEL, RUN_LABEL, NotAllowed, Right
@@ -22,6 +24,7 @@ metadata: {name: reads-all}
 rules: []
 """
 ELSEWHERE = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: somebody-else}\n"
+AWAY = Transient("It does not answer.")
 UNKNOWN = "---\napiVersion: acme.example/v1\nkind: ShopGroup\nmetadata: {name: all}\n"
 CLAIMED = f"---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, labels: {{{INVENTORY_LABEL}: another}}}}\n"
 
@@ -33,6 +36,24 @@ def elsewhere(scene: Scene) -> Elsewhere:
 
 def refs_of(elsewhere: Elsewhere) -> list[str]:
     return [str(ref) for ref in elsewhere.cluster.objects()]
+
+
+def empty_namespace(elsewhere: Elsewhere) -> None:
+    """Let the namespace and all in it go, as once the last finalizer is done."""
+    for ref in list(elsewhere.cluster.objects()):
+        elsewhere.cluster.remove(ref)
+
+
+def stay_away(elsewhere: Elsewhere, length: timedelta) -> None:
+    """Have the other cluster not answer for so long."""
+    ends_at = clock.now() + length
+    elsewhere.cluster.script.fail_before("*", AWAY, times=10_000, when=lambda call: clock.now() < ends_at)
+
+
+def pass_minutes(count: int) -> None:
+    for _ in range(count):
+        engine.drain(RehearsalRun(), budget_seconds=30)
+        pass_time(60)
 
 
 def labels_of(live: dict[str, Any]) -> dict[str, str]:
@@ -263,12 +284,124 @@ def test_a_cluster_that_does_not_answer_is_asked_again(elsewhere: Elsewhere) -> 
 def test_a_cluster_that_is_gone_for_good_leaves_doubt_in_words(elsewhere: Elsewhere) -> None:
     elsewhere.ask()
     up = elsewhere.work("up")
-    elsewhere.cluster.script.fail_before("ensure_deleted", Transient("It does not answer."), times=100)
+    elsewhere.cluster.script.fail_before("ensure_deleted", AWAY, times=10_000)
 
     elsewhere.take_down(up)
-    left = elsewhere.work("gone", "left", limit=400, step=20)
+    left = elsewhere.work("gone", "left", limit=400, step=600)
 
     assert (left.state, left.leftovers) == ("left", "It does not answer.")
+    assert left.teardown_at is not None
+    assert left.ended_at is not None
+    assert timedelta(days=1) <= left.ended_at - left.teardown_at <= timedelta(hours=27)
+
+
+def test_a_cluster_that_is_away_for_an_hour_is_cleared_once_it_answers(elsewhere: Elsewhere) -> None:
+    elsewhere.ask()
+    up = elsewhere.work("up")
+    elsewhere.cluster.ends_namespaces = False
+    stay_away(elsewhere, timedelta(hours=1))
+
+    elsewhere.take_down(up)
+    # Far longer than it may take to empty, of which five minutes have passed: it was let go only when it answered.
+    pass_minutes(65)
+    still = Rehearsal.objects.get()
+    empty_namespace(elsewhere)
+    gone = elsewhere.work("gone", "left")
+
+    assert (still.state, still.trouble) == ("tearing_down", "")
+    assert (gone.state, gone.leftovers, refs_of(elsewhere)) == ("gone", "", [])
+
+
+def test_a_cluster_that_is_away_while_it_comes_up_is_waited_for(elsewhere: Elsewhere) -> None:
+    elsewhere.ask()
+    stay_away(elsewhere, timedelta(hours=1))
+
+    up = elsewhere.work("up", "failed", step=60)
+
+    assert (up.state, up.trouble) == ("up", "")
+
+
+def test_what_never_answers_is_why_it_did_not_come_up(elsewhere: Elsewhere) -> None:
+    elsewhere.ask()
+    elsewhere.cluster.script.fail_before("*", AWAY, times=10_000)
+
+    gone = elsewhere.work("gone", "left", limit=400, step=120)
+
+    assert (gone.state, gone.problem, gone.up_at) == ("gone", "It does not answer.", None)
+    assert gone.ended_at is not None
+    assert gone.ended_at >= gone.ends_at
+
+
+def test_what_was_left_is_looked_at_hourly_until_it_is_gone(elsewhere: Elsewhere) -> None:
+    elsewhere.cluster.ends_namespaces = False
+    elsewhere.ask()
+    elsewhere.take_down(elsewhere.work("up"))
+    left = elsewhere.work("left", limit=400)
+    assert left.next_due_at is not None
+    waits_for = left.next_due_at - clock.now()
+    pass_time(3601)
+    engine.drain(RehearsalRun(), budget_seconds=30)
+    again = Rehearsal.objects.get()
+    empty_namespace(elsewhere)
+
+    pass_time(3601)
+    gone = elsewhere.work("gone", limit=2)
+
+    assert timedelta(minutes=59) < waits_for <= timedelta(hours=1)
+    assert (again.state, again.leftovers, again.trouble) == ("left", left.leftovers, "")
+    assert (gone.leftovers, gone.next_due_at, refs_of(elsewhere)) == ("", None, [])
+    assert gone.sentence == "Nothing of it is left in Falkenstein 1."
+
+
+def test_what_may_not_be_deleted_is_left_and_goes_on_request(elsewhere: Elsewhere) -> None:
+    elsewhere.ask()
+    up = elsewhere.work("up")
+    elsewhere.cluster.script.fail_before("ensure_deleted", NotAllowed("It may not delete it."), times=2)
+    elsewhere.take_down(up)
+    left = elsewhere.work("left")
+    elsewhere.take_down(left)
+    engine.drain(RehearsalRun(), budget_seconds=30)
+    refused = Rehearsal.objects.get()
+
+    elsewhere.take_down(left)
+    gone = elsewhere.work("gone", limit=2)
+
+    assert (left.leftovers, refused.state, refused.leftovers) == (
+        "It may not delete it.",
+        "left",
+        "It may not delete it.",
+    )
+    assert (gone.leftovers, refs_of(elsewhere)) == ("", [])
+
+
+def test_a_cluster_that_is_away_says_nothing_new_of_what_was_left(elsewhere: Elsewhere) -> None:
+    elsewhere.cluster.ends_namespaces = False
+    elsewhere.ask()
+    elsewhere.take_down(elsewhere.work("up"))
+    left = elsewhere.work("left", limit=400)
+    stay_away(elsewhere, timedelta(days=1))
+
+    pass_minutes(85)
+
+    again = Rehearsal.objects.get()
+    assert (again.state, again.leftovers) == ("left", left.leftovers)
+    assert again.next_due_at is not None
+    assert again.next_due_at > clock.now() + timedelta(minutes=30)
+
+
+def test_what_kills_its_workers_comes_before_a_person(elsewhere: Elsewhere) -> None:
+    elsewhere.ask()
+    elsewhere.take_down(elsewhere.work("up"))
+    held: dict[str, Any] = {"lease_token": uuid.uuid4(), "lease_until": clock.now(), "next_due_at": clock.now()}
+    Rehearsal.objects.update(state="tearing_down", attempts=engine.ATTEMPTS_LIMIT - 1, **held)
+
+    engine.tick(RehearsalRun())
+
+    left = Rehearsal.objects.get()
+    assert (left.state, left.leftovers) == (
+        "left",
+        "Its workers ended in the middle of this step, again and again.",
+    )
 
 
 def test_a_refusal_in_the_middle_keeps_what_was_applied(elsewhere: Elsewhere) -> None:

@@ -278,7 +278,7 @@ def test_what_stays_elsewhere_is_a_failed_drill(elsewhere: Elsewhere) -> None:
     drill = elsewhere.start(point)
 
     shop = elsewhere.shop
-    shop.work(lambda: Rehearsal.objects.filter(state="tearing_down").exists())
+    shop.work(lambda: any("deletionTimestamp" in one["metadata"] for one in elsewhere.cluster.objects().values()))
     clock.set_offset(clock._offset + timedelta(minutes=11))
     elsewhere.finish(drill)
 
