@@ -28,6 +28,20 @@ def say_cluster(row: Restore | Drill, sentence: str) -> None:
         row.save(update_fields=["sentence"])
 
 
+def note_going(row: Restore | Drill, left: str, *, at: datetime) -> None:
+    """Remember since when a cluster is asked to go, and say what is there of it."""
+    if CLUSTER in row.data:
+        row.data[CLUSTER].setdefault("going_at", at.isoformat())
+        row.save(update_fields=["data"])
+    say_cluster(row, left)
+
+
+def going_since(row: Restore | Drill) -> datetime | None:
+    """Return since when a cluster is asked to go; None where nobody has noted that."""
+    said = row.data.get(CLUSTER, {}).get("going_at")
+    return datetime.fromisoformat(said) if said else None
+
+
 def forget_cluster(row: Restore | Drill) -> None:
     """Note that nothing of the cluster is left."""
     if row.data.pop(CLUSTER, None) is not None:

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from changecontrol.errors import Hindered, Permanent, Transient
+from changecontrol.errors import Hindered, Permanent, Transient, UnderWay
 from recovery import doors
 from recovery.adapters.postgres.programs import Programs, connected, find_programs, observe_version
 from recovery.models import RecoveryPoint
+from recovery.ports import DatabaseClusters
+
+LOOK_SECONDS = 30.0
+"""How long a job waits before it asks again a cluster that does not answer: each time takes a process of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +29,23 @@ class Server:
         return doors.url_of(self.url, database=database)
 
 
+def _told(clusters: DatabaseClusters, recovery: Mapping[str, Any]) -> str:
+    try:
+        return clusters.observe_recovery_url(run=recovery["run"], namespace=recovery["namespace"])
+    except Transient as silence:
+        raise UnderWay(silence.reason, after=silence.after or LOOK_SECONDS) from None
+
+
 def recovered_server(point: RecoveryPoint, recovery: Mapping[str, Any]) -> Server:
     """Return the server that an operator recovered for a run, as the order of its job tells it.
 
-    Raises `Transient` where it lets nobody in, `Hindered` where the programs of its version are not here: neither says
-    anything of the point.
+    Raises `UnderWay` while its cluster does not answer, which costs no attempt: what hours have recovered is not given
+    up for that. Raises `Transient` where it lets nobody in, `Hindered` where the programs of its version are not here.
+    None says anything of the point.
     """
     clusters = doors.open_database_clusters(point.environment)
     try:
-        told = clusters.observe_recovery_url(run=recovery["run"], namespace=recovery["namespace"])
+        told = _told(clusters, recovery)
         url = doors.url_of(told, database="postgres")
         with connected(url) as connection:
             major, version = observe_version(connection)

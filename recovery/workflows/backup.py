@@ -72,6 +72,10 @@ class Backup:
         result = job.result
         return settled(lambda run, actor: _record(run, result, actor=actor, at=at), name=NAME, due_in=None)
 
+    def is_waiting(self, row: BackupRun, at: datetime) -> bool:
+        """What the operator takes goes on while its cluster does not answer, and becomes a point afterwards."""
+        return at - (row.started_at or row.created_at) <= WITHIN
+
     def refused(self, row: BackupRun, reason: str, at: datetime) -> Settlement[BackupRun]:
         return settled(lambda run, actor: _move(run, "fail", reason, actor, at), name=NAME, due_in=None)
 

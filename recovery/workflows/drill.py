@@ -11,6 +11,7 @@ from django.db.models import Q
 
 from changecontrol.access import Actor, system_actor
 from changecontrol.actions.rehearsals import ask_rehearsal, ask_teardown
+from changecontrol.errors import Permanent
 from changecontrol.lifecycles.job import JobState
 from changecontrol.lifecycles.rehearsal import ACTIVE as REHEARSING
 from changecontrol.lifecycles.rehearsal import RehearsalState
@@ -19,7 +20,7 @@ from changecontrol.rules.counting import counted
 from changecontrol.workflow.engine import Settlement
 from recovery.actions.corrective_changes import ask_to_close
 from recovery.actions.drills import finish_drill, move_drill, note_sentinel, plan_drill, record_check, say_drill
-from recovery.actions.recoveries import CLUSTER, forget_cluster, note_cluster, say_cluster
+from recovery.actions.recoveries import CLUSTER, forget_cluster, going_since, note_cluster, note_going, say_cluster
 from recovery.lifecycles.drill import ACTIVE, DRILL, ENDED, DrillState
 from recovery.models import BackupPolicy, Drill
 from recovery.models.policy import Engine
@@ -28,7 +29,18 @@ from recovery.queries.progress import key_of
 from recovery.rules.verification import ELSEWHERE
 from recovery.workflows import cluster_recovery
 from recovery.workflows.cluster_recovery import Recovering
-from recovery.workflows.steps import NOW, WATCH, is_clearing, leftovers_of, locked, ordered, phases_of, settled, waiting
+from recovery.workflows.steps import (
+    NOW,
+    UNREMOVED,
+    WATCH,
+    is_clearing,
+    leftovers_of,
+    locked,
+    ordered,
+    phases_of,
+    settled,
+    waiting,
+)
 
 WITHIN = timedelta(hours=24)
 AFTER_FAILURE = timedelta(days=1)
@@ -48,6 +60,8 @@ REHEARSED_WITHIN = timedelta(hours=4)
 """When what was brought up elsewhere is taken down, though nobody asks."""
 ASKED_WITHIN = timedelta(minutes=30)
 CLEARED_WITHIN = timedelta(hours=1)
+REMOVED_WITHIN = timedelta(days=1)
+"""How long a drill goes on to remove what the operator recovered, though nobody answers."""
 COMING_UP = frozenset({RehearsalState.ASKED, RehearsalState.BRINGING_UP})
 NAME_LENGTH = 120
 UNCLEARED = "What was made in another cluster was perhaps not cleared away."
@@ -109,24 +123,48 @@ class DrillRun:
         )
 
     def _clear(self, row: Drill, at: datetime) -> Settlement[Drill]:
-        job = Job.objects.get(key=key_of(row))
-        left = cluster_recovery.remaining(row)
-        if left and at - (job.ended_at or at) <= cluster_recovery.GONE_WITHIN:
-            return settled(lambda drill, _: say_cluster(drill, left), name=NAME, due_in=cluster_recovery.LOOK)
+        left = _remaining(row)
+        # Since it was first asked to go, not since the job ended: nobody may have answered in between.
+        if left and at - (going_since(row) or at) <= cluster_recovery.GONE_WITHIN:
+            return settled(lambda drill, _: note_going(drill, left, at=at), name=NAME, due_in=cluster_recovery.LOOK)
+        return _cleared(row, left, at)
 
-        def write(drill: Drill, actor: Actor) -> None:
-            if not left:
-                forget_cluster(drill)
-            trouble, leftovers = job.result.get("trouble", job.reason), leftovers_of(job)
-            _end(drill, trouble=trouble, leftovers=f"{leftovers} {left}".strip(), actor=actor, at=at)
-
-        return settled(write, name=NAME, due_in=None)
+    def is_waiting(self, row: Drill, at: datetime) -> bool:
+        """What the operator recovers, and what it removes, goes on while its cluster does not answer."""
+        if row.state != DrillState.TEARING_DOWN:
+            return at - row.decided_at <= WITHIN
+        job = Job.objects.filter(key=key_of(row)).first()
+        return at - ((job.ended_at if job else None) or row.decided_at) <= REMOVED_WITHIN
 
     def refused(self, row: Drill, reason: str, at: datetime) -> Settlement[Drill]:
         return settled(lambda drill, actor: _give_up(drill, reason, actor=actor, at=at), name=NAME, due_in=None)
 
     def exhausted(self, row: Drill, reason: str, at: datetime) -> Settlement[Drill]:
+        if row.state == DrillState.TEARING_DOWN and CLUSTER in row.data:
+            # Upkeep goes on to remove it; what the copy was answered stands.
+            return _cleared(row, f"{UNREMOVED} {reason}", at)
         return self.refused(row, reason, at)
+
+
+def _remaining(row: Drill) -> str:
+    """Return what is there of the operator's cluster. That it may not be removed is what is left of it, too."""
+    try:
+        return cluster_recovery.remaining(row)
+    except Permanent as refusal:
+        return f"{UNREMOVED} {refusal.reason}"
+
+
+def _cleared(row: Drill, left: str, at: datetime) -> Settlement[Drill]:
+    """Give the verdict once the operator's cluster is gone, or stays."""
+    job = Job.objects.get(key=key_of(row))
+
+    def write(drill: Drill, actor: Actor) -> None:
+        if not left:
+            forget_cluster(drill)
+        trouble, leftovers = job.result.get("trouble", job.reason), leftovers_of(job)
+        _end(drill, trouble=trouble, leftovers=f"{leftovers} {left}".strip(), actor=actor, at=at)
+
+    return settled(write, name=NAME, due_in=None)
 
 
 def _give_up(drill: Drill, reason: str, *, actor: Actor, at: datetime) -> None:
@@ -185,7 +223,7 @@ def _go_elsewhere(row: Drill, job: Job, at: datetime) -> Settlement[Drill]:
     if row.state == DrillState.TEARING_DOWN:
         return _take_down(row, job, rehearsal, at)
     if rehearsal is not None and rehearsal.state in COMING_UP:
-        return settled(lambda drill, _: say_drill(drill, rehearsal.sentence), name=NAME, due_in=WATCH)
+        return settled(lambda drill, _: say_drill(drill, _words_of(rehearsal)), name=NAME, due_in=WATCH)
     if rehearsal is not None:
         return _judge_elsewhere(row, rehearsal, at)
     is_sound = job.state == JobState.DONE and not job.result["trouble"] and not job.result["leftovers"]
@@ -273,7 +311,7 @@ def _turn_back(drill: Drill, job: Job, *, actor: Actor, at: datetime) -> None:
 def _take_down(row: Drill, job: Job, rehearsal: Rehearsal | None, at: datetime) -> Settlement[Drill]:
     """Wait until the rehearsal is gone, then have the database dropped; then give the verdict."""
     if rehearsal is not None and rehearsal.state in REHEARSING:
-        return settled(lambda drill, actor: ask_teardown(key=drill.key, actor=actor, at=at), name=NAME, due_in=WATCH)
+        return settled(lambda drill, actor: _press(drill, rehearsal, actor, at), name=NAME, due_in=WATCH)
     clearing = ordered(
         f"{key_of(row)}/clearing",
         kind="drill_clearing",
@@ -299,6 +337,17 @@ def _take_down(row: Drill, job: Job, rehearsal: Rehearsal | None, at: datetime) 
         name=NAME,
         due_in=None,
     )
+
+
+def _press(drill: Drill, rehearsal: Rehearsal, actor: Actor, at: datetime) -> None:
+    ask_teardown(key=drill.key, actor=actor, at=at)
+    if rehearsal.trouble:
+        say_drill(drill, _words_of(rehearsal))
+
+
+def _words_of(rehearsal: Rehearsal) -> str:
+    """Say how far a rehearsal is, and what it waits for."""
+    return f"{rehearsal.sentence} {rehearsal.trouble}".strip()
 
 
 def _follow(drill: Drill, job: Job, *, actor: Actor, at: datetime) -> None:

@@ -21,6 +21,7 @@ from recovery.workflows.cluster_recovery import Recovering
 from recovery.workflows.steps import NOW, WATCH, locked, ordered, phases_of, settled
 
 WITHIN = timedelta(hours=24)
+"""How long a cluster may take, and a job; and how long a restore goes on though nobody answers."""
 NAME = "restore"
 VERBS = (("provisioning", "provision"), ("restoring", "restore"), ("validating", "validate"))
 """Which verb a phase of the job begins with."""
@@ -66,6 +67,10 @@ class RestoreRun:
             name=NAME,
             due_in=WATCH if is_open else None,
         )
+
+    def is_waiting(self, row: Restore, at: datetime) -> bool:
+        """What the operator recovers goes on while its cluster does not answer: hours of it are not thrown away."""
+        return at - row.decided_at <= WITHIN
 
     def refused(self, row: Restore, reason: str, at: datetime) -> Settlement[Restore]:
         return settled(lambda restore, actor: _fail(restore, reason, actor=actor, at=at), name=NAME, due_in=None)

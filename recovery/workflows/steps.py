@@ -17,6 +17,7 @@ WATCH = timedelta(seconds=2)
 """How often a tick looks at the job it ordered."""
 CLEARED_WITHIN = timedelta(minutes=10)
 """How long a cluster may take to clear away what a job was done in."""
+UNREMOVED = "What the operator recovered is perhaps still there."
 
 Row = TypeVar("Row", bound=Leased)
 
