@@ -11,11 +11,12 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from changecontrol.access import Actor
+from changecontrol.errors import Permanent, Transient
 from changecontrol.lifecycles.job import JobState
-from changecontrol.models import Job
+from changecontrol.models import Environment, Job
 from changecontrol.workflow import engine
 from changecontrol.workflow.engine import Settlement
 from recovery.actions.comparisons import ComparedStore, ListedWal, record_comparison
@@ -32,7 +33,7 @@ from recovery.queries.upkeep import leaving
 from recovery.rules.comparison import Difference, DifferenceKind, WalSpan
 from recovery.workflows import cluster_backup, cluster_recovery
 from recovery.workflows.backup import new_filestore_copy
-from recovery.workflows.steps import locked, ordered, settled, waiting
+from recovery.workflows.steps import UNREMOVED, locked, ordered, settled, waiting
 
 WITHIN = timedelta(hours=12)
 RETENTION_EVERY = timedelta(days=1)
@@ -74,12 +75,17 @@ class UpkeepWork:
             known = Upkeep.objects.filter(kind=kind, next_due_at__isnull=False).values("environment")
             for policy in rows.exclude(environment__in=known):
                 ensure_upkeep(policy.environment, kind=kind, at=at)
+        for environment in _with_clusters():
+            # Whatever takes its backups by now: what an operator recovered for it goes all the same.
+            ensure_upkeep(environment, kind=UpkeepKind.CLUSTERS, at=at)
 
     def lock(self, pk: int) -> Upkeep:
         return locked(Upkeep, pk)
 
     def advance(self, row: Upkeep, at: datetime) -> Settlement[Upkeep]:
         policy = BackupPolicy.objects.active().filter(environment=row.environment_id).first()
+        if row.kind == UpkeepKind.CLUSTERS:
+            return self._clear(row, policy, at)
         if policy is None or policy.engine == Engine.EXTERNAL:
             return Settlement(write=None, due_in=None)
         if row.kind == UpkeepKind.ATTACHMENTS:
@@ -90,8 +96,6 @@ class UpkeepWork:
             return self._copy_onward(row, policy, at)
         if row.kind == UpkeepKind.COVERAGE:
             return self._ask_operator(row, policy, at)
-        if row.kind == UpkeepKind.CLUSTERS:
-            return self._clear(row, at)
         return self._let_go(row, policy, at)
 
     def refused(self, row: Upkeep, reason: str, at: datetime) -> Settlement[Upkeep]:
@@ -132,16 +136,22 @@ class UpkeepWork:
 
         return settled(write, name=NAME, due_in=OPERATOR_EVERY)
 
-    def _clear(self, row: Upkeep, at: datetime) -> Settlement[Upkeep]:
+    def _clear(self, row: Upkeep, policy: BackupPolicy | None, at: datetime) -> Settlement[Upkeep]:
+        is_by_operator = policy is not None and policy.engine == Engine.CLOUDNATIVEPG
+        if not is_by_operator and not any(_with_cluster(model, row).exists() for model in (Restore, Drill)):
+            return Settlement(write=None, due_in=None)
         over = [*_over_with_cluster(Restore, row, at), *_over_with_cluster(Drill, row, at)]
-        left = [(type(one), one.pk, cluster_recovery.remaining(one)) for one in over]
+        left, trouble = _removed(over)
 
-        def write(one: Upkeep, _: Actor) -> None:
-            for model, pk, leftovers in left:
-                _note_remaining(locked(model, pk), leftovers, at=at)
-            note_done(one, at=at)
+        def write(one: Upkeep) -> None:
+            for gone, leftovers in left:
+                _note_remaining(locked(type(gone), gone.pk), leftovers, at=at)
+            if trouble:
+                engine.uncounted(one)
+            else:
+                note_done(one, at=at)
 
-        return settled(write, name=NAME, due_in=OPERATOR_EVERY)
+        return Settlement(write=write, due_in=OPERATOR_EVERY, failed=bool(trouble), trouble=trouble)
 
     def _let_go(self, row: Upkeep, policy: BackupPolicy, at: datetime) -> Settlement[Upkeep]:
         # What was ordered is followed to its end, whatever may go by now.
@@ -245,13 +255,43 @@ def _listed_wal(said: Mapping[str, Any], *, store: str) -> ListedWal:
     return ListedWal(listed, WalRecorded(frozenset(WalSpan(**one) for one in said["recorded"]), said["removals"]))
 
 
+def _with_clusters() -> Iterable[Environment]:
+    """Return the environments of which something an operator recovered may be there, and nobody looks after it."""
+    known = Upkeep.objects.filter(kind=UpkeepKind.CLUSTERS, next_due_at__isnull=False).values("environment")
+    noted = [model._default_manager.filter(data__has_key=CLUSTER).values("environment") for model in (Restore, Drill)]
+    found = Environment.objects.filter(Q(pk__in=noted[0]) | Q(pk__in=noted[1]))
+    return found.exclude(pk__in=known).order_by("pk")
+
+
+def _with_cluster(model: type[Restore] | type[Drill], row: Upkeep) -> QuerySet[Any]:
+    return model._default_manager.filter(environment=row.environment_id, data__has_key=CLUSTER)
+
+
+def _removed(over: Iterable[Restore | Drill]) -> tuple[list[tuple[Restore | Drill, str]], str]:
+    """Remove the clusters of rows, all in one Kubernetes cluster; return what is left of each, and what went wrong.
+
+    What may not be removed, or cannot be asked for, is left as well, and keeps no other from being removed.
+    """
+    left, trouble, is_silent = [], "", False
+    for one in over:
+        try:
+            leftovers = f"{UNREMOVED} {trouble}" if is_silent else cluster_recovery.remaining(one)
+        except (Permanent, Transient) as wrong:
+            # Each that asks one that does not answer waits for as long, and a step has seconds.
+            is_silent = isinstance(wrong, Transient)
+            trouble = wrong.reason
+            leftovers = f"{UNREMOVED} {trouble}"
+        left.append((one, leftovers))
+    return left, trouble
+
+
 def _over_with_cluster(model: type[Restore] | type[Drill], row: Upkeep, at: datetime) -> Iterable[Restore | Drill]:
     """Return what is over, however it ended, of which the cluster that an operator recovered may still be there.
 
     Not before a tick that was under way when it ended is over, too: it may have asked for the cluster since.
     """
-    rows = model._default_manager.filter(environment=row.environment_id, finished_at__lte=at - engine.lease_for())
-    return rows.filter(data__has_key=CLUSTER).select_related("environment__cluster").order_by("pk")
+    rows = _with_cluster(model, row).filter(finished_at__lte=at - engine.lease_for())
+    return rows.select_related("environment__cluster").order_by("pk")
 
 
 def _note_remaining(row: Restore | Drill, leftovers: str, *, at: datetime) -> None:
