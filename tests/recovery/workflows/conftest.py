@@ -66,6 +66,7 @@ class Shop:
     sandboxes: Path
     archiver: WalArchiver | None = None
     is_quiet: threading.Event = field(default_factory=threading.Event)
+    is_still: threading.Event = field(default_factory=threading.Event)
     files: list[str] = field(default_factory=list)
 
     @property
@@ -112,9 +113,9 @@ class Shop:
             clock.set_offset(clock._offset + timedelta(seconds=0.2))
 
     def quiet(self) -> None:
-        """Ship no WAL from now on: nothing is written to the store by itself."""
+        """Ship no WAL from now on: nothing is written to the store by itself, and what was written is recorded."""
         self.is_quiet.set()
-        time.sleep(1)
+        assert self.is_still.wait(60)
 
     def left_over(self) -> list[str]:
         return [path.name for path in self.sandboxes.iterdir()]
@@ -223,20 +224,27 @@ def _archived(
     )
     # From this thread: the receiver ends with the thread that started it.
     archiver.start()
-    stop, is_quiet = threading.Event(), threading.Event()
+    stop, is_quiet, is_still = threading.Event(), threading.Event(), threading.Event()
 
     def ship() -> None:
         from django.db import connection
 
+        stretch = None
         while not stop.wait(0.3):
             if not is_quiet.is_set():
-                keeper.note(archiver.ship())
+                shipped = archiver.ship()
+                keeper.note(shipped)
+                stretch = shipped.stretch
+            elif not is_still.is_set():
+                if stretch is not None:
+                    keeper.record(stretch)
+                is_still.set()
         connection.close()
 
     thread = threading.Thread(target=ship)
     thread.start()
     try:
-        yield Shop(estate, policy, server, folder, sandboxes, archiver, is_quiet)
+        yield Shop(estate, policy, server, folder, sandboxes, archiver, is_quiet, is_still)
     finally:
         stop.set()
         thread.join()
