@@ -55,9 +55,12 @@ def make_synthetic_sale(api: OdooApi, *, url: str) -> str:
 
 def sweep(api: OdooApi, *, url: str) -> None:
     """Cancel and delete every order, transfer and customer that carries the reference."""
-    fields = ["state", "picking_ids", "stock_reference_ids"]
+    fields = ["state", "picking_ids", "stock_reference_ids", *_locks(api)]
     orders = _search(api, "sale.order", [["client_order_ref", "=", REFERENCE]], fields)
     for order in orders:
+        # With “Lock Confirmed Sales” it was locked as it was confirmed, and Odoo cancels no locked order.
+        if order.get("locked"):
+            api.call("sale.order", "action_unlock", ids=[order["id"]])
         if order["state"] not in ("draft", "cancel"):
             api.call("sale.order", "action_cancel", ids=[order["id"]], context=NO_WIZARD)
         if order["picking_ids"]:
@@ -69,6 +72,11 @@ def sweep(api: OdooApi, *, url: str) -> None:
     if partners:
         api.call("res.partner", "unlink", ids=[partner["id"] for partner in partners])
     _forget_references(url, [reference for order in orders for reference in order["stock_reference_ids"]])
+
+
+def _locks(api: OdooApi) -> list[str]:
+    """Return the field that says that an order is locked, where this Odoo has it."""
+    return list(api.call("sale.order", "fields_get", allfields=["locked"], attributes=["type"]))
 
 
 def _forget_references(url: str, references: Sequence[int]) -> None:

@@ -290,21 +290,54 @@ def test_damaged_table_is_found_by_booting_and_its_rows_are_not_repeated(copy: C
     assert "canary" not in json.dumps(found)
 
 
+LOCKING = """
+INSERT INTO res_groups_implied_rel (gid, hid) SELECT everybody.res_id, locking.res_id
+  FROM ir_model_data everybody, ir_model_data locking
+  WHERE (everybody.module, everybody.name, everybody.model) = ('base', 'group_user', 'res.groups')
+    AND (locking.module, locking.name, locking.model) = ('sale', 'group_auto_done_setting', 'res.groups');
+"""
+"""What “Lock Confirmed Sales” does: every user has its group, by the one they all have."""
+
+
+def test_shop_that_locks_what_it_confirms_sells_and_is_left_as_it_was(copy: Copy):  # ODO-2
+    neutralise(copy)
+    run(copy.url, LOCKING)
+    before = counts(copy.url)
+
+    with asked(copy) as api:
+        sentence = make_synthetic_sale(api, url=copy.url)
+        [order] = crashed_sale(api)
+        [left] = api.call("sale.order", "read", ids=[order], fields=["state", "locked"])
+        assert (left["state"], left["locked"]) == ("sale", True)
+        again = make_synthetic_sale(api, url=copy.url)
+        orders = api.call("sale.order", "search_count", domain=[["client_order_ref", "=", REFERENCE]])
+
+    assert ("taken back" in sentence, "taken back" in again, orders) == (True, True, 0)
+    after = counts(copy.url)
+    assert {table: (before[table], after[table]) for table in before if before[table] != after[table]} == {}
+
+
+def crashed_sale(api: OdooApi) -> list[int]:
+    """Confirm an order as one that is never taken back."""
+    [partner] = api.call("res.partner", "create", vals_list=[{"name": REFERENCE, "ref": REFERENCE}])
+    domain = [["is_storable", "=", True], ["qty_available", ">", 5], ["sale_ok", "=", True]]
+    [product] = api.call("product.product", "search", domain=domain, limit=1)
+    values = {
+        "partner_id": partner,
+        "client_order_ref": REFERENCE,
+        "order_line": [[0, 0, {"product_id": product, "product_uom_qty": 1}]],
+    }
+    made: list[int] = api.call("sale.order", "create", vals_list=[values])
+    api.call("sale.order", "action_confirm", ids=made)
+    return made
+
+
 def test_what_a_crash_left_of_a_sale_is_swept_by_the_next(copy: Copy):
     neutralise(copy)
     before = counts(copy.url)
     with asked(copy) as api:
-        [partner] = api.call("res.partner", "create", vals_list=[{"name": REFERENCE, "ref": REFERENCE}])
-        domain = [["is_storable", "=", True], ["qty_available", ">", 5], ["sale_ok", "=", True]]
-        [product] = api.call("product.product", "search", domain=domain, limit=1)
-        values = {
-            "partner_id": partner,
-            "client_order_ref": REFERENCE,
-            "order_line": [[0, 0, {"product_id": product, "product_uom_qty": 1}]],
-        }
-        [confirmed] = api.call("sale.order", "create", vals_list=[values])
-        api.call("sale.order", "action_confirm", ids=[confirmed])
-        api.call("sale.order", "create", vals_list=[values])
+        order = crashed_sale(api)
+        api.call("sale.order", "copy", ids=order, default={"client_order_ref": REFERENCE})
 
         sentence = make_synthetic_sale(api, url=copy.url)
 
