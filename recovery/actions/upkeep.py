@@ -30,13 +30,15 @@ def note_reached(row: Upkeep, reached_at: datetime | None) -> None:
     row.save(update_fields=["reached_at"])
 
 
-def end_round(row: Upkeep, job: Job, *, at: datetime) -> None:
+def end_round(row: Upkeep, job: Job, *, at: datetime | None) -> None:
     """Let the next round of a locked row have a job of its own, and forget those of the rounds that are over.
+
+    `at` is when the round was done; None where a part of it was left to the next.
 
     What did one in a cluster is cleared away by its row alone: a row stays until it says that this is done.
     """
     row.count += 1
-    if job.state == JobState.DONE:
+    if job.state == JobState.DONE and at is not None:
         row.done_at = at
     row.save(update_fields=["count", "done_at"])
     rounds = Job.objects.filter(key__startswith=row.key_of_jobs)

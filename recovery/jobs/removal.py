@@ -31,6 +31,8 @@ from recovery.rules.retention import KeptPoint, plan_wal
 def remove(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     """Remove what the order names, as far as it still may go. Returns what went, and what WAL is left.
 
+    Beside a backup, a restore or a drill copies and WAL stay; the result says so with `is_busy`.
+
     Before the first byte of a point goes, that is written down: an attempt that was killed is gone on with, and nobody
     takes what is left for a point.
     """
@@ -47,17 +49,22 @@ def remove(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
             removed.append(point.pk)
     saying.say("Removing copies of attachments.")
     # Asked again: a hold, a restore or a backup may have begun since this was ordered.
-    still = copies_leaving(policy, servers=points_by_server(policy), at=clock.now())
+    asked = [points_by_server(policy)]
+    still = copies_leaving(policy, servers=asked[0] or {}, at=clock.now())
     copies = FilestoreCopy.objects.filter(pk__in=set(order["copies"]) & set(still))
     for copy in copies.select_related("policy__environment__tenant"):
         for store in _stores(copy.policy):
             attachments.archive_of(copy.policy, store).ensure_removed(attachments.point_of(copy))
     saying.say("Removing WAL and orphans.")
     for store in _stores(policy):
-        _remove_wal(store, policy=policy, servers=points_by_server(policy))
+        asked.append(points_by_server(policy))
+        _remove_wal(store, policy=policy, servers=asked[-1] or {})
         _collect(store, policy=policy, at=clock.now())
     left = [_as_json(one, store=policy.store) for one in _left(doors.open_store(policy), policy=policy)]
-    return {"points": removed, "copies": [copy.pk for copy in copies], "store": policy.store, "wal": left}
+    # Orders of before this was said do not name it.
+    is_busy = order.get("is_busy", False) or None in asked
+    gone = {"points": removed, "copies": [copy.pk for copy in copies]}
+    return {**gone, "store": policy.store, "wal": left, "is_busy": is_busy}
 
 
 def _check_there(policy: BackupPolicy) -> None:

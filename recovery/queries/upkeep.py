@@ -23,12 +23,14 @@ EACH_FOR = timedelta(days=1)
 class Leaving:
     """Keys of the rows that may go. `has_wal` where some WAL, or what killed uploads left, may lead nowhere.
 
-    Which, the store and `points_by_server` tell.
+    Which, the store and `points_by_server` tell. `is_busy` where somebody is at work: copies and WAL stay for now, and
+    it is to be asked again soon.
     """
 
     points: tuple[int, ...] = ()
     copies: tuple[int, ...] = ()
     has_wal: bool = False
+    is_busy: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -36,7 +38,8 @@ class Leaving:
 
     def to_order(self, policy: BackupPolicy) -> dict[str, Any]:
         """Return the order of the job that removes it, as JSON values."""
-        return {"policy": policy.pk, "points": list(self.points), "copies": list(self.copies)}
+        named = {"points": list(self.points), "copies": list(self.copies)}
+        return {"policy": policy.pk, **named, "is_busy": self.is_busy}
 
 
 def leaving(policy: BackupPolicy, *, at: datetime) -> Leaving:
@@ -48,18 +51,23 @@ def leaving(policy: BackupPolicy, *, at: datetime) -> Leaving:
         one.pk for one in rows if one.removing_at is not None or (one.removal_asked_at is not None and one.key in goes)
     )
     servers = points_by_server(policy)
+    if servers is None:
+        return Leaving(points, is_busy=True)
     return Leaving(points, copies_leaving(policy, servers=servers, at=at), bool(servers))
 
 
-def points_by_server(policy: BackupPolicy) -> Mapping[str, list[KeptPoint]]:
+def points_by_server(policy: BackupPolicy) -> Mapping[str, list[KeptPoint]] | None:
     """Return the whole points to stay, by the server whose WAL they need, which alone tells what WAL leads nowhere.
 
     Dumps are there under no server: they need none, and the attachments that were copied before them may go.
 
-    Empty while everything is held, something is read, or a backup is taken: whoever is at work has chosen its WAL.
+    Empty while everything is held: nothing may go. None while something is read or a backup is taken: whoever is at
+    work has chosen its WAL, and nobody can tell before they are done.
     """
-    if _is_held(policy) or _is_busy(policy):
+    if _is_held(policy):
         return {}
+    if _is_busy(policy):
+        return None
     # Those whose removal is only asked for, too: they may stay after all.
     rows = RecoveryPoint.objects.filter(
         environment=policy.environment_id, state__in=sorted(RESTORABLE), removing_at__isnull=True

@@ -48,7 +48,10 @@ AGAIN = {
     UpkeepKind.COVERAGE: OPERATOR_EVERY,
     UpkeepKind.CLUSTERS: OPERATOR_EVERY,
 }
-"""How long after what failed the next is tried."""
+"""How long after what failed the next is tried; removal also after a look that met somebody at work.
+
+A daily look that took it for done would meet a daily backup again for as long as that takes, for months.
+"""
 NAME = "upkeep"
 
 
@@ -158,6 +161,8 @@ class UpkeepWork:
         job = Job.objects.filter(key=row.job_key).first()
         if job is None:
             leave = leaving(policy, at=at)
+            if leave.is_empty and leave.is_busy:
+                return Settlement(write=None, due_in=AGAIN[UpkeepKind.RETENTION])
             if leave.is_empty:
                 return settled(lambda one, actor: note_done(one, at=at), name=NAME, due_in=RETENTION_EVERY)
             job = ordered(row.job_key, kind="remove", order=lambda: leave.to_order(policy), at=at, within=WITHIN)
@@ -166,6 +171,8 @@ class UpkeepWork:
         if job.state != JobState.DONE:
             return _again(row, job.reason, job=job)
         result = job.result
+        # Results of before this was said do not name it.
+        is_busy = result.get("is_busy", False)
 
         def write(one: Upkeep, actor: Actor) -> None:
             of_points = Q(point__in=result["points"])
@@ -180,9 +187,9 @@ class UpkeepWork:
                 NewSegment(**{**found, "ends_at": datetime.fromisoformat(found["ends_at"])}) for found in result["wal"]
             ]
             record_remaining_wal(environment=one.environment, store=result["store"], segments=left, actor=actor, at=at)
-            end_round(one, job, at=at)
+            end_round(one, job, at=None if is_busy else at)
 
-        return settled(write, name=NAME, due_in=RETENTION_EVERY)
+        return settled(write, name=NAME, due_in=AGAIN[UpkeepKind.RETENTION] if is_busy else RETENTION_EVERY)
 
     def _copy_onward(self, row: Upkeep, policy: BackupPolicy, at: datetime) -> Settlement[Upkeep]:
         if not policy.copy_store:

@@ -1,28 +1,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 
 from changecontrol import clock
 from changecontrol.actions.jobs import end_job, ensure_job
 from changecontrol.adapters.fakes.kubernetes import FakeKubernetes
 from changecontrol.adapters.jobs import open_cluster
 from changecontrol.models import Job, User
+from changecontrol.workflow import engine
 from changecontrol.workflows.placing import look_after
 from recovery.actions.backups import ask_backup
 from recovery.actions.holds import place_hold
 from recovery.actions.retention import ask_retention
-from recovery.actions.upkeep import end_round
-from recovery.models import BackupPolicy, FilestoreCopy, RecoveryPoint, Upkeep, WalSegment
+from recovery.actions.upkeep import end_round, ensure_upkeep
+from recovery.models import BackupPolicy, BackupRun, FilestoreCopy, RecoveryPoint, Upkeep, WalSegment
 from recovery.models.point import UpkeepKind
 from recovery.queries.points import coverage_of
 from recovery.queries.upkeep import leaving, points_by_server
+from recovery.workflows.upkeep import UpkeepWork
 from tests.contracts.jobs.conftest import PLACE
-from tests.factories import small_estate
+from tests.factories import SmallEstate, small_estate
 from tests.factories.estate import NOW, actor
 from tests.factories.recovery import (
     DUMP,
@@ -126,7 +129,7 @@ def test_what_is_only_asked_to_go_keeps_the_wal_that_makes_it_consistent(db: Non
     RecoveryPoint.objects.filter(key="p3").update(removal_asked_at=NOW, removal_asked_by=rio)
     RecoveryPoint.objects.filter(key="p2").update(removing_at=NOW)
 
-    servers = points_by_server(policy)
+    servers = points_by_server(policy) or {}
 
     assert sorted(one.key for one in servers["7012"]) == ["p1", "p3"]
 
@@ -142,7 +145,7 @@ def test_broken_points_and_other_servers_set_no_floor_for_wal(db: None) -> None:
     recorded_point(estate.production, "elsewhere", NOW, by=rio, system_identifier="8000")
     ship_wal(estate.production, NOW - 4 * HOUR, NOW)
 
-    servers = points_by_server(policy)
+    servers = points_by_server(policy) or {}
 
     assert {server: [one.key for one in rows] for server, rows in servers.items()} == {
         "7012": ["good"],
@@ -162,7 +165,7 @@ def test_dumps_need_no_wal_and_let_copies_before_them_go(db: None) -> None:
     for hours in (3, 2, 1):
         recorded_point(estate.production, f"dump-{hours}", NOW - hours * HOUR, by=rio, **DUMP)
 
-    servers = points_by_server(policy)
+    servers = points_by_server(policy) or {}
 
     assert {server: [one.key for one in rows] for server, rows in servers.items()} == {
         "": ["dump-1", "dump-2", "dump-3"]
@@ -180,8 +183,69 @@ def test_nothing_goes_while_a_backup_is_taken(db: None) -> None:
 
     ask_backup(actor=actor(rio), environment_id=estate.production.pk, reason="A point.", at=NOW)
 
+    leave = leaving(policy, at=NOW)
+    assert points_by_server(policy) is None
+    assert (leave.is_empty, leave.is_busy) == (True, True)
+
+
+def test_nothing_goes_while_everything_is_held_and_nobody_is_waited_for(db: None) -> None:
+    estate = small_estate()
+    rio = recovery_owner(estate)
+    policy = backup_policy(estate.production)
+    recorded_point(estate.production, "p1", NOW - HOUR, by=rio)
+    ask_backup(actor=actor(rio), environment_id=estate.production.pk, reason="A point.", at=NOW)
+
+    place_hold(actor=actor(rio), environment_id=estate.production.pk, name="Case 24-7", reason="A lawyer asks.", at=NOW)
+
+    leave = leaving(policy, at=NOW)
     assert points_by_server(policy) == {}
-    assert leaving(policy, at=NOW).is_empty
+    assert (leave.is_empty, leave.is_busy) == (True, False)
+
+
+def retention_of(shop: SmallEstate) -> Upkeep:
+    return ensure_upkeep(shop.production, kind=UpkeepKind.RETENTION, at=NOW)
+
+
+def looked(row: Upkeep, *, at: datetime) -> Upkeep:
+    """Let the daily look at what may go happen once."""
+    with time_machine.travel(at, tick=False):
+        assert engine.tick(UpkeepWork()) == 1
+    row.refresh_from_db()
+    return row
+
+
+def test_look_that_meets_a_backup_is_not_done_and_comes_again_within_the_hour(db: None) -> None:
+    """Once a day, a few seconds later each day, it would meet the same backup for months."""
+    estate = small_estate()
+    rio = recovery_owner(estate)
+    policy = backup_policy(estate.production)
+    recorded_point(estate.production, "p1", NOW - HOUR, by=rio)
+    run = ask_backup(actor=actor(rio), environment_id=estate.production.pk, reason="A point.", at=NOW)
+
+    row = looked(retention_of(estate), at=NOW)
+
+    assert (row.done_at, row.next_due_at, row.trouble) == (None, NOW + HOUR, "")
+    assert not Job.objects.exists()
+    BackupRun.objects.filter(pk=run.pk).update(state="failed")
+    looked(row, at=NOW + HOUR)
+    assert Job.objects.get().order == {"policy": policy.pk, "points": [], "copies": [], "is_busy": False}
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_round_that_left_wal_to_a_backup_is_not_done_and_comes_again_within_the_hour(db: None, is_busy: bool) -> None:
+    estate = small_estate()
+    backup_policy(estate.production)
+    row = retention_of(estate)
+    job = ensure_job(key=row.job_key, kind="remove", order={}, at=NOW)
+    result = {"points": [], "copies": [], "store": "s3://points/northwind", "wal": [], "is_busy": is_busy}
+    end_job(job, "finish", result=result, at=NOW)
+
+    looked(row, at=NOW)
+
+    if is_busy:
+        assert (row.count, row.done_at, row.next_due_at) == (1, None, NOW + HOUR)
+    else:
+        assert (row.count, row.done_at, row.next_due_at) == (1, NOW, NOW + 24 * HOUR)
 
 
 def test_what_did_a_round_in_a_cluster_is_cleared_away_and_no_rows_pile_up(db: None) -> None:
