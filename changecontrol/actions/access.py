@@ -15,6 +15,7 @@ from changecontrol.events import Tag
 from changecontrol.models import Environment, Tenant, User
 from changecontrol.queries.administration import nameable
 from changecontrol.rules.roles import Ability, Role
+from changecontrol.rules.years import OUTSIDE, is_within_years
 
 
 @audited
@@ -37,6 +38,8 @@ def grant_role(
     if expires_at is not None and expires_at <= at:
         sentence = "The grant would be over already."
         raise Invalid(sentence, fields={"expires_at": [sentence]})
+    if expires_at is not None and not is_within_years(expires_at):
+        raise Invalid(OUTSIDE, fields={"expires_at": [OUTSIDE]})
     access.grant_role(person, chosen, thing, expires_at=expires_at)
     data = {**_told(person, chosen, thing), "expires_at": expires_at.isoformat() if expires_at else ""}
     audit.record(Tag.ROLE_GRANTED, subject=person, actor=actor, at=at, data=data, tenant=tenant_id)

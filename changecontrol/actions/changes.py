@@ -26,9 +26,9 @@ from changecontrol.models.change import Contribution
 from changecontrol.queries import estate, windows
 from changecontrol.queries.approvals import live_round
 from changecontrol.rules.content import OFFERED_KINDS, OFFERED_TYPES, Content
-from changecontrol.rules.recurrence import YEARS
 from changecontrol.rules.roles import Ability
 from changecontrol.rules.words import seen
+from changecontrol.rules.years import YEARS, is_within_years
 
 __all__ = [
     "Submission",
@@ -273,7 +273,7 @@ def _require_create(actor: Actor, tenant: Tenant) -> None:
 def _check_start(change: ChangeRequest, planned_start_at: datetime, *, at: datetime) -> None:
     if planned_start_at <= at:
         raise Conflict("This start has passed; choose a later one.")
-    if planned_start_at.year not in YEARS:
+    if not is_within_years(planned_start_at):
         raise Conflict(f"Choose a start before the year {YEARS.stop}.")
     if change.approval_expires_at is not None and planned_start_at >= change.approval_expires_at:
         raise Conflict(f"The approval ends {change.approval_expires_at:%d %b %Y %H:%M} UTC; choose an earlier start.")

@@ -22,6 +22,7 @@ from changecontrol.errors import Invalid
 from changecontrol.events import Tag
 from changecontrol.models import Environment, Tenant, User
 from changecontrol.rules.roles import Role
+from changecontrol.rules.years import OUTSIDE, is_within_years
 
 SECTIONS = {
     "regions": "region",
@@ -240,11 +241,14 @@ class _Loader:
             return None
         try:
             found = datetime.fromisoformat(value.isoformat() if isinstance(value, date) else str(value))
-            # As UTC: PostgreSQL knows no offset of 16 hours or more.
-            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-        except (ValueError, OverflowError):
+        except ValueError:
             self._problem(row, key, "Write a time with its offset, such as 2027-01-31T18:00:00+01:00.")
             return None
+        if not is_within_years(found):
+            self._problem(row, key, OUTSIDE)
+            return None
+        # As UTC: PostgreSQL knows no offset of 16 hours or more.
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
     def _items(self, one: CommentedMap, key: str) -> Iterator[CommentedMap]:
         rows = one.get(key)

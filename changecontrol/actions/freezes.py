@@ -16,6 +16,7 @@ from changecontrol.events import Tag
 from changecontrol.models import Freeze
 from changecontrol.rules.roles import Ability
 from changecontrol.rules.words import seen
+from changecontrol.rules.years import OUTSIDE, is_within_years
 
 MAX_LENGTH = timedelta(days=366)
 
@@ -40,7 +41,10 @@ def open_freeze(
         problems["name"] = ["Give the freeze a name of at most 120 characters."]
     if not seen(reason) or len(reason.strip()) > 500:
         problems["reason"] = ["Say why, in at most 500 characters."]
-    if not timedelta(0) < ends_at - starts_at <= MAX_LENGTH:
+    times = {"starts_at": starts_at, "ends_at": ends_at}
+    if outside := {name: [OUTSIDE] for name, one in times.items() if not is_within_years(one)}:
+        problems |= outside
+    elif not timedelta(0) < ends_at - starts_at <= MAX_LENGTH:
         problems["ends_at"] = [f"A freeze ends after it starts, and lasts at most {MAX_LENGTH.days} days."]
     elif ends_at <= at:
         problems["ends_at"] = ["This freeze would be over already."]

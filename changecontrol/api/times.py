@@ -11,6 +11,8 @@ from django_filters.fields import IsoDateTimeField
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from changecontrol.rules.years import OUTSIDE, is_within_years
+
 _WALL_CLOCK = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}"
 _TIME_OF_DAY = r"^\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?$"
 
@@ -34,15 +36,17 @@ class MomentFilter(django_filters.IsoDateTimeFilter):  # type: ignore[misc]  # t
 class Moment(serializers.DateTimeField):
     """ISO 8601 with an offset. One without is refused: whose midnight it is would be a guess."""
 
-    default_error_messages = {"naive": "Write the time with its offset, such as 2026-11-24T02:00:00+01:00."}
+    default_error_messages = {
+        "naive": "Write the time with its offset, such as 2026-11-24T02:00:00+01:00.",
+        "outside": OUTSIDE,
+    }
 
     def enforce_timezone(self, value: Any) -> Any:
         if value.tzinfo is None:
             self.fail("naive")
-        try:
-            return value.astimezone(UTC)
-        except OverflowError:
-            self.fail("overflow")
+        if not is_within_years(value):
+            self.fail("outside")
+        return value.astimezone(UTC)
 
 
 # RFC 3339, and so the formats of JSON Schema, know neither without an offset.

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from changecontrol.models import Tenant
 from changecontrol.queries.audit import AuditFilter
+from changecontrol.rules.years import OUTSIDE, YEARS
 
 KINDS = (
     ("", "All kinds"),
@@ -32,7 +33,10 @@ KINDS = (
     ("evidence", "Evidence"),
     ("refused", "Refused attempts"),
 )
-DAYS = (MinValueValidator(date(1970, 1, 1)), MaxValueValidator(date(2200, 12, 31)))
+DAYS = (
+    MinValueValidator(date(YEARS.start, 1, 1), OUTSIDE),
+    MaxValueValidator(date(YEARS.stop - 1, 12, 31), OUTSIDE),
+)
 """A day beyond has no midnight in every zone."""
 _NUMBER = re.compile(r"CHG-(\d{6,18})", re.IGNORECASE)
 

@@ -338,5 +338,5 @@ def _local(text: str) -> datetime | None:
     """Read a stored time into the person's zone; None where there is none or it cannot be read."""
     try:
         return timezone.localtime(datetime.fromisoformat(text)) if text else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -8,9 +8,9 @@ from datetime import datetime
 
 from changecontrol.lifecycles.change import ChangeKind
 from changecontrol.rules.content import Content, Wave
-from changecontrol.rules.recurrence import YEARS
 from changecontrol.rules.risk import check_answers
 from changecontrol.rules.words import seen
+from changecontrol.rules.years import is_within_years
 
 MAX_TITLE = 200
 MAX_TEXT = 20_000
@@ -61,7 +61,7 @@ def _moment(text: str) -> datetime:
     found = datetime.fromisoformat(text)
     if found.tzinfo is None:
         raise ValueError("no offset")
-    if found.year not in YEARS:
+    if not is_within_years(found):
         raise ValueError("no year of this calendar")
     return found
 

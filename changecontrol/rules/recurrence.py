@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo, available_timezones
 from dateutil.rrule import DAILY, WEEKLY, rrule, rrulestr
 
 from changecontrol.rules.intervals import Interval
+from changecontrol.rules.years import YEARS, is_within_years
 
 MAX_DURATION = timedelta(days=31)
 MAX_RULE_LENGTH = 300
 MAX_COUNT = 1000
 MAX_INTERVAL = 366
 MAX_DATES = 366
-YEARS = range(1970, 2201)
 PREVIEW_HORIZON = timedelta(days=3660)
 """How far ahead openings are looked for: 29 February may be eight years away."""
 
@@ -55,7 +55,7 @@ def check_recurrence(recurrence: Recurrence) -> tuple[str, ...]:
     if any(one.tzinfo is not None for one in local):
         sentences.append("Starts and exceptions are written in local time, without an offset.")
         return tuple(sentences)
-    if any(one.year not in YEARS for one in local):
+    if not all(is_within_years(one) for one in local):
         # A rule of long ago is walked from there, and one of the end of time has no time after it.
         sentences.append(f"A window opens between the years {YEARS.start} and {YEARS.stop - 1}.")
         return tuple(sentences)

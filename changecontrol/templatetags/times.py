@@ -14,6 +14,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from changecontrol.rules.years import on_clock
+
 register = template.Library()
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -26,8 +28,8 @@ def _local(value: datetime, zone: str | tzinfo | None) -> datetime:
     if timezone.is_naive(value):
         raise ValueError("A time shown to people needs its zone.")
     if isinstance(zone, str) and zone:
-        return value.astimezone(ZoneInfo(zone))
-    return value.astimezone(zone if isinstance(zone, tzinfo) else timezone.get_current_timezone())
+        return on_clock(value, ZoneInfo(zone))
+    return on_clock(value, zone if isinstance(zone, tzinfo) else timezone.get_current_timezone())
 
 
 def _zone_name(local: datetime) -> str:

@@ -102,6 +102,7 @@ def register_point(*, actor: Actor, environment_id: int, point: NewPoint, at: da
         consistent_at=point.consistent_at,
         finished_at=point.finished_at,
         filestore_at=point.filestore_at,
+        locked_until=point.locked_until,
         start_lsn=point.start_lsn,
         stop_lsn=point.stop_lsn,
         key=point.key,

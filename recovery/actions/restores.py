@@ -18,6 +18,7 @@ from changecontrol.lifecycles.change import ChangeKind
 from changecontrol.models import ChangeRequest, Environment, User
 from changecontrol.rules.content import DEFAULT_KEEP_HOURS
 from changecontrol.rules.roles import Ability
+from changecontrol.rules.years import OUTSIDE, is_within_years
 from recovery.actions.locking import locked_environment, locked_root, policy_of
 from recovery.actions.owners import tell_owners
 from recovery.actions.refusals import audited
@@ -83,6 +84,8 @@ def ask_incident_restore(
     if declared_at.tzinfo is None or declared_at > at:
         sentence = "Say when the incident was declared, with its zone: before now."
         raise Invalid(sentence, fields={"declared_at": [sentence]})
+    if not is_within_years(declared_at):
+        raise Invalid(OUTSIDE, fields={"declared_at": [OUTSIDE]})
     restore = _ask(
         environment,
         RestorePurpose.INCIDENT,

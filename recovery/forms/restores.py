@@ -9,7 +9,9 @@ from typing import Any
 from django import forms
 
 from changecontrol.errors import Invalid
+from changecontrol.forms.audit import DAYS
 from changecontrol.models import Environment
+from changecontrol.rules.years import OUTSIDE, is_within_years
 from recovery.forms.moments import WallTime, moment_in, zone_choices
 from recovery.models.restore import RestorePurpose
 
@@ -50,7 +52,9 @@ class TimeForm(forms.Form):
         widget=forms.RadioSelect,
         initial=TIME,
     )
-    date = forms.DateField(label="Date", required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    date = forms.DateField(
+        label="Date", required=False, validators=DAYS, widget=forms.DateInput(attrs={"type": "date"})
+    )
     time = WallTime(label="Time", required=False)
     zone = forms.ChoiceField(
         label="Zone", required=False, error_messages={"invalid_choice": "Choose a time zone of the list."}
@@ -108,6 +112,8 @@ class RestoreForm(forms.Form):
             raise forms.ValidationError("Choose the time again.") from refusal
         if found.tzinfo is None:
             raise forms.ValidationError("Choose the time again, with its zone.")
+        if not is_within_years(found):
+            raise forms.ValidationError(OUTSIDE)
         return found
 
     def refuse(self, refusal: Invalid) -> None:
@@ -125,7 +131,9 @@ class RestoreForm(forms.Form):
 class IncidentForm(RestoreForm):
     """The same for an incident, whose clock began when it was declared (BCK-6)."""
 
-    declared_date = forms.DateField(label="Declared on", widget=forms.DateInput(attrs={"type": "date"}))
+    declared_date = forms.DateField(
+        label="Declared on", validators=DAYS, widget=forms.DateInput(attrs={"type": "date"})
+    )
     declared_time = WallTime(label="Declared at")
     declared_zone = forms.ChoiceField(
         label="Zone", error_messages={"invalid_choice": "Choose a time zone of the list."}
@@ -160,8 +168,6 @@ def asked_moment(form: forms.Form, date: str, time: str, zone: str) -> datetime 
         return moment_in(given[date], given[time], given[zone])
     except forms.ValidationError as refusal:
         form.add_error(time, refusal)
-    except OverflowError:
-        form.add_error(date, "Give a date of this time.")
     return None
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
+from changecontrol.rules.years import OUTSIDE, is_within_years
+
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+=-]*")
 
 
@@ -22,6 +24,7 @@ def point_problems(
     consistent_at: datetime,
     finished_at: datetime,
     filestore_at: datetime | None,
+    locked_until: datetime | None,
     start_lsn: int,
     stop_lsn: int,
     key: str,
@@ -46,4 +49,14 @@ def point_problems(
         problems["parts"] = ["Each part has a key of its own."]
     elif not all(start <= end for _, start, end in parts):
         problems["parts"] = ["A part ends after it starts."]
-    return problems
+    elif not all(is_within_years(one) for _, start, end in parts for one in (start, end)):
+        problems["parts"] = [OUTSIDE]
+    times = {
+        "started_at": started_at,
+        "consistent_at": consistent_at,
+        "finished_at": finished_at,
+        "filestore_at": filestore_at,
+        "locked_until": locked_until,
+    }
+    outside = {name: [OUTSIDE] for name, at in times.items() if at is not None and not is_within_years(at)}
+    return problems | outside

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from changecontrol.rules.years import on_clock
 from recovery.rules.coverage import Segment
 from recovery.rules.times import moment
 
@@ -113,7 +114,7 @@ def _counted(newest_first: Sequence[KeptPoint], keep: Keep, *, at: datetime) -> 
         found += [
             (one, f"It is the newest of its month, and PCI DSS wants {PCI_MONTHS} months.")
             for one in _newest_of_each(newest_first, "month", zone)
-            if this_month - _months(one.taken_at.astimezone(zone)) <= PCI_MONTHS
+            if this_month - _months(on_clock(one.taken_at, zone)) <= PCI_MONTHS
         ]
     return found
 
@@ -148,7 +149,7 @@ def _newest_of_each(newest_first: Sequence[KeptPoint], period: str, zone: ZoneIn
     """Return the newest point of each day, week or month of the zone that has one, newest first."""
     found: dict[object, KeptPoint] = {}
     for one in newest_first:
-        local = one.taken_at.astimezone(zone)
+        local = on_clock(one.taken_at, zone)
         key = {"day": local.date(), "week": local.isocalendar()[:2], "month": _months(local)}[period]
         found.setdefault(key, one)
     return list(found.values())

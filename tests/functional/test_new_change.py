@@ -96,6 +96,23 @@ def test_step_shows_what_was_saved_before(estate, signed_in, step: str) -> None:
     assert shown.get(step, "Submit for assessment") in answer.text
 
 
+@pytest.mark.parametrize(
+    ("start", "zone"), [("0001-01-01T00:00:00+00:00", "America/New_York"), ("9999-12-31T23:59:00+00:00", "Asia/Tokyo")]
+)
+def test_planned_start_that_is_none_on_ones_clock_is_asked_for_again(estate, signed_in, start: str, zone: str) -> None:
+    """An API keeps a draft as it is given, and is refused as it is submitted."""
+    estate.ada.zone = zone
+    estate.ada.save()
+    change = draft_change(estate)
+    change.draft = {**change.draft, "planned_start_at": start}
+    change.save()
+
+    answer = signed_in(estate.ada).get(f"{edit(change)}?step=how")
+
+    assert answer.status_code == 200
+    assert answer.context["form"].initial["planned_start_at"] is None
+
+
 def test_refused_submission_keeps_every_answer_and_links_to_the_fields(estate, signed_in) -> None:
     change = draft_change(estate)
     everything = {**WHAT, "environments": ["production"], "revision_name": "main", **HOW, **RISK}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -100,9 +100,14 @@ def test_a_role_that_is_not_granted_here_is_refused(estate: SmallEstate, admin: 
         grant_role(**words(estate, admin, estate.cy, role))
 
 
-def test_a_grant_that_is_over_already_is_refused(estate: SmallEstate, admin: User) -> None:
-    with pytest.raises(Invalid):
-        grant_role(**words(estate, admin, estate.cy, expires_at=NOW))
+@pytest.mark.parametrize("until", [NOW, datetime.max.replace(tzinfo=UTC)])
+def test_a_grant_that_is_over_already_or_ends_in_no_year_is_refused(
+    estate: SmallEstate, admin: User, until: datetime
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        grant_role(**words(estate, admin, estate.cy, expires_at=until))
+
+    assert list(refused.value.fields) == ["expires_at"]
 
 
 def test_an_administrator_of_another_tenant_finds_nothing(estate: SmallEstate) -> None:

@@ -9,6 +9,7 @@ import pytest
 from changecontrol import access
 from changecontrol.actions.estate_file import FileRefused, Loaded, load_estate
 from changecontrol.models import AuditEvent, Region, Tenant, TenantUserObjectPermission, User
+from changecontrol.rules.years import OUTSIDE
 from tests.factories import NOW, add_person
 
 pytestmark = pytest.mark.django_db
@@ -58,10 +59,12 @@ def load(text: str) -> Loaded:
         ("people: [{username: бen}]\n", 1, "Use the letters a to z, digits and @ . + - _ only."),
         (ROLE.format("[engineer]", "2027-01-01"), 2, "“['engineer']” is no role that can be granted on a tenant."),
         (
-            ROLE.format("engineer", '"9999-12-31T23:59:59-23:59"'),
+            ROLE.format("engineer", "soon"),
             2,
             "Write a time with its offset, such as 2027-01-31T18:00:00+01:00.",
         ),
+        (ROLE.format("engineer", '"9999-12-31T23:59:59-23:59"'), 2, OUTSIDE),
+        (ROLE.format("engineer", "0001-01-01"), 2, OUTSIDE),
     ],
 )
 def test_what_cannot_be_is_refused_by_line_and_nothing_of_it_is_there(text: str, line: int, sentence: str) -> None:

@@ -18,6 +18,7 @@ from changecontrol.models import ApprovalPolicy, AuditEvent, Freeze, Window
 from changecontrol.rules.policies import SHIPPED_POLICIES
 from changecontrol.rules.policy_json import policy_from_json, policy_problems, policy_to_json
 from changecontrol.rules.roles import Role
+from changecontrol.rules.years import OUTSIDE
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, actor, add_person, grant, small_estate, stranger_estate
 
@@ -191,12 +192,13 @@ def test_the_platforms_window_names_no_environment_of_one_tenant(estate: SmallEs
     assert set(refused.value.fields) == {"environment", "cohort"}
 
 
-def test_a_freeze_at_the_end_of_time_is_no_fault(estate: SmallEstate) -> None:
+def test_a_freeze_at_the_end_of_time_is_refused_beside_its_times(estate: SmallEstate) -> None:
     start = datetime(9999, 12, 1, tzinfo=UTC)
 
-    freeze = open_freeze(**freeze_words(estate, starts_at=start, ends_at=start + timedelta(days=1)))
+    with pytest.raises(Invalid) as refused:
+        open_freeze(**freeze_words(estate, starts_at=start, ends_at=start + timedelta(days=1)))
 
-    assert freeze.starts_at == start
+    assert refused.value.fields == {name: [OUTSIDE] for name in ("starts_at", "ends_at")}
 
 
 @pytest.mark.parametrize("role", [[], {}, None, 1])

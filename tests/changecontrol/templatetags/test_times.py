@@ -43,6 +43,19 @@ def test_summer_time_has_its_own_name() -> None:
     assert plain(times.moment(datetime(2026, 7, 1, 9, tzinfo=UTC), "Europe/Lisbon")) == "Wed 1 Jul 2026, 10:00 WEST"
 
 
+@pytest.mark.parametrize(
+    ("at", "zone", "expected"),
+    [
+        (datetime.min.replace(tzinfo=UTC), "America/New_York", "Mon 1 Jan 1, 00:00 UTC"),
+        (datetime.max.replace(tzinfo=UTC), "Asia/Tokyo", "Fri 31 Dec 9999, 23:59 UTC"),
+    ],
+)
+def test_time_that_is_none_on_a_clock_is_told_in_utc(at: datetime, zone: str, expected: str) -> None:
+    assert plain(times.moment(at, zone)) == expected
+    with timezone.override(zone):
+        assert expected in plain(times.time_element(at))
+
+
 def test_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="zone"):
         times.moment(MORNING.replace(tzinfo=None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -170,6 +170,9 @@ def test_another_tools_point_is_registered_where_the_policy_says_so(estate: Smal
         register_point(point=new_point("x1", NOW - DAY), **words)
     with pytest.raises(Invalid, match="later than now"):
         register_point(point=new_point("x2", NOW), **words)
+    with pytest.raises(Invalid) as refused:
+        register_point(point=new_point("x2", NOW - DAY, locked_until=datetime.max.replace(tzinfo=UTC)), **words)
+    assert list(refused.value.fields) == ["locked_until"]
     with pytest.raises(Conflict, match="itself"):
         register_point(point=new_point("x3", NOW - DAY), **{**words, "environment_id": estate.production.pk})
     with pytest.raises(Conflict, match="Another tool"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -170,7 +170,9 @@ def test_an_incident_restore_is_a_safety_action_whose_clock_began_when_it_was_de
     assert Message.objects.get().recipient == rio
 
 
-@pytest.mark.parametrize("words", [{"reason": " "}, {"declared_at": NOW + HOUR}])
+@pytest.mark.parametrize(
+    "words", [{"reason": " "}, {"declared_at": NOW + HOUR}, {"declared_at": datetime.min.replace(tzinfo=UTC)}]
+)
 def test_an_incident_restore_has_a_reason_and_was_declared(
     estate: SmallEstate, rio: User, words: dict[str, Any]
 ) -> None:

@@ -267,10 +267,11 @@ def test_an_incident_restore_needs_its_role_and_tells_when_it_was_declared(scene
 
     refused = post(client_for(scene.estate.ada), "restores/incident", declared_at=iso(declared), **words)
     later = post(rio, "restores/incident", declared_at=iso(clock.now() + DAY), **words)
+    long_ago = post(rio, "restores/incident", declared_at="0001-01-01T00:00:00Z", **words)
     done = post(rio, "restores/incident", declared_at=iso(declared), **words)
 
     assert (refused.status_code, later.status_code, done.status_code) == (403, 422, 201)
-    assert list(later.json()["errors"]) == ["declared_at"]
+    assert [list(one.json()["errors"]) for one in (later, long_ago)] == [["declared_at"], ["declared_at"]]
     told = done.json()
     assert (told["purpose"], told["is_neutralised"]) == ("incident", False)
     assert told["rto"]["decide_seconds"] >= 300
@@ -529,6 +530,10 @@ def part(**words: Any) -> list[dict[str, Any]]:
         ({"kind": "incremental"}, "parent"),
         ({"finished_at": "2999-01-01T00:00:00Z"}, "finished_at"),
         ({"started_at": "2026-11-20T10:00:00"}, "started_at"),
+        ({"started_at": "0001-01-01T00:00:00Z"}, "started_at"),
+        ({"started_at": "0001-01-01T00:00:00+23:59"}, "started_at"),
+        ({"locked_until": "9999-12-31T23:59:59Z"}, "locked_until"),
+        ({"parts": part(started_at="0001-01-01T00:00:00Z")}, "parts.0.started_at"),
         ({"start_lsn": "1/0", "stop_lsn": "0/FFFFFFFF"}, "stop_lsn"),
         ({"start_lsn": "FFFFFFFF/0"}, "start_lsn"),
         ({"start_lsn": 3}, "start_lsn"),

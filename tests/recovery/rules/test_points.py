@@ -11,6 +11,7 @@ from recovery.rules.points import is_key, point_problems
 
 AT = datetime(2026, 11, 23, 10, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 WHOLE: dict[str, Any] = {
     "kind": "base",
     "has_parent": False,
@@ -18,6 +19,7 @@ WHOLE: dict[str, Any] = {
     "consistent_at": AT,
     "finished_at": AT + HOUR,
     "filestore_at": AT,
+    "locked_until": AT + 9 * HOUR,
     "start_lsn": 7,
     "stop_lsn": 7,
     "key": "2026/full-1",
@@ -27,7 +29,8 @@ WHOLE: dict[str, Any] = {
 
 def test_a_whole_point_has_no_problems() -> None:
     assert point_problems(**WHOLE) == {}
-    assert point_problems(**{**WHOLE, "kind": "incremental", "has_parent": True, "filestore_at": None}) == {}
+    other = {"kind": "incremental", "has_parent": True, "filestore_at": None, "locked_until": None}
+    assert point_problems(**{**WHOLE, **other}) == {}
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,12 @@ def test_a_whole_point_has_no_problems() -> None:
         ({"parts": [("a", AT, AT), ("a", AT, AT)]}, ["parts"]),
         ({"parts": [("a", AT + HOUR, AT)]}, ["parts"]),
         ({"parts": [("../a", AT, AT)]}, ["parts"]),
+        ({"started_at": FIRST}, ["started_at"]),
+        ({"started_at": FIRST, "consistent_at": FIRST}, ["consistent_at", "started_at"]),
+        ({"finished_at": LAST, "filestore_at": LAST}, ["filestore_at", "finished_at"]),
+        ({"locked_until": LAST}, ["locked_until"]),
+        ({"parts": [("a", FIRST, AT)]}, ["parts"]),
+        ({"parts": [("a", AT, LAST)]}, ["parts"]),
     ],
     ids=lambda value: None,
 )

@@ -56,6 +56,13 @@ def test_days_are_those_of_the_zone() -> None:
     assert plan_retention([late, early], keep=Keep(last=1, daily=2), at=AT).goes == ()
 
 
+def test_point_of_the_first_year_has_a_day_in_every_zone() -> None:
+    first = KeptPoint("first", datetime.min.replace(tzinfo=UTC))
+    keep = Keep(last=1, daily=2, weekly=2, monthly=2, zone="America/New_York", is_pci=True)
+
+    assert plan_retention([first, KeptPoint("late", AT)], keep=keep, at=AT).stays.keys() == {"first", "late"}
+
+
 def test_each_point_that_stays_has_its_reasons() -> None:
     base = KeptPoint("base", AT - timedelta(days=9))
     proved = KeptPoint("proved", AT - timedelta(days=8), is_verified=True)
