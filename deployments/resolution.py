@@ -134,7 +134,7 @@ def resolve(change: ChangeRequest, content: Content, *, commit: str, kept_commit
     drafts = [draft for one in resolved for draft in _drafts(one, stores)]
     if len(drafts) > MAX_TARGETS:
         raise Unresolvable(f"The change reaches {len(drafts)} targets; one change has at most {MAX_TARGETS}.")
-    waves = content.waves or default_waves(drafts, tier=change.tier)
+    waves = content.waves or default_waves(drafts, tier=change.tier, kind=change.kind)
     # Without a commit to start from the whole history would count, and bar everybody who ever wrote a line.
     commits = {info.sha: info} | {
         found.sha: found
@@ -142,6 +142,9 @@ def resolve(change: ChangeRequest, content: Content, *, commit: str, kept_commit
         for found in repository.observe_range(old=start, new=info.sha)
     }
     restore = _restore(change, content, environments)
+    targets = _in_waves(drafts, waves, environments, content)
+    if restore is not None:
+        _check_moved_at_once(restore, targets, waves)
     everything = [one.manifest for env in resolved for one in env.manifests.objects]
     before = [one.manifest for env in resolved for one in env.previous.objects]
     return Resolved(
@@ -150,7 +153,7 @@ def resolve(change: ChangeRequest, content: Content, *, commit: str, kept_commit
         commit=info,
         environments=resolved,
         waves=waves,
-        targets=_in_waves(drafts, waves, environments, content),
+        targets=targets,
         classification=_classified(classify(before, everything), restore),
         commits=tuple(commits.values()),
         manifests_hash=hash_of_rendered((safe(one) for one in everything), key=redaction_key()),
@@ -284,12 +287,16 @@ def drifted(approved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, .
     )
 
 
-def default_waves(drafts: Iterable[ResolvedTarget], *, tier: int | None) -> tuple[Wave, ...]:
-    """Plan waves where nobody did: pilot cohorts first, then environment by environment."""
+def default_waves(drafts: Iterable[ResolvedTarget], *, tier: int | None, kind: str) -> tuple[Wave, ...]:
+    """Plan waves where nobody did: pilot cohorts first, then environment by environment.
+
+    A restore has no pilot: one that took orders while it bakes would take them into another database than the rest.
+    """
     bake = int(tier_defaults(tier).bake_for.total_seconds())
     everyone = list(drafts)
     slugs = list(dict.fromkeys(one.environment.slug for one in everyone))
-    pilots = [one for one in everyone if one.cohort and one.cohort.is_pilot]
+    has_pilots = kind != ChangeKind.RESTORE
+    pilots = [one for one in everyone if has_pilots and one.cohort and one.cohort.is_pilot]
     waves = []
     if pilots:
         waves.append(
@@ -390,6 +397,19 @@ def _in_waves(
     if empty:
         raise Unresolvable(f"The wave “{empty[0]}” updates nothing: take it out, or name what it should update.")
     return tuple(sorted(placed, key=lambda one: (one.wave, one.environment.slug, one.workload)))
+
+
+def _check_moved_at_once(restore: RestorePlan, targets: Iterable[ResolvedTarget], waves: Sequence[Wave]) -> None:
+    """Refuse a restore that comes in several waves, whoever wrote them: two databases would take orders at once."""
+    used = sorted({one.wave for one in targets if one.environment.slug == restore.environment})
+    if len(used) < 2:
+        return
+    *names, last = [f"“{waves[number].name}”" for number in used]
+    raise Unresolvable(
+        f"{restore.environment} is restored in {len(used)} waves, {', '.join(names)} and {last}: between them some of "
+        f"it would write to “{restore.to_database}” and the rest to “{restore.from_database}”, and what the rest wrote "
+        "would be lost. Put all of it in one wave, or plan no waves."
+    )
 
 
 def _check_names(waves: Sequence[Wave], environments: Sequence[Environment], content: Content) -> None:

@@ -16,7 +16,7 @@ from changecontrol.actions.locking import locked_change, move, sight_of
 from changecontrol.actions.refusals import audited
 from changecontrol.errors import Invalid
 from changecontrol.events import Tag
-from changecontrol.lifecycles.change import CHANGE, ChangeState
+from changecontrol.lifecycles.change import CHANGE, ChangeKind, ChangeState
 from changecontrol.models import ApprovalPolicy, ChangeRequest, Contributor, Environment, Revision
 from changecontrol.models.change import Contribution
 from changecontrol.queries import approvals, estate, windows
@@ -152,7 +152,7 @@ def _examine(
         if slug not in named:
             # One of another tenant, or out of sight, reads exactly like one that does not exist.
             fields.setdefault("environments", []).append(f"There is no environment called “{slug}” in {change.tenant}.")
-    content = content if content.waves else _with_waves(content, environments)
+    content = content if content.waves else _with_waves(content, environments, kind=change.kind)
     if sentences := _cohort_problems(content, named):
         fields.setdefault("waves", []).extend(sentences)
     tier = inherited_tier([estate.tier_of(one) for one in environments])
@@ -203,11 +203,14 @@ def _choose_policy(
     return policy, list(approvals.infeasible(rule, change=change, environments=environments, barred=barred, at=at))
 
 
-def _with_waves(content: Content, environments: Sequence[Environment]) -> Content:
+def _with_waves(content: Content, environments: Sequence[Environment], *, kind: str) -> Content:
+    slugs = [one.slug for one in environments]
+    if kind == ChangeKind.RESTORE:
+        # A pilot would take orders into another database than the rest while it bakes.
+        return replace(content, waves=propose_waves(slugs, pilots=[], pilot_environments=[]))
     cohorts = {one.slug: one.is_pilot for environment in environments for one in environment.cohorts.all()}
     pilots = sorted(slug for slug, is_pilot in cohorts.items() if is_pilot)
     serving_pilots = [one.slug for one in environments if any(cohort.is_pilot for cohort in one.cohorts.all())]
-    slugs = [one.slug for one in environments]
     waves = propose_waves(slugs, pilots=pilots, pilot_environments=serving_pilots)
     return replace(content, waves=waves)
 

@@ -116,7 +116,10 @@ class HowForm(StepForm):
         ],
     )
 
-    wave_hints = {PROPOSED: "proposed at submission from the pilot cohorts", OWN: "you say which cohort is in which"}
+    wave_hints = {
+        PROPOSED: "proposed at submission from the pilot cohorts; a restore comes everywhere at once",
+        OWN: "you say which cohort is in which",
+    }
     failure_hints = {
         "roll_back": "the commit that ran before is applied again, in Git too",
         "pause": "nothing is put back until a person decides",

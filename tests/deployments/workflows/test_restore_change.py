@@ -39,13 +39,13 @@ def asked(scene: Scene, *, message: str = f"db_name = {NAME}", **answers: Any) -
     """Ask to go back to the newest point, by a commit that names the new database."""
     scene.commit(GOOD, message=message)
     target_at = RecoveryPoint.objects.latest("consistent_at").consistent_at
-    words = {"restore_to": target_at.isoformat(), "restore_database": NAME, "keep_hours": 48, **answers}
-    change = submitted_change(scene.estate, at=scene.now(), kind="restore", commit="", waves=WAVES, **words)
+    words = {"restore_to": target_at.isoformat(), "restore_database": NAME, "keep_hours": 48, "waves": WAVES, **answers}
+    change = submitted_change(scene.estate, at=scene.now(), kind="restore", commit="", **words)
     return scene.assess(change)
 
 
-def approved(scene: Scene) -> ChangeRequest:
-    change = asked(scene)
+def approved(scene: Scene, **answers: Any) -> ChangeRequest:
+    change = asked(scene, **answers)
     assert change.state == "authorize", change.problem
     return scene.approve(change)
 
@@ -98,6 +98,30 @@ def test_the_plan_says_what_comes_back_what_is_lost_and_what_is_kept(shop: Scene
     gates = set(GateResult.objects.filter(change=change).values_list("gate", flat=True))
     assert "cut_over" in gates
     assert not gates & {"backup_freshness", "drill_age"}
+
+
+def test_a_restore_whose_author_plans_no_waves_moves_everything_in_one(shop: Scene) -> None:  # BCK-4
+    change = asked(shop, waves=[])
+
+    assert change.state == "authorize", change.problem
+    assert change.plan is not None
+    waves = [(one["name"], one["environments"], one["cohorts"]) for one in change.plan.content["waves"]]
+    assert waves == [("All at once", ["production"], [])]
+    targets = {(one["workload"], one["cohort"], one["wave"]) for one in change.plan.content["targets"]}
+    assert targets == {("", "", 0), ("Deployment/odoo-pilot", "pilot", 0), ("Deployment/odoo-rest", "rest", 0)}
+
+
+def test_a_restore_in_several_waves_is_refused_since_orders_would_go_to_two_databases(shop: Scene) -> None:  # BCK-4
+    pilot = {"name": "Pilot", "environments": ["production"], "cohorts": ["pilot"], "bake_seconds": 5}
+
+    change = asked(shop, waves=[pilot, *WAVES])
+
+    assert (change.state, change.problem) == (
+        "draft",
+        "production is restored in 2 waves, “Pilot” and “All”: between them some of it would write to "
+        f"“{NAME}” and the rest to “northwind”, and what the rest wrote would be lost. Put all of it in one wave, or "
+        "plan no waves.",
+    )
 
 
 def test_database_comes_back_beside_what_runs_before_anything_is_put_in_place(shop: Scene) -> None:  # BCK-4
