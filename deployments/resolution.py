@@ -264,6 +264,7 @@ def _restore(change: ChangeRequest, content: Content, environments: Sequence[Env
             to=restore_time_of(content),
             database=content.restore_database,
             keep_hours=content.keep_hours,
+            change=change,
         )
     except Conflict as refusal:
         raise Unresolvable(refusal.sentence) from None

@@ -24,7 +24,7 @@ from recovery.actions.restores import ask_production_restore, move_restore
 from recovery.lifecycles.cut_over import CUT_OVER, PREPARING, CutOverState
 from recovery.lifecycles.restore import ACTIVE as ACTIVE_RESTORES
 from recovery.models import BackupPolicy, CutOver
-from recovery.queries.cut_overs import PREPARING_STEP, filestore_for, is_to_prepare
+from recovery.queries.cut_overs import PREPARING_STEP, filestore_for, has_gone_back, is_to_prepare
 from recovery.rules.times import moment
 
 NOT_VERSIONED = ("id", "environment", "version", "is_active", "reason", "created_at", "created_by")
@@ -86,20 +86,37 @@ def begin_restore(cut_over: CutOver, *, actor: Actor, at: datetime) -> None:
     move_cut_over(cut_over, "restore", sentence=sentence, actor=actor, at=at)
 
 
-def keep_old(cut_over: CutOver, *, actor: Actor, at: datetime) -> None:
-    """Record that the new database is in use: later backups and drills are of it, and the old one is kept for a while.
+def put_in_place(cut_over: CutOver, *, actor: Actor, at: datetime) -> None:
+    """Record that the rollout of a locked cut-over has begun: from then on the new database takes what is written.
 
-    The estate and the policy follow what was approved: its database, and the folder of its attachments.
+    Estate and policy follow what was approved: its database, and the folder of its attachments. So sentinels, dumps,
+    drills and what is brought back are of the database that takes orders, however long the rollout goes on. It counts
+    from when the wave opened and not from when that was noticed.
     """
-    environment = cut_over.environment
-    environment.database = cut_over.target_database
-    environment.save(update_fields=["database"])
-    differences = {"database": [cut_over.old_database, cut_over.target_database]}
-    data = {"kind": "environment", "key": environment.slug, "is_new": False, "differences": differences}
-    audit.record(Tag.ESTATE_CHANGED, subject=environment, actor=actor, at=at, data=data, tenant=environment.tenant_id)
-    _follow_attachments(cut_over, actor=actor, at=at)
-    cut_over.in_place_at = at
+    opened_at = cut_over.run.wave_opened_at
+    assert opened_at is not None, "a rollout begins with its first wave"
+    cut_over.in_place_at = opened_at
     cut_over.save(update_fields=["in_place_at"])
+    _name_database(cut_over.environment, cut_over.target_database, actor=actor, at=at)
+    policy = _policy_with_attachments(cut_over)
+    if policy is not None and policy.filestore != (
+        filestore := filestore_for(policy, database=cut_over.target_database)
+    ):
+        reason = f"{cut_over.change.number} puts “{cut_over.target_database}” with its attachments in place."
+        _publish_filestore(cut_over, policy, filestore, reason=reason, since=opened_at, actor=actor, at=at)
+    sentence = (
+        f"The rollout has begun: “{cut_over.target_database}” is the environment's since {moment(opened_at)}. "
+        f"“{cut_over.old_database}” stays beside it."
+    )
+    move_cut_over(cut_over, "put_in_place", sentence=sentence, actor=actor, at=at)
+
+
+def keep_old(cut_over: CutOver, *, actor: Actor, at: datetime) -> None:
+    """Record that the rollout has succeeded: the old database is kept for as long as was approved.
+
+    Now it is known what is in use, whatever an estate file that was written before named meanwhile.
+    """
+    _name_database(cut_over.environment, cut_over.target_database, actor=actor, at=at)
     kept_until = at + timedelta(hours=cut_over.keep_hours)
     sentence = f"“{cut_over.target_database}” is in use. “{cut_over.old_database}” is kept until {moment(kept_until)}."
     move_cut_over(cut_over, "keep", sentence=sentence, actor=actor, at=at, kept_until=kept_until)
@@ -120,24 +137,27 @@ def release_old(cut_over: CutOver, *, actor: Actor, at: datetime) -> None:
 def abandon_cut_over(cut_over: CutOver, *, why: str, actor: Actor, at: datetime) -> None:
     """End a locked cut-over whose run will not put it in place. What is under way is stopped; what is done stays.
 
-    A run that was ended in the middle may have left workloads on the new database: then somebody has to say which one
-    is in use, for backups go on with the one that the estate names.
+    A run that was ended in the middle may have left workloads on either database: then somebody has to say which one
+    is in use. Backups go on with the new one, which took what was written since the rollout began.
     """
     restore = cut_over.restore
     if restore is not None and restore.state in ACTIVE_RESTORES:
         move_restore(restore, "cancel", sentence=why, actor=actor, at=at)
         ask_stop(key=f"restore/{restore.pk}", at=at)
-    run, left = cut_over.run, ""
-    may_be_in_use = run.wave_opened_at is not None and run.state != RunState.ROLLED_BACK
-    if may_be_in_use:
+    left = ""
+    if has_gone_back(cut_over.run):
+        _name_what_ran_before(cut_over, actor=actor, at=at)
+    is_unsure = cut_over.in_place_at is not None
+    if is_unsure:
         left = (
-            f" “{cut_over.target_database}” may be in use, and backups go on with “{cut_over.old_database}”: look what"
-            " the workloads are on, and name that in the estate and in the backup policy before anything is removed."
+            f" “{cut_over.target_database}” may be in use, and backups go on with it: look what the workloads are on,"
+            f" and where that is “{cut_over.old_database}”, name it in the estate and its attachments in the backup"
+            " policy before anything is removed."
         )
     elif cut_over.state not in PREPARING:
         left = f" “{cut_over.target_database}” stays, and nothing uses it."
     move_cut_over(cut_over, "abandon", sentence=f"{why}{left}", actor=actor, at=at)
-    if may_be_in_use:
+    if is_unsure:
         tell_owners(
             cut_over.environment,
             tag=Tag.CUT_OVER_MOVED,
@@ -145,6 +165,26 @@ def abandon_cut_over(cut_over: CutOver, *, why: str, actor: Actor, at: datetime)
             text=f"{why}{left}",
             at=at,
         )
+
+
+@transaction.atomic
+def take_back(*, cut_over_id: int, actor: Actor, at: datetime) -> None:
+    """Follow a run that ended in the middle and was rolled back since; nothing where somebody has done so."""
+    # The root of recovery first, then what is decided on: two sweeps take it back once.
+    of = CutOver.objects.filter(pk=cut_over_id).values("environment_id")
+    environment = Environment.objects.select_for_update(of=("self",), no_key=True).get(pk__in=of)
+    rows = CutOver.objects.select_for_update(of=("self",), no_key=True).select_related("change__requester", "run")
+    cut_over = rows.get(pk=cut_over_id)
+    cut_over.environment = environment
+    if cut_over.in_place_at is None or not has_gone_back(cut_over.run):
+        return
+    _name_what_ran_before(cut_over, actor=actor, at=at)
+    sentence = (
+        f"Its run was rolled back: “{cut_over.old_database}” is the environment's again. "
+        f"“{cut_over.target_database}” stays, and nothing uses it."
+    )
+    move_cut_over(cut_over, "take_back", sentence=sentence, actor=actor, at=at)
+    tell_owners(environment, tag=Tag.CUT_OVER_MOVED, subject="The old database is in use", text=sentence, at=at)
 
 
 def move_cut_over(
@@ -165,23 +205,68 @@ def move_cut_over(
         wiring.nudge("rollout")
 
 
-def _follow_attachments(cut_over: CutOver, *, actor: Actor, at: datetime) -> None:
-    """Publish the policy's next version where attachments are now in another folder than backups read them from."""
+def _name_what_ran_before(cut_over: CutOver, *, actor: Actor, at: datetime) -> None:
+    """Let estate and policy name what they named before the rollout began, but for what somebody changed since.
+
+    The time goes, too: what was written to the new database is given up, and the old one holds every moment.
+    """
+    since = cut_over.in_place_at
+    if since is None:
+        return
+    cut_over.in_place_at = None
+    cut_over.save(update_fields=["in_place_at"])
+    if cut_over.environment.database == cut_over.target_database:
+        _name_database(cut_over.environment, cut_over.old_database, actor=actor, at=at)
+    policy = _policy_with_attachments(cut_over)
+    if policy is None or policy.filestore != filestore_for(policy, database=cut_over.target_database):
+        return
+    versions = BackupPolicy.objects.filter(environment=cut_over.environment, version__lt=policy.version)
+    before = versions.exclude(filestore=policy.filestore).order_by("-version").first()
+    if before is not None:
+        reason = f"{cut_over.change.number} was taken back: “{cut_over.old_database}” and its attachments are in use."
+        _publish_filestore(cut_over, policy, before.filestore, reason=reason, since=since, actor=actor, at=at)
+
+
+def _name_database(environment: Environment, name: str, *, actor: Actor, at: datetime) -> None:
+    """Let the estate name another database of a locked environment."""
+    before = environment.database
+    if before == name:
+        return
+    environment.database = name
+    environment.save(update_fields=["database"])
+    differences = {"database": [before, name]}
+    data = {"kind": "environment", "key": environment.slug, "is_new": False, "differences": differences}
+    audit.record(Tag.ESTATE_CHANGED, subject=environment, actor=actor, at=at, data=data, tenant=environment.tenant_id)
+
+
+def _policy_with_attachments(cut_over: CutOver) -> BackupPolicy | None:
+    """Return the policy in force where it has attachments, and a folder for those of a restored database."""
+    policies = BackupPolicy.objects.select_for_update().active().filter(environment=cut_over.environment)
+    return policies.exclude(filestore="").exclude(restore_filestore="").first()
+
+
+def _publish_filestore(
+    cut_over: CutOver,
+    policy: BackupPolicy,
+    filestore: str,
+    *,
+    reason: str,
+    since: datetime,
+    actor: Actor,
+    at: datetime,
+) -> None:
+    """Publish the policy's next version, by which attachments lie in another folder since a time."""
+    if filestore == policy.filestore:
+        return
     environment = cut_over.environment
-    policy = BackupPolicy.objects.select_for_update().active().filter(environment=environment).first()
-    if policy is None or not policy.filestore:
-        return
-    filestore = filestore_for(policy, database=cut_over.target_database)
-    if not filestore or filestore == policy.filestore:
-        return
     columns = {**model_to_dict(policy, exclude=NOT_VERSIONED), "filestore": filestore}
     BackupPolicy.objects.filter(pk=policy.pk).update(is_active=False)
-    reason = f"{cut_over.change.number} put “{cut_over.target_database}” with its attachments in place."
     following = BackupPolicy.objects.create(
         environment=environment,
         version=policy.version + 1,
         reason=reason,
-        created_at=at,
+        # After the version it follows, by as little as there is: where one is undone, its copies go with no moment.
+        created_at=max(since, policy.created_at + timedelta.resolution),
         created_by=cut_over.change.requester,
         **columns,
     )

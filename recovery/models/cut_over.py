@@ -22,7 +22,8 @@ class CutOverQuerySet(models.QuerySet["CutOver"]):
 class CutOver(Leased, OfEnvironment):
     """One attempt of one run. What is restored is copied from the approved plan.
 
-    `old_database` is what ran before; after the cut-over it is kept until `kept_until`.
+    `old_database` is what ran before; after the cut-over it is kept until `kept_until`. `in_place_at` is when its
+    rollout began, and null again once that was taken back.
     """
 
     change = models.ForeignKey(ChangeRequest, on_delete=models.PROTECT, related_name="+")

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from django.db.models import Q
+
 from changecontrol.errors import Conflict
 from changecontrol.lifecycles.change import ChangeKind
-from changecontrol.lifecycles.run import RunState
-from changecontrol.models import Environment, Run
+from changecontrol.lifecycles.run import RunState, TargetState
+from changecontrol.models import ChangeRequest, Environment, Run
 from recovery.lifecycles.cut_over import PREPARING, CutOverState
 from recovery.models import BackupPolicy, CutOver
 from recovery.models.policy import Engine
@@ -53,8 +55,14 @@ class Preparation:
     sentence: str
 
 
-def restore_plan_of(environment: Environment, *, to: datetime, database: str, keep_hours: int) -> RestorePlan:
-    """Resolve what is brought back. Raises `Conflict` with the last safe time, or with what the policy lacks."""
+def restore_plan_of(
+    environment: Environment, *, to: datetime, database: str, keep_hours: int, change: ChangeRequest | None = None
+) -> RestorePlan:
+    """Resolve what is brought back. Raises `Conflict` with the last safe time, or with what the policy lacks.
+
+    A change whose own rollout has put the database in its place resolves to what was approved, for as long as it is
+    there: what is asked before it goes on is no drift.
+    """
     policy = BackupPolicy.objects.active().filter(environment=environment).first()
     if policy is None:
         raise Conflict(f"{environment} has no backup policy, so there is nothing to bring back.")
@@ -66,14 +74,17 @@ def restore_plan_of(environment: Environment, *, to: datetime, database: str, ke
         raise Conflict("The backup policy names no server for restored databases: name one there first.")
     if policy.filestore and not policy.restore_filestore:
         raise Conflict("The backup policy names no folder for restored attachments: name one there first.")
-    in_use = Environment.objects.filter(tenant=environment.tenant_id).values_list("database", flat=True)
-    if sentence := check_target(database, in_use=in_use):
+    others = Environment.objects.filter(tenant=environment.tenant_id)
+    replaced = _replaced_by(change, environment, database=database)
+    if replaced:
+        others = others.exclude(pk=environment.pk)
+    if sentence := check_target(database, in_use=others.values_list("database", flat=True)):
         raise Conflict(sentence)
     return RestorePlan(
         environment=environment.slug,
         point=point_at(environment, to).key,
         to=to.astimezone(UTC).isoformat(),
-        from_database=environment.database,
+        from_database=replaced or environment.database,
         to_database=database,
         to_filestore=filestore_for(policy, database=database),
         server=policy.restore_target,
@@ -86,10 +97,38 @@ def filestore_for(policy: BackupPolicy, *, database: str) -> str:
     return f"{policy.restore_filestore.rstrip('/')}/{database}" if policy.restore_filestore else ""
 
 
+def _replaced_by(change: ChangeRequest | None, environment: Environment, *, database: str) -> str:
+    """Return what ran before a change's own cut-over to this database; empty where that is not in place."""
+    if change is None or environment.database != database:
+        return ""
+    own = CutOver.objects.filter(change=change, environment=environment, target_database=database)
+    newest = own.filter(in_place_at__isnull=False).order_by("-pk").first()
+    return newest.old_database if newest is not None else ""
+
+
 def database_at(environment: Environment, at: datetime) -> str:
-    """Return the database that was an environment's at a time: what is brought back from before a cut-over has it."""
+    """Return the database that was an environment's at a time: what is brought back from before a cut-over has it.
+
+    The new one takes orders from the moment on at which its rollout began, and so it is the environment's from then on.
+    """
     later = CutOver.objects.filter(environment=environment, in_place_at__gt=at).order_by("in_place_at").first()
     return later.old_database if later is not None else environment.database
+
+
+def has_gone_back(run: Run) -> bool:
+    """Tell whether an ended run left nothing on what it brought: it was taken back, or ended with nothing touched."""
+    if run.state == RunState.ROLLED_BACK:
+        return True
+    if run.state not in (RunState.ABORTED, RunState.FAILED):
+        return False
+    touched = ~Q(state__in=(TargetState.PENDING, TargetState.SKIPPED, TargetState.REVERTED)) | ~Q(applied=[])
+    return not run.targets.filter(touched).exists()
+
+
+def cut_overs_to_take_back() -> list[CutOver]:
+    """Return those whose run had ended in the middle and was taken back since."""
+    rows = CutOver.objects.filter(state=CutOverState.ABANDONED, in_place_at__isnull=False)
+    return list(rows.filter(run__state=RunState.ROLLED_BACK).order_by("pk"))
 
 
 def runs_to_prepare() -> list[Run]:

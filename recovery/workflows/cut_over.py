@@ -21,14 +21,16 @@ from recovery.actions.cut_overs import (
     begin_safety_backup,
     keep_old,
     move_cut_over,
+    put_in_place,
     release_old,
+    take_back,
 )
 from recovery.lifecycles.cut_over import ACTIVE, PREPARING, CutOverState
 from recovery.lifecycles.point import ACTIVE_BACKUPS, BackupState
 from recovery.lifecycles.restore import ACTIVE as ACTIVE_RESTORES
 from recovery.lifecycles.restore import RestoreState
 from recovery.models import CutOver
-from recovery.queries.cut_overs import runs_to_prepare
+from recovery.queries.cut_overs import cut_overs_to_take_back, has_gone_back, runs_to_prepare
 from recovery.workflows.steps import NOW, WATCH, locked, settled
 
 NAME = "cut_over"
@@ -48,6 +50,8 @@ class CutOverWork:
     def find(self, at: datetime) -> None:
         for run in runs_to_prepare():
             begin_cut_over(run_id=run.pk, actor=system_actor(), at=at)
+        for cut_over in cut_overs_to_take_back():
+            take_back(cut_over_id=cut_over.pk, actor=system_actor(), at=at)
 
     def lock(self, pk: int) -> CutOver:
         return locked(CutOver, pk, "change__requester", "run", "backup", "restore")
@@ -55,6 +59,8 @@ class CutOverWork:
     def advance(self, row: CutOver, at: datetime) -> Settlement[CutOver]:
         if row.state == CutOverState.KEPT:
             return self._keep(row, at)
+        if _is_to_put_in_place(row):
+            return settled(lambda one, actor: _in_place(one, actor=actor, at=at), name=NAME, due_in=NOW)
         if row.run.state == RunState.SUCCEEDED:
             return settled(lambda one, actor: _kept(one, actor=actor, at=at), name=NAME, due_in=NOW)
         if row.run.state not in ACTIVE_RUNS:
@@ -117,6 +123,17 @@ def _begin_restore(one: CutOver, *, actor: Actor, at: datetime) -> None:
 def _ready(one: CutOver, *, actor: Actor, at: datetime) -> None:
     if one.state == CutOverState.RESTORING and one.restore is not None:
         move_cut_over(one, "ready", sentence=one.restore.sentence, actor=actor, at=at)
+
+
+def _is_to_put_in_place(one: CutOver) -> bool:
+    """Tell whether the first wave has opened, which nobody has recorded yet, and what it brought is not given up."""
+    has_begun = one.state == CutOverState.READY and one.run.wave_opened_at is not None
+    return has_begun and one.in_place_at is None and not has_gone_back(one.run)
+
+
+def _in_place(one: CutOver, *, actor: Actor, at: datetime) -> None:
+    if _is_to_put_in_place(one):
+        put_in_place(one, actor=actor, at=at)
 
 
 def _kept(one: CutOver, *, actor: Actor, at: datetime) -> None:

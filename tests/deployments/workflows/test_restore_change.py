@@ -7,23 +7,27 @@ from typing import Any
 
 import pytest
 
+from changecontrol import clock
 from changecontrol.access import system_actor
 from changecontrol.actions.runs import ask_run
-from changecontrol.models import AuditEvent, ChangeRequest, Environment, GateResult, Message
+from changecontrol.models import AuditEvent, ChangeRequest, Environment, GateResult, Message, Run
 from changecontrol.ports import ObjectRef
 from changecontrol.workflow import engine
 from recovery.actions.backups import move_backup
 from recovery.actions.points import record_point
 from recovery.actions.restores import cancel_restore
 from recovery.models import BackupPolicy, BackupRun, CutOver, RecoveryPoint, Restore
+from recovery.queries.attachments import copy_for
 from recovery.queries.cut_overs import database_at
-from recovery.workflows.cut_over import CutOverWork
+from recovery.workflows.cut_over import WATCH_RUN, CutOverWork
 from tests.deployments.workflows.scene import GOOD, Scene, pass_time
 from tests.factories import actor, submitted_change
-from tests.factories.recovery import new_point, restored
+from tests.factories.recovery import copy_attachments, new_point, restored
 
 NAME = "northwind_monday"
 WAVES = [{"name": "All", "environments": ["production"], "bake_seconds": 5}]
+BEFORE = ("northwind", "s3://attachments/northwind")
+AFTER = (NAME, f"file:///var/lib/restored/northwind/{NAME}")
 
 
 @pytest.fixture
@@ -74,6 +78,38 @@ def back_up(scene: Scene, *, is_good: bool = True) -> BackupRun:
 
 def cut_over() -> CutOver:
     return CutOver.objects.latest("pk")
+
+
+def brought_back(scene: Scene) -> None:
+    """Carry the safety backup and the restore out; the rollout may begin."""
+    look(scene)
+    back_up(scene)
+    look(scene)
+    restored(Restore.objects.get())
+    watch()
+
+
+def baking(scene: Scene) -> Run:
+    """Let the rollout bake for an hour, and recovery look at it."""
+    approved(scene, waves=[{**WAVES[0], "bake_seconds": 3600}])
+    brought_back(scene)
+    run = scene.until("baking", "paused")
+    assert run.state == "baking", run.sentence
+    watch()
+    return run
+
+
+def watch() -> None:
+    """Let recovery look at the rollout that it watches."""
+    pass_time(WATCH_RUN.total_seconds())
+    CutOverWork().find(clock.now())
+    engine.drain(CutOverWork(), budget_seconds=30)
+
+
+def in_use(scene: Scene) -> tuple[str, str]:
+    """Return the database and the folder of attachments that estate and policy name."""
+    policy = BackupPolicy.objects.active().get(environment=scene.estate.production)
+    return Environment.objects.get(pk=scene.estate.production.pk).database, policy.filestore
 
 
 def test_the_plan_says_what_comes_back_what_is_lost_and_what_is_kept(shop: Scene) -> None:
@@ -160,6 +196,101 @@ def test_database_comes_back_beside_what_runs_before_anything_is_put_in_place(sh
     assert [database_at(production, at) for at in times] == ["northwind", NAME, NAME]
     policy = BackupPolicy.objects.active().get(environment=shop.estate.production)
     assert (policy.version, policy.filestore) == (2, f"file:///var/lib/restored/northwind/{NAME}")
+
+
+def test_estate_and_backups_follow_when_the_rollout_begins_and_not_when_it_has_succeeded(shop: Scene) -> None:  # BCK-4
+    run = baking(shop)
+
+    assert in_use(shop) == AFTER
+    made = cut_over()
+    assert (made.state, made.in_place_at) == ("ready", run.wave_opened_at)
+    assert made.in_place_at is not None
+    production = Environment.objects.get(pk=shop.estate.production.pk)
+    # What is taken in while it bakes is in the new one, and comes back with it.
+    times = [made.in_place_at - timedelta(microseconds=1), made.in_place_at, shop.now()]
+    assert [database_at(production, at) for at in times] == ["northwind", NAME, NAME]
+    pass_time(3600)
+    shop.until("succeeded")
+    watch()
+    assert (cut_over().state, cut_over().in_place_at) == ("kept", run.wave_opened_at)
+
+
+def test_a_run_that_is_paused_while_it_bakes_goes_on_as_it_was_approved(shop: Scene) -> None:  # APR-9, BCK-4
+    run = baking(shop)
+    cy = actor(shop.estate.cy)
+    ask_run(actor=cy, run_id=run.pk, verb="pause", reason="A look.", at=shop.now())
+    shop.until("paused")
+
+    ask_run(actor=cy, run_id=run.pk, verb="resume", reason="It is fine.", at=shop.now())
+    shop.until("baking")
+    pass_time(3600)
+    run = shop.until("succeeded", "paused")
+
+    assert run.state == "succeeded", run.sentence
+    assert in_use(shop) == AFTER
+
+
+def test_a_rollback_while_it_bakes_gives_the_old_database_back_with_all_its_time(shop: Scene) -> None:  # BCK-4
+    run = baking(shop)
+    opened_at = run.wave_opened_at
+    assert opened_at is not None
+
+    ask_run(actor=actor(shop.estate.cy), run_id=run.pk, verb="roll_back", reason="It is slow.", at=shop.now())
+    shop.until("rolled_back")
+    watch()
+
+    assert in_use(shop) == BEFORE
+    assert (cut_over().state, cut_over().in_place_at) == ("abandoned", None)
+    assert cut_over().sentence == f"Its run ended as “rolled back”. “{NAME}” stays, and nothing uses it."
+    production = Environment.objects.get(pk=shop.estate.production.pk)
+    assert {database_at(production, at) for at in (opened_at, shop.now())} == {"northwind"}
+    assert list(BackupPolicy.objects.order_by("version").values_list("version", "is_active", "filestore")) == [
+        (1, False, BEFORE[1]),
+        (2, False, AFTER[1]),
+        (3, True, BEFORE[1]),
+    ]
+
+
+def test_attachments_that_were_copied_while_it_baked_go_with_no_moment_of_the_old_database(shop: Scene) -> None:
+    production = shop.estate.production
+    copy_attachments(production, shop.now())
+    run = baking(shop)
+    assert run.wave_opened_at is not None
+    baked_at = run.wave_opened_at + timedelta(seconds=1)
+    copy_attachments(production, baked_at + timedelta(minutes=1))
+    point = RecoveryPoint.objects.get(key="nightly")
+    while_it_bakes = copy_for(point, baked_at)
+
+    ask_run(actor=actor(shop.estate.cy), run_id=run.pk, verb="roll_back", reason="It is slow.", at=shop.now())
+    shop.until("rolled_back")
+    watch()
+    copy_attachments(production, shop.now())
+    once_it_is_back = copy_for(point, baked_at)
+
+    assert while_it_bakes is not None
+    assert while_it_bakes.policy.filestore == AFTER[1]
+    assert once_it_is_back is not None
+    assert once_it_is_back.policy.filestore == BEFORE[1]
+
+
+def test_a_run_that_is_aborted_while_it_bakes_stays_on_the_new_database_until_it_is_taken_back(shop: Scene) -> None:
+    run = baking(shop)
+    cy = actor(shop.estate.cy)
+    ask_run(actor=cy, run_id=run.pk, verb="abort", reason="Stop.", at=shop.now())
+    shop.until("aborted")
+    watch()
+    aborted = (in_use(shop), cut_over().state)
+
+    ask_run(actor=cy, run_id=run.pk, verb="roll_back", reason="Back.", at=shop.now())
+    shop.until("rolled_back")
+    watch()
+    watch()
+
+    assert aborted == (AFTER, "abandoned")
+    assert in_use(shop) == BEFORE
+    assert (cut_over().state, cut_over().in_place_at) == ("abandoned", None)
+    told = Message.objects.filter(subject__endswith="The old database is in use")
+    assert told.values("recipient").distinct().count() == told.count() > 0
 
 
 def test_the_old_database_is_kept_as_long_as_was_said_and_then_told_of(shop: Scene) -> None:
@@ -284,4 +415,4 @@ def test_each_step_is_in_the_trail(shop: Scene) -> None:  # AUD-1
     look(shop)
 
     tags = list(AuditEvent.objects.filter(change=change, tag__startswith="recovery:").values_list("tag", flat=True))
-    assert tags == ["recovery:cut_over:begun", *["recovery:cut_over:moved"] * 3]
+    assert tags == ["recovery:cut_over:begun", *["recovery:cut_over:moved"] * 4]

@@ -48,11 +48,11 @@ DRILL_GRID: Grid = {
 CUT_OVER_GRID: Grid = {
     "backing_up": {"restore": "restoring", "fail": "failed", "abandon": "abandoned"},
     "restoring": {"ready": "ready", "fail": "failed", "abandon": "abandoned"},
-    "ready": {"keep": "kept", "abandon": "abandoned"},
+    "ready": {"put_in_place": "ready", "keep": "kept", "abandon": "abandoned"},
     "kept": {"release": "over"},
     "over": {},
     "failed": {},
-    "abandoned": {},
+    "abandoned": {"take_back": "abandoned"},
 }
 
 TABLES: list[tuple[Lifecycle[Any], Grid]] = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from django.db import connections, transaction
 
 from changecontrol import clock
 from changecontrol.access import system_actor
-from changecontrol.models import AuditEvent, Environment, Message, Revision, Run
+from changecontrol.models import AuditEvent, Environment, Message, Revision, Run, RunTarget
 from changecontrol.workflow import engine
 from changecontrol.workflows.jobs import JobWork
 from recovery.actions.cut_overs import begin_cut_over
@@ -25,6 +25,9 @@ from tests.factories.recovery import HOUR, recorded_point, recovery_owner
 from tests.recovery.workflows import test_crashes
 from tests.recovery.workflows.test_crashes import Crash, CrashAt
 
+OPENED_AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LEADS_TO = {"succeeded": "kept", "rolled_back": "abandoned", "taken back": "abandoned"}
+IN_PLACE = {"succeeded": OPENED_AT, "rolled_back": None, "taken back": None}
 EVENTS = ("recovery:backup", "recovery:restore", "recovery:cut_over", "recovery:policy", "estate")
 estate = test_crashes.estate
 
@@ -58,16 +61,20 @@ def waiting_run(estate: SmallEstate, *, name: str) -> Run:
     )
 
 
-def carry_out(run: Run, *, crash_at: tuple[str, int] | None) -> CrashAt:
-    """Tick until the old database is kept, with one crash on the way; the rollout is over once it may begin."""
+def carry_out(run: Run, *, crash_at: tuple[str, int] | None, ends: str = "succeeded") -> CrashAt:
+    """Tick until it is over, with one crash on the way; the rollout opens its wave and ends once that is recorded."""
     tracer = CrashAt(crash_at)
     others: tuple[Any, ...] = (backup.Backup(), restore.RestoreRun(), JobWork())
     for _ in range(60):
         newest = CutOver.objects.filter(run=run).order_by("-pk").first()
-        if newest is not None and newest.state == "kept":
+        if newest is not None and newest.state == LEADS_TO[ends] and newest.in_place_at == IN_PLACE[ends]:
             return tracer
-        if newest is not None and newest.state == "ready":
-            Run.objects.filter(pk=run.pk).update(state="succeeded")
+        if newest is not None and newest.state == "ready" and newest.in_place_at is None:
+            Run.objects.filter(pk=run.pk, wave_opened_at=None).update(state="baking", wave_opened_at=OPENED_AT)
+        elif newest is not None and newest.state == "ready":
+            Run.objects.filter(pk=run.pk).update(state="aborted" if ends == "taken back" else ends)
+        elif newest is not None and newest.state == "abandoned":
+            Run.objects.filter(pk=run.pk).update(state="rolled_back")
         try:
             with tracer:
                 cut_over.CutOverWork().find(clock.now())
@@ -89,7 +96,10 @@ def recorded() -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_crash_after_any_line_of_a_cut_over_records_everything_once(estate: SmallEstate) -> None:  # RUN-1, BCK-4
+@pytest.mark.parametrize("ends", list(LEADS_TO))
+def test_a_crash_after_any_line_of_a_cut_over_records_everything_once(
+    estate: SmallEstate, ends: str
+) -> None:  # RUN-1, BCK-4
     Environment.objects.filter(pk=estate.production.pk).update(database="northwind_0")
     with transaction.atomic():
         recorded_point(estate.production, "p1", clock.now() - HOUR, by=recovery_owner(estate))
@@ -99,8 +109,11 @@ def test_a_crash_after_any_line_of_a_cut_over_records_everything_once(estate: Sm
         nonlocal count
         count += 1
         before = recorded()
-        tracer = carry_out(waiting_run(estate, name=f"northwind_{count}"), crash_at=crash_at)
-        assert Environment.objects.get(pk=estate.production.pk).database == f"northwind_{count}"
+        was_in_use = Environment.objects.get(pk=estate.production.pk).database
+        run = waiting_run(estate, name=f"northwind_{count}")
+        tracer = carry_out(run, crash_at=crash_at, ends=ends)
+        in_use = Environment.objects.get(pk=estate.production.pk).database
+        assert in_use == (f"northwind_{count}" if ends == "succeeded" else was_in_use)
         return tracer, [after - was for was, after in zip(before, recorded(), strict=True)]
 
     tracer, expected = story(None)
@@ -113,16 +126,19 @@ def test_a_crash_after_any_line_of_a_cut_over_records_everything_once(estate: Sm
 
 
 @pytest.mark.parametrize(
-    ("state", "has_opened", "words"),
+    ("state", "has_opened", "target", "words"),
     [
-        ("aborted", True, "may be in use, and backups go on with “northwind_0”"),
-        ("rollback_failed", True, "may be in use, and backups go on with “northwind_0”"),
-        ("rolled_back", True, "stays, and nothing uses it."),
-        ("aborted", False, "stays, and nothing uses it."),
+        ("aborted", True, "healthy", "may be in use, and backups go on with it"),
+        ("aborted", True, "updating", "may be in use, and backups go on with it"),
+        ("aborted", True, "deferred", "may be in use, and backups go on with it"),
+        ("rollback_failed", True, "healthy", "may be in use, and backups go on with it"),
+        ("rolled_back", True, "reverted", "stays, and nothing uses it."),
+        ("aborted", True, "pending", "stays, and nothing uses it."),
+        ("aborted", False, "pending", "stays, and nothing uses it."),
     ],
 )
 def test_a_run_that_ends_in_the_middle_leaves_nobody_sure_which_database_is_in_use(
-    estate: SmallEstate, *, state: str, has_opened: bool, words: str
+    estate: SmallEstate, *, state: str, has_opened: bool, target: str, words: str
 ) -> None:  # BCK-4
     rio = recovery_owner(estate)
     with transaction.atomic():
@@ -134,12 +150,37 @@ def test_a_run_that_ends_in_the_middle_leaves_nobody_sure_which_database_is_in_u
     assert made is not None
     CutOver.objects.filter(pk=made.pk).update(state="ready", old_database="northwind_0")
     Run.objects.filter(pk=run.pk).update(state=state, wave_opened_at=clock.now() if has_opened else None)
+    RunTarget.objects.create(run=run, environment=estate.production, wave=0, state=target)
     Message.objects.all().delete()
 
-    engine.tick(CutOverWork())
+    engine.drain(CutOverWork(), budget_seconds=30)
 
     made.refresh_from_db()
     assert made.state == "abandoned"
+    in_use = Environment.objects.get(pk=estate.production.pk).database
+    assert in_use == ("northwind_1" if "may be in use" in words else "northwind_0")
+    assert (made.in_place_at is not None) == ("may be in use" in words)
     assert words in made.sentence
     told = Message.objects.filter(recipient=rio, subject__endswith="Nobody knows which database is in use")
     assert told.exists() == ("may be in use" in words)
+
+
+def test_what_somebody_named_since_is_not_taken_back(estate: SmallEstate) -> None:  # BCK-4
+    with transaction.atomic():
+        recorded_point(estate.production, "p1", clock.now() - HOUR, by=recovery_owner(estate))
+    Environment.objects.filter(pk=estate.production.pk).update(database="northwind_0")
+    run = waiting_run(estate, name="northwind_1")
+    with transaction.atomic():
+        made = begin_cut_over(run_id=run.pk, actor=system_actor(), at=clock.now())
+    assert made is not None
+    CutOver.objects.filter(pk=made.pk).update(state="ready")
+    Run.objects.filter(pk=run.pk).update(state="rollback_failed", wave_opened_at=clock.now())
+    engine.drain(CutOverWork(), budget_seconds=30)
+    Environment.objects.filter(pk=estate.production.pk).update(database="northwind_2")
+    Run.objects.filter(pk=run.pk).update(state="rolled_back")
+
+    CutOverWork().find(clock.now())
+
+    made.refresh_from_db()
+    assert made.in_place_at is None
+    assert Environment.objects.get(pk=estate.production.pk).database == "northwind_2"
