@@ -24,7 +24,7 @@ from recovery.actions.restores import ask_production_restore, move_restore
 from recovery.lifecycles.cut_over import CUT_OVER, PREPARING, CutOverState
 from recovery.lifecycles.restore import ACTIVE as ACTIVE_RESTORES
 from recovery.models import BackupPolicy, CutOver
-from recovery.queries.cut_overs import PREPARING_STEP, filestore_for, has_gone_back, is_to_prepare
+from recovery.queries.cut_overs import PREPARING_STEP, filestore_for, has_gone_back, is_to_prepare, uses_of
 from recovery.rules.times import moment
 
 NOT_VERSIONED = ("id", "environment", "version", "is_active", "reason", "created_at", "created_by")
@@ -123,15 +123,24 @@ def keep_old(cut_over: CutOver, *, actor: Actor, at: datetime) -> None:
 
 
 def release_old(cut_over: CutOver, *, actor: Actor, at: datetime) -> None:
-    """Say that the old database has been kept for as long as was promised. Removing it is a person's to do."""
-    sentence = (
-        f"“{cut_over.old_database}” was kept until {moment(at)}, as {cut_over.change.number} says, and nothing here "
-        "uses it. Whoever runs the server may remove it."
-    )
+    """Say that the old database has been kept for as long as was promised. Removing it is a person's to do.
+
+    Where the shop went back to it meanwhile it is said to be in use, for what is said here may be done.
+    """
+    old, new = cut_over.old_database, cut_over.target_database
+    if uses := uses_of(old, beside=cut_over):
+        subject = "The old database is in use again"
+        sentence = f"“{old}” was kept until {moment(at)}, as {cut_over.change.number} says. Keep it: {', '.join(uses)}."
+        if not uses_of(new, beside=cut_over):
+            sentence += f" Nothing here names “{new}” any more. {_may_remove(new)}"
+    else:
+        subject = "An old database may be removed"
+        sentence = (
+            f"“{old}” was kept until {moment(at)}, as {cut_over.change.number} says, and nothing here names it. "
+            f"{_may_remove(old)}"
+        )
     move_cut_over(cut_over, "release", sentence=sentence, actor=actor, at=at)
-    tell_owners(
-        cut_over.environment, tag=Tag.CUT_OVER_MOVED, subject="An old database may be removed", text=sentence, at=at
-    )
+    tell_owners(cut_over.environment, tag=Tag.CUT_OVER_MOVED, subject=subject, text=sentence, at=at)
 
 
 def abandon_cut_over(cut_over: CutOver, *, why: str, actor: Actor, at: datetime) -> None:
@@ -278,3 +287,7 @@ def _publish_filestore(
     audit.record(
         Tag.BACKUP_POLICY_PUBLISHED, subject=following, actor=actor, at=at, data=data, tenant=environment.tenant_id
     )
+
+
+def _may_remove(database: str) -> str:
+    return f"Whoever runs the server may remove “{database}”, once nothing is connected to it."

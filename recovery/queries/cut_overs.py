@@ -13,7 +13,7 @@ from changecontrol.errors import Conflict
 from changecontrol.lifecycles.change import ChangeKind
 from changecontrol.lifecycles.run import RunState, TargetState
 from changecontrol.models import ChangeRequest, Environment, Run
-from recovery.lifecycles.cut_over import PREPARING, CutOverState
+from recovery.lifecycles.cut_over import ACTIVE, PREPARING, CutOverState
 from recovery.models import BackupPolicy, CutOver
 from recovery.models.policy import Engine
 from recovery.queries.progress import progress_of
@@ -129,6 +129,23 @@ def cut_overs_to_take_back() -> list[CutOver]:
     """Return those whose run had ended in the middle and was taken back since."""
     rows = CutOver.objects.filter(state=CutOverState.ABANDONED, in_place_at__isnull=False)
     return list(rows.filter(run__state=RunState.ROLLED_BACK).order_by("pk"))
+
+
+def uses_of(database: str, *, beside: CutOver) -> list[str]:
+    """Say what names a database beside a cut-over that is over: environments of its tenant, and later cut-overs.
+
+    One that ended in the middle counts as well: nobody knows which of its two databases is in use.
+    """
+    tenant = beside.environment.tenant_id
+    environments = Environment.objects.filter(tenant=tenant, database__iexact=database).order_by("slug")
+    is_under_way = Q(state__in=sorted(ACTIVE)) | Q(state=CutOverState.ABANDONED, in_place_at__isnull=False)
+    is_named = Q(old_database__iexact=database) | Q(target_database__iexact=database)
+    later = CutOver.objects.filter(is_under_way, is_named, environment__tenant=tenant, pk__gt=beside.pk)
+    changes = {one.change.number for one in later.select_related("change")}
+    return [
+        *(f"the estate names it for {one.slug}" for one in environments),
+        *(f"{number} names it" for number in sorted(changes)),
+    ]
 
 
 def runs_to_prepare() -> list[Run]:

@@ -1,13 +1,15 @@
-"""A restored database takes the place of the one in use when its rollout begins."""
+"""What is said of an old database once it has been kept: nobody is told to remove what is in use."""
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 import pytest
 from django.db import transaction
 
 from changecontrol.access import system_actor
-from changecontrol.models import Environment, Run
-from recovery.actions.cut_overs import keep_old, move_cut_over, put_in_place
+from changecontrol.models import Environment, Message, Run
+from recovery.actions.cut_overs import keep_old, move_cut_over, put_in_place, release_old
 from recovery.models import CutOver
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, small_estate
@@ -21,6 +23,8 @@ from tests.factories.recovery import (
 )
 
 pytestmark = pytest.mark.django_db
+OVER = NOW + timedelta(hours=80)
+REMOVE = "Whoever runs the server may remove “{}”, once nothing is connected to it."
 
 
 @pytest.fixture
@@ -42,6 +46,7 @@ def kept(estate: SmallEstate) -> CutOver:
         move_cut_over(cut_over, "ready", sentence="It is there.", actor=system_actor(), at=NOW)
         put_in_place(cut_over, actor=system_actor(), at=NOW + HOUR)
         keep_old(cut_over, actor=system_actor(), at=NOW + 2 * HOUR)
+    Message.objects.all().delete()
     return cut_over
 
 
@@ -71,3 +76,76 @@ def test_putting_in_place_and_keeping_leave_exactly_their_events(estate: SmallEs
 
     assert put == ["estate:changed", "recovery:policy:published", "recovery:cut_over:moved"]
     assert kept == ["recovery:cut_over:moved"]
+
+
+def released(cut_over: CutOver) -> tuple[str, str]:
+    """Let the hours go by; return the subject and the text that its owner got."""
+    with transaction.atomic(), events() as tags:
+        release_old(cut_over, actor=system_actor(), at=OVER)
+    assert tags == ["recovery:cut_over:moved"]
+    assert cut_over.state == "over"
+    told = Message.objects.get()
+    return told.subject.removeprefix(f"{cut_over.environment}: "), told.text
+
+
+def test_an_old_database_that_nothing_names_may_be_removed(kept: CutOver) -> None:
+    subject, text = released(kept)
+
+    assert subject == "An old database may be removed"
+    assert text == (
+        f"“northwind” was kept until 26 Nov 2026 18:12:00 UTC, as {kept.change.number} says, and nothing here names "
+        "it. " + REMOVE.format("northwind")
+    )
+
+
+def test_an_old_database_that_the_shop_went_back_to_is_to_be_kept(estate: SmallEstate, kept: CutOver) -> None:
+    Environment.objects.filter(pk=estate.production.pk).update(database="northwind")
+
+    subject, text = released(kept)
+
+    assert subject == "The old database is in use again"
+    assert text == (
+        f"“northwind” was kept until 26 Nov 2026 18:12:00 UTC, as {kept.change.number} says. Keep it: the estate names "
+        "it for production. Nothing here names “northwind_monday” any more. " + REMOVE.format("northwind_monday")
+    )
+
+
+def test_an_old_database_that_another_environment_runs_on_is_to_be_kept(estate: SmallEstate, kept: CutOver) -> None:
+    Environment.objects.filter(pk=estate.staging.pk).update(database="Northwind")
+
+    _, text = released(kept)
+
+    assert "Keep it: the estate names it for staging." in text
+    assert "may remove" not in text
+
+
+def test_an_environment_of_another_tenant_says_nothing_of_an_old_database(kept: CutOver) -> None:
+    other = small_estate(slug="fabrikam")
+    Environment.objects.filter(pk=other.production.pk).update(database="northwind")
+
+    subject, _ = released(kept)
+
+    assert subject == "An old database may be removed"
+
+
+@pytest.mark.parametrize(("state", "is_named"), [("ready", True), ("kept", True), ("over", False), ("failed", False)])
+def test_an_old_database_that_a_later_cut_over_needs_is_to_be_kept(
+    estate: SmallEstate, kept: CutOver, state: str, *, is_named: bool
+) -> None:
+    Environment.objects.filter(pk=estate.production.pk).update(database="northwind_tuesday")
+    later = CutOver.objects.create(
+        environment=kept.environment,
+        change=kept.change,
+        run=Run.objects.create(change=kept.change, revision=kept.run.revision, kind="assessment", created_at=NOW),
+        state=state,
+        target_at=NOW,
+        target_database="northwind_tuesday",
+        old_database="northwind",
+        keep_hours=24,
+        created_at=NOW,
+    )
+
+    _, text = released(kept)
+
+    assert (f"Keep it: {later.change.number} names it." in text) == is_named
+    assert ("may remove “northwind”" in text) == (not is_named)
