@@ -99,9 +99,8 @@ def put_in_place(cut_over: CutOver, *, actor: Actor, at: datetime) -> None:
     cut_over.save(update_fields=["in_place_at"])
     _name_database(cut_over.environment, cut_over.target_database, actor=actor, at=at)
     policy = _policy_with_attachments(cut_over)
-    if policy is not None and policy.filestore != (
-        filestore := filestore_for(policy, database=cut_over.target_database)
-    ):
+    if policy is not None:
+        filestore = filestore_for(policy, database=cut_over.target_database)
         reason = f"{cut_over.change.number} puts “{cut_over.target_database}” with its attachments in place."
         _publish_filestore(cut_over, policy, filestore, reason=reason, since=opened_at, actor=actor, at=at)
     sentence = (
