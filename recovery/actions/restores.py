@@ -26,7 +26,7 @@ from recovery.lifecycles.restore import ACTIVE, ENDED, RESTORE, RestoreState
 from recovery.models import Restore
 from recovery.models.restore import RestorePurpose
 from recovery.queries.cut_overs import filestore_for, restore_plan_of
-from recovery.queries.points import expected_restore
+from recovery.queries.points import expected_restore, size_to_restore
 from recovery.queries.restores import point_at
 from recovery.rules.restores import check_target
 from recovery.rules.times import moment
@@ -215,7 +215,8 @@ def _ask(
     if not policy.restore_target:
         raise Conflict("The backup policy names no server for restored databases: name one there first.")
     point = point_at(environment, target_at)
-    expected = expected_restore(environment, size=point.size)
+    size = size_to_restore(point)
+    expected = expected_restore(environment, size=size)
     restore = Restore.objects.create(
         environment=environment,
         point=point,
@@ -226,7 +227,7 @@ def _ask(
         is_neutralised=purpose == RestorePurpose.COPY,
         reason=words[:500],
         asked_by=asked_by or actor.person,
-        size=point.size,
+        size=size,
         expected_seconds=expected.takes.total_seconds() if expected else None,
         expected_error_seconds=expected.error.total_seconds() if expected and expected.error is not None else None,
         declared_at=declared_at,

@@ -72,6 +72,7 @@ class CutOverSerializer(serializers.ModelSerializer[CutOver]):
 class RestoreSerializer(OfEnvironmentSerializer):
     point = serializers.CharField(source="point.key", read_only=True)
     asked_by = named("asked_by")
+    size = serializers.IntegerField(read_only=True, help_text="In bytes: of the point and all that it builds upon.")
     trouble = serializers.SerializerMethodField(help_text=TROUBLE_HELP)
     rto = serializers.SerializerMethodField()
     cut_over = serializers.SerializerMethodField(help_text="Null but for a restore into production.")

@@ -38,6 +38,7 @@ from recovery.models.policy import Engine
 from recovery.ports import ClusterBackupStanding, DatabaseCluster, FindingKind
 from recovery.queries.attachments import copy_for
 from recovery.queries.cut_overs import database_at
+from recovery.queries.points import size_to_restore
 from recovery.rules.consistency import DatabasePart, FilestorePart, Origin, RecoverySet, check_set
 from recovery.rules.times import length, moment
 from recovery.rules.verification import ELSEWHERE
@@ -119,7 +120,7 @@ def _ask(_: Mapping[str, Any], drill: Drill, bench: Bench, checks: Checks, outco
     saying.begin("provisioning", "Reading every object of the copy, and making room.")
     stored = _stored(drill, bench, checks)
     sandbox = make_sandbox(bench.folder, run_id=bench.run_id)
-    saying.begin("restoring", "Fetching the copy.", total_bytes=drill.point.size)
+    saying.begin("restoring", "Fetching the copy.", total_bytes=size_to_restore(drill.point))
     _fetched(drill, checks, stored=stored, sandbox=sandbox)
     with checks.asking("Restored and started", 2) as words:
         restored = stored.start(sandbox, at=drill.target_at)

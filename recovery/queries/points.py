@@ -224,10 +224,32 @@ def keep_of(policy: BackupPolicy) -> Keep:
     )
 
 
+def sizes_to_restore(environment_id: int) -> Mapping[int, int]:
+    """Return how many bytes restoring each point reads, by key, in one statement: its own, and of all it builds upon.
+
+    What is gone counts, too: earlier restores are measured by it.
+    """
+    rows = RecoveryPoint.objects.filter(environment=environment_id).order_by("pk")
+    found: dict[int, int] = {}
+    # An increment is recorded after what it builds upon, so that is known by then.
+    for key, parent, size in rows.values_list("pk", "parent_id", "size"):
+        found[key] = size + found.get(parent, 0)
+    return found
+
+
+def size_to_restore(point: RecoveryPoint) -> int:
+    """Return how many bytes restoring a point reads: its own, and those of all that it builds upon."""
+    return point.size if point.parent_id is None else sizes_to_restore(point.environment_id)[point.pk]
+
+
 def expected_restore(environment: Environment, *, size: int) -> Expectation | None:
     """Tell how long restoring so many bytes will take, from the last restores of the environment that succeeded."""
     rows = Restore.objects.filter(
         environment=environment, state=RestoreState.SUCCEEDED, provisioned_at__isnull=False, restored_at__isnull=False
     ).order_by("-id")[:PAST_RESTORES]
-    past = [PastRestore(one.size, one.restored_at - one.provisioned_at) for one in rows]  # type: ignore[operator]
+    if not rows:
+        return None
+    # By their points: what was recorded with them once counted no more than the last increment.
+    sizes = sizes_to_restore(environment.pk)
+    past = [PastRestore(sizes[one.point_id], one.restored_at - one.provisioned_at) for one in rows]  # type: ignore[operator]
     return expect_restore(size, past=past)

@@ -14,16 +14,20 @@ from changecontrol.models import Environment
 from changecontrol.rules.roles import Ability
 from recovery.models import BackupPolicy, RecoveryPoint
 from recovery.models.policy import Engine
-from recovery.queries.points import coverage_of, expected_restore, objectives_of
+from recovery.queries.points import coverage_of, expected_restore, objectives_of, size_to_restore
 from recovery.rules.coverage import Coverage
 from recovery.rules.objectives import Expectation, Objectives
 
 
 @dataclass(frozen=True, slots=True)
 class RestorePreview:
-    """What restoring a time would mean: from which point, what it would not bring back, how long it would take."""
+    """What restoring a time would mean: from which point, what it would not bring back, how long it would take.
+
+    `size` is in bytes: of the point and all that it builds upon.
+    """
 
     point: RecoveryPoint
+    size: int
     target_at: datetime
     lost: timedelta
     objectives: Objectives
@@ -52,12 +56,14 @@ def preview_of(
     if key is None:
         return None
     point = RecoveryPoint.objects.get(environment=environment, key=key)
+    size = size_to_restore(point)
     return RestorePreview(
         point=point,
+        size=size,
         target_at=target_at,
         lost=max(timedelta(0), at - target_at),
         objectives=objectives_of(environment),
-        expected=expected_restore(environment, size=point.size),
+        expected=expected_restore(environment, size=size),
     )
 
 

@@ -124,7 +124,7 @@ def _cut_over_pairs(restore: Restore) -> list[dict[str, Any]]:
 
 
 def point_note(restore: Restore) -> str:
-    return f"{level_words(restore.point.level)} · {size(restore.size)}"
+    return f"{level_words(restore.point.level)} · {size(restore.size)} to restore"
 
 
 def level_words(level: int) -> str:
@@ -169,7 +169,7 @@ def preview_facts(preview: RestorePreview, *, purpose: RestorePurpose) -> dict[s
             {"label": "Not brought back", "value": duration(preview.lost), "note": f"RPO {duration(rpo.rpo)}",
              "state": "" if preview.is_within_rpo else "warning"},
             {"label": "Expected to take", "value": _takes(preview.expected), "note": _error(preview.expected)},
-            {"label": "To restore", "value": size(preview.point.size), "note": f"RTO {duration(rpo.rto)}"},
+            {"label": "To restore", "value": size(preview.size), "note": f"RTO {duration(rpo.rto)}"},
         ],
         "pairs": [
             {"label": "Time", "value": given, "note": f"for you {mine}" if mine != given else ""},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,15 +10,27 @@ import pytest
 from changecontrol import access
 from changecontrol.models import User
 from changecontrol.rules.roles import Ability, Role
+from recovery.actions.points import NewPart
 from recovery.models import Restore
 from recovery.queries.drills import levels_of
 from recovery.queries.paging import page_by_key
-from recovery.queries.points import coverage_of
+from recovery.queries.points import coverage_of, expected_restore, size_to_restore
 from recovery.queries.restores import environments_to, preview_of
+from recovery.rules.objectives import Expectation
 from tests.factories import NOW, SmallEstate, actor, add_person, grant, small_estate, stranger_estate
-from tests.factories.recovery import HOUR, asked_restore, backup_policy, recorded_point, recovery_owner, restored
+from tests.factories.recovery import (
+    HOUR,
+    asked_restore,
+    backup_policy,
+    copy_attachments,
+    recorded_point,
+    recovery_owner,
+    restored,
+)
 
 pytestmark = pytest.mark.django_db
+
+GB = 10**9
 
 
 @pytest.fixture
@@ -63,6 +75,55 @@ def test_a_preview_says_what_is_lost_and_how_long_it_takes(estate: SmallEstate, 
     assert preview.expected is not None
     assert preview.expected.takes == timedelta(minutes=10)
     assert preview_of(estate.production, coverage=coverage, target_at=NOW, at=NOW) is None
+
+
+def sized(key: str, size: int, at: datetime) -> tuple[NewPart, ...]:
+    return (NewPart("database", f"{key}/base", size, "a" * 64, at, at),)
+
+
+def test_an_increment_is_foretold_with_all_that_it_builds_upon(
+    estate: SmallEstate, rio: User, django_assert_num_queries: Any
+) -> None:
+    place, at = estate.production, NOW - 20 * HOUR
+    full = recorded_point(place, "full", at, by=rio, parts=sized("full", 100 * GB, at))
+    last, increments = full, []
+    for number in range(1, 4):
+        at += HOUR
+        words = {"kind": "incremental", "parent_id": last.pk, "parts": sized(f"i{number}", GB, at)}
+        last = recorded_point(place, f"i{number}", at, by=rio, **words)
+        increments.append(last)
+    copy_attachments(place, NOW)
+    restored(asked_restore(place, by=rio, target_at=increments[0].consistent_at, target_database="a"))
+    # As it was recorded while the last increment alone was counted.
+    Restore.objects.update(size=GB)
+
+    preview = preview_of(place, coverage=coverage_of(place), target_at=increments[2].consistent_at, at=NOW)
+
+    assert preview is not None
+    assert (preview.point.key, preview.size) == ("i3", 103 * GB)
+    # 101 GB took ten minutes.
+    assert preview.expected == Expectation(timedelta(seconds=612), None)
+    with django_assert_num_queries(1):
+        assert size_to_restore(increments[1]) == 102 * GB
+    with django_assert_num_queries(0):
+        assert size_to_restore(full) == 100 * GB
+
+
+def test_what_one_increment_took_says_nothing_wrong_of_a_full_one(estate: SmallEstate, rio: User) -> None:
+    place, at = estate.production, NOW - 20 * HOUR
+    full = recorded_point(place, "full", at, by=rio, parts=sized("full", 100 * GB, at))
+    words = {"kind": "incremental", "parent_id": full.pk, "parts": sized("i1", GB, at + HOUR)}
+    increment = recorded_point(place, "i1", at + HOUR, by=rio, **words)
+    copy_attachments(place, NOW)
+    for number, point in enumerate((full, increment)):
+        name = f"a{number}"
+        restored(asked_restore(place, by=rio, target_at=point.consistent_at, target_database=name))
+
+    expected = expected_restore(place, size=size_to_restore(full))
+
+    assert [one.size for one in Restore.objects.order_by("pk")] == [100 * GB, 101 * GB]
+    assert expected is not None
+    assert abs(expected.takes - timedelta(minutes=10)) < timedelta(seconds=5)
 
 
 def test_how_far_a_drill_goes_is_said_by_policy_and_settings(estate: SmallEstate, settings: Any) -> None:

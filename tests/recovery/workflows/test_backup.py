@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,6 +13,7 @@ from changecontrol.access import system_actor
 from changecontrol.models import Job, Message, User
 from recovery.actions.backups import ask_backup, plan_backup
 from recovery.actions.drills import start_drill
+from recovery.jobs.drill import practise
 from recovery.models import BackupPolicy, BackupRun, Drill, FilestoreCopy, RecoveryPoint, Verification, WalSegment
 from recovery.models.backup import BackupKind
 from recovery.queries.points import coverage_of
@@ -116,6 +119,10 @@ def test_an_incremental_follows_its_full_backup_and_is_restored_through_it(shop:
         newest,
         [],
     )
+    said: list[Mapping[str, Any]] = []
+    practise({"drill": drill.pk}, said.append)
+    fetching = [one for one in said if one["sentence"] == "Fetching the copy."]
+    assert {one["total_bytes"] for one in fetching} == {full.size + newest.size}
 
 
 def test_a_database_that_does_not_answer_fails_the_backup_in_words(shop: Shop, rio: User) -> None:
