@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import structlog
 from psycopg import sql
 
-from changecontrol.errors import Hindered, Permanent, Transient
+from changecontrol.errors import Hindered, Permanent
 from changecontrol.rules.counting import counted
 from changecontrol.workflows.jobs import Report
 from recovery import doors
@@ -25,19 +24,29 @@ from recovery.adapters.postgres.programs import Programs, connected, connection_
 from recovery.adapters.postgres.rights import ensure_granted, ensure_stands_in
 from recovery.adapters.postgres.sandbox import Sandbox, make_sandbox
 from recovery.jobs import attachments
-from recovery.jobs.copies import Bench, bench_of, database_of, is_over, restore_of, run_id_of
+from recovery.jobs.copies import Bench, bench_of, database_of, run_id_of
+from recovery.jobs.leftovers import (
+    GIVEN_UP,
+    MARKED,
+    UNMARKED,
+    clear_databases,
+    clear_folders,
+    drop_idle,
+    drop_marked,
+    drop_unmarked,
+    note_whole,
+    unmark_folder,
+    whole_of,
+)
 from recovery.jobs.recovered import Server, recovered_server
 from recovery.jobs.saying import Saying
 from recovery.jobs.stored import stored_of
-from recovery.lifecycles.restore import ENDED, RestoreState
 from recovery.models import BackupPolicy, Restore
 from recovery.models.restore import RestorePurpose
 from recovery.queries.attachments import copy_for
 from recovery.queries.cut_overs import database_at
 from recovery.rules.times import moment
 
-UNMARKED = "changecontrol-"
-"""What a new database is called, with the run's id, until it is marked as ours."""
 MOVE_SECONDS = 12 * 3600.0
 JOBS = "--jobs=2"
 COUNTED = """
@@ -46,12 +55,6 @@ SELECT count(*), coalesce(sum((xpath('/row/n/text()', query_to_xml(
 FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
 """
 """How many tables a database has, and how many rows are in all of them."""
-
-MARKED = "changecontrol "
-"""What is said of a database on its server, before the run it was made by."""
-GIVEN_UP = ENDED - {RestoreState.SUCCEEDED}
-
-log = structlog.get_logger(__name__)
 
 
 def bring_back(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
@@ -64,11 +67,26 @@ def bring_back(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     )
     saying = Saying(report)
     saying.begin("provisioning", "Looking at what is there, and making room.")
+    in_force = BackupPolicy.objects.active().get(environment=restore.environment_id)
+    target = doors.read_secret(in_force.restore_target, what="server for restored databases")
+    if sentence := whole_of(target, run_id=run_id_of(restore)):
+        for phase in ("restoring", "validating"):
+            saying.begin(phase, "An earlier attempt had brought it back whole.")
+    else:
+        sentence = _made_beside(order, restore, target=target, saying=saying)
+        _check_wanted(restore)
+        # Last of all: an attempt killed before is begun anew, and one killed later is gone on with.
+        note_whole(target, name=restore.target_database, mark=_mark_of(restore), sentence=sentence)
+    unmark_folder(restore)
+    saying.begin("over", "It is over.")
+    return {"phases": saying.phases, "sentence": sentence}
+
+
+def _made_beside(order: Mapping[str, Any], restore: Restore, *, target: str, saying: Saying) -> str:
+    """Make the new database and its folder beside what is in use, marked as ours; return what they hold."""
+    mark = _mark_of(restore)
     with bench_of(restore.point, run_id=run_id_of(restore), saying=saying) as bench:
         bench.check_identity()
-        in_force = BackupPolicy.objects.active().get(environment=restore.environment_id)
-        target = doors.read_secret(in_force.restore_target, what="server for restored databases")
-        mark = f"{MARKED}{run_id_of(restore)}"
         sandbox = make_sandbox(bench.folder, run_id=bench.run_id)
         owner = _owner_in_use(target, restore) if restore.purpose == RestorePurpose.PRODUCTION else ""
         with (
@@ -93,12 +111,22 @@ def bring_back(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
                     left += ensure_stands_in(new_url, place_of=restore.environment.database, owner=owner)
                 if restore.is_neutralised and is_odoo:
                     _assert_neutralised(new_url)
-    saying.begin("over", "It is over.")
     sentence = (
         f"“{restore.target_database}” holds {counts[0]:,} tables with {counts[1]:,} rows as of "
         f"{moment(restore.target_at)}{files}."
     )
-    return {"phases": saying.phases, "sentence": " ".join([sentence, *left])}
+    return " ".join([sentence, *left])
+
+
+def _mark_of(restore: Restore) -> str:
+    return f"{MARKED}{run_id_of(restore)}"
+
+
+def _check_wanted(restore: Restore) -> None:
+    """Raise `Hindered` where it was given up meanwhile: what it made is marked yet, and the next clears it."""
+    restore.refresh_from_db(fields=["state"])
+    if restore.state in GIVEN_UP:
+        raise Hindered("It was given up before it was done.")
 
 
 def _owner_in_use(target: str, restore: Restore) -> str:
@@ -138,13 +166,12 @@ def _new_database(target: str, *, name: str, mark: str, run_id: str, owner: str 
 
     It gets its name once it is marked. Until then it is called after the run: one that is killed takes nobody's name.
     """
-    _clear_given_up(target)
+    clear_databases(target)
     check_free(target, name=name, mark=mark)
     unmarked = f"{UNMARKED}{run_id}"
-    _check_idle(target, name=name)
-    _drop(target, name=name, mark=mark)
-    _drop_unmarked(target, unmarked)
-    _clear_unmarked(target)
+    # Of an attempt that was killed.
+    drop_idle(target, name=name, mark=mark)
+    drop_unmarked(target, unmarked)
     try:
         with connected(target) as connection:
             owned = sql.SQL("OWNER {}").format(sql.Identifier(owner)) if owner else sql.SQL("")
@@ -154,66 +181,9 @@ def _new_database(target: str, *, name: str, mark: str, run_id: str, owner: str 
             connection.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(made, sql.Identifier(name)))
         yield doors.url_of(target, database=name)
     except BaseException:
-        _drop(target, name=name, mark=mark)
-        _drop_unmarked(target, unmarked)
+        drop_marked(target, name=name, mark=mark)
+        drop_unmarked(target, unmarked)
         raise
-
-
-def _check_idle(target: str, *, name: str) -> None:
-    """Raise `Transient` while somebody is connected to a database of this name, though it carries our mark.
-
-    An older copy of our own database may take a restore for unfinished whose database has long been put in use.
-    """
-    with connected(target) as connection:
-        found = connection.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'", [name]
-        ).fetchone()
-    if found != (0,):
-        raise Transient(f"Somebody is connected to “{name}”, so it is not made anew: look whether it is in use.")
-
-
-def _drop_unmarked(target: str, name: str) -> None:
-    with connected(target) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def _clear_given_up(target: str) -> None:
-    """Drop what restores had made that failed or were canceled: their process was killed before it could."""
-    with connected(target) as connection:
-        found = connection.execute(
-            "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database"
-            " WHERE starts_with(shobj_description(oid, 'pg_database'), %s)",
-            [MARKED],
-        ).fetchall()
-    for name, mark in found:
-        restore = restore_of(str(mark).removeprefix(MARKED))
-        if restore is not None and restore.state in GIVEN_UP:
-            try:
-                _drop(target, name=name, mark=mark)
-            except (Permanent, Transient) as trouble:
-                log.error("restore.left", database=name, problem=trouble.reason)
-
-
-def _clear_unmarked(target: str) -> None:
-    """Drop what restores that are over had begun to make: their process was killed for good."""
-    with connected(target) as connection:
-        rows = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [UNMARKED])
-        names = [str(name) for (name,) in rows.fetchall()]
-    for name in names:
-        if is_over(name.removeprefix(UNMARKED)):
-            try:
-                _drop_unmarked(target, name)
-            except (Permanent, Transient) as trouble:
-                log.error("restore.left", database=name, problem=trouble.reason)
-
-
-def _drop(target: str, *, name: str, mark: str) -> None:
-    with connected(target) as connection:
-        found = connection.execute(
-            "SELECT 1 FROM pg_database WHERE datname = %s AND shobj_description(oid, 'pg_database') = %s", [name, mark]
-        ).fetchone()
-        if found is not None:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _move(url: str, new_url: str, *, programs: Programs, sandbox: Sandbox, owner: str) -> list[str]:
@@ -279,47 +249,18 @@ def _new_folder(restore: Restore) -> Iterator[Path | None]:
         yield None
         return
     final = doors.folder_at(restore.target_filestore)
-    _clear_named(final.parent, own=restore)
+    clear_folders(final.parent, own=restore)
     if final.is_dir() and any(final.iterdir()):
         raise Hindered(f"The folder {final} is not empty, and attachments are restored into an empty one only.")
     folder = final.with_name(f".{final.name}.{run_id_of(restore)}")
     # Of an attempt that was killed.
     shutil.rmtree(folder, ignore_errors=True)
-    _clear_folders(final.parent)
     try:
         yield folder
         if folder.is_dir():
             _give_name(folder, final, run_id=run_id_of(restore))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _clear_named(parent: Path, *, own: Restore) -> None:
-    """Remove what restores had put there that failed or were canceled, and an attempt of our own before this one.
-
-    Where one has succeeded the mark goes, and what it marked is nobody's to remove any more.
-    """
-    for mark in list(parent.glob(f"*/{attachments.MARK}")):
-        try:
-            run_id = mark.read_text(errors="replace")
-            restore = restore_of(run_id)
-            if restore is not None and restore.state == RestoreState.SUCCEEDED:
-                mark.unlink()
-            elif restore is not None and (restore.pk == own.pk or restore.state in GIVEN_UP):
-                # First its name: what is removed in part and carries no mark would be nobody's.
-                folder = mark.parent.rename(parent / f".{mark.parent.name}.{run_id}")
-                shutil.rmtree(folder)
-        except OSError as trouble:
-            log.error("restore.left", folder=str(mark.parent), problem=trouble.strerror)
-
-
-def _clear_folders(parent: Path) -> None:
-    """Remove the folders of restores that are over: their process was killed for good."""
-    for path in parent.glob(".*.restore-*"):
-        if is_over(path.name.rpartition(".")[2]):
-            shutil.rmtree(path, ignore_errors=True)
-            if path.exists():
-                log.error("restore.left", folder=str(path))
 
 
 def _give_name(folder: Path, final: Path, *, run_id: str) -> None:
@@ -374,5 +315,5 @@ def check_free(target: str, *, name: str, mark: str) -> None:
 
 def ensure_no_copy(target: str, *, name: str, mark: str, run_id: str) -> None:
     """Drop the database of this name if it carries the mark, and what the run had begun to make."""
-    _drop(target, name=name, mark=mark)
-    _drop_unmarked(target, f"{UNMARKED}{run_id}")
+    drop_marked(target, name=name, mark=mark)
+    drop_unmarked(target, f"{UNMARKED}{run_id}")

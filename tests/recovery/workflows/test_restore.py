@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -11,22 +13,23 @@ import psycopg
 import pytest
 from django.db import transaction
 from psycopg.conninfo import make_conninfo
+from structlog.testing import capture_logs
 
 from changecontrol import clock
 from changecontrol.access import system_actor
-from changecontrol.errors import Conflict, Transient
-from changecontrol.models import User
+from changecontrol.errors import Conflict, Hindered, Transient
+from changecontrol.models import Environment, User
 from recovery import doors
 from recovery.actions.restores import ask_production_restore, ask_restore
 from recovery.adapters.filestore import FolderSource
 from recovery.adapters.postgres.sentinel import ensure_sentinel
-from recovery.jobs import attachments
+from recovery.jobs import attachments, leftovers
 from recovery.jobs import restore as job
 from recovery.jobs.copies import run_id_of
 from recovery.models import Restore
 from recovery.queries.points import coverage_of
 from tests.factories.changes import draft_change
-from tests.factories.estate import actor
+from tests.factories.estate import actor, stranger_estate
 from tests.recovery.workflows.conftest import Shop
 from tests.recovery.workflows.test_drill import backed_up
 
@@ -282,6 +285,133 @@ def test_what_restores_that_are_over_left_is_cleared_away_and_only_that(shop: Sh
     assert sorted(path.name for path in parent.glob("shop_*")) == ["shop_b", "shop_c", "shop_d", "shop_e"]
     # What a restore has brought back that succeeded is in use.
     assert [path.name for path in (parent / "shop_e").iterdir()] == ["00"]
+
+
+@dataclass
+class GivenUp:
+    """A restore that was canceled once its database and its folder had their names, and carried their marks."""
+
+    restore: Restore
+    url: str
+    folder: Path
+
+
+@pytest.fixture
+def given_up(shop: Shop, rio: User) -> GivenUp:
+    point = backed_up(shop, rio)
+    restore = asked(shop, rio, target_at=point.consistent_at, name="northwind_live")
+    Restore.objects.filter(pk=restore.pk).update(state="canceled", next_due_at=None)
+    folder = shop.folder / "restored" / "northwind_live"
+    (folder / "00").mkdir(parents=True)
+    (folder / attachments.MARK).write_text(run_id_of(restore))
+    with psycopg.connect(shop.server.superuser_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE northwind_live")
+        connection.execute(f"COMMENT ON DATABASE northwind_live IS 'changecontrol {run_id_of(restore)}'")
+    return GivenUp(restore, doors.url_of(shop.server.superuser_url, database="northwind_live"), folder)
+
+
+def cleared(shop: Shop, given_up: GivenUp) -> list[str]:
+    """Clear away as the next restore does, of whatever name; return why something was left."""
+    other = Restore(pk=given_up.restore.pk + 1, environment=shop.estate.production)
+    with capture_logs() as logs:
+        leftovers.clear_databases(shop.server.superuser_url)
+        leftovers.clear_folders(given_up.folder.parent, own=other)
+    return [one["problem"] for one in logs if one["event"] == "restore.left"]
+
+
+def test_a_database_in_use_stays_with_its_attachments_though_its_restore_was_given_up(
+    shop: Shop, given_up: GivenUp
+) -> None:
+    with psycopg.connect(given_up.url, autocommit=True) as user:
+        why = cleared(shop, given_up)
+
+        assert user.execute("SELECT 1").fetchall() == [(1,)]
+    assert why == [
+        "Somebody is connected to “northwind_live”, so it stays: look whether it is in use.",
+        "It stays: its database “northwind_live” is still there.",
+    ]
+    assert (databases(shop), given_up.folder.is_dir()) == (["northwind", "northwind_live"], True)
+    assert cleared(shop, given_up) == []
+    assert (databases(shop), list(given_up.folder.parent.iterdir())) == (["northwind"], [])
+
+
+def test_what_an_environment_of_anybody_names_stays_though_its_restore_was_given_up(
+    shop: Shop, given_up: GivenUp
+) -> None:
+    kite, _ = stranger_estate()
+    Environment.objects.filter(pk=kite.staging.pk).update(database="northwind_live")
+
+    why = cleared(shop, given_up)
+
+    assert why == [f"It stays: “northwind_live” is the database of {kite.staging}."] * 2
+    assert (databases(shop), given_up.folder.is_dir()) == (["northwind", "northwind_live"], True)
+
+
+def test_attachments_stay_where_nobody_can_say_whether_their_database_is_there(shop: Shop, given_up: GivenUp) -> None:
+    (shop.folder / "target").write_text("postgresql://nobody:canary-word@127.0.0.1:1/postgres")
+
+    why = cleared(shop, given_up)
+
+    assert len(why) == 1
+    assert "canary" not in why[0]
+    assert given_up.folder.is_dir()
+
+
+def said_of(shop: Shop, database: str) -> str:
+    statement = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '{}'"
+    return str(rows(shop, "postgres", statement.format(database))[0])
+
+
+def test_what_succeeded_bears_no_mark_and_stays_whatever_is_recorded_later(shop: Shop, rio: User) -> None:
+    point = backed_up(shop, rio)
+    restore = over(shop, asked(shop, rio, target_at=point.consistent_at, name="northwind_live"))
+    folder = shop.folder / "restored" / "northwind_live"
+    told = f"Brought back by ChangeControl, {run_id_of(restore)}: {restore.sentence}"
+    assert (restore.state, said_of(shop, "northwind_live")) == ("succeeded", told)
+    assert not (folder / attachments.MARK).exists()
+    # As restores left it that succeeded before marks were taken away.
+    with psycopg.connect(shop.server.superuser_url, autocommit=True) as connection:
+        connection.execute(f"COMMENT ON DATABASE northwind_live IS 'changecontrol {run_id_of(restore)}'")
+    given_up = GivenUp(restore, "", folder)
+
+    assert cleared(shop, given_up) == []
+    marked = said_of(shop, "northwind_live")
+    Restore.objects.filter(pk=restore.pk).update(state="canceled")
+
+    assert (cleared(shop, given_up), marked) == ([], told)
+    assert (databases(shop), folder.is_dir()) == (["northwind", "northwind_live"], True)
+
+
+def test_an_attempt_killed_before_its_success_was_recorded_is_gone_on_with(shop: Shop, rio: User) -> None:
+    point = backed_up(shop, rio)
+    restore = asked(shop, rio, target_at=point.consistent_at, name="northwind_live")
+    folder = shop.folder / "restored" / "northwind_live"
+    brought = job.bring_back({"restore": restore.pk}, lambda _: None)
+    (folder / attachments.MARK).write_text(run_id_of(restore))
+    made = "SELECT oid::int FROM pg_database WHERE datname = 'northwind_live'"
+    before = rows(shop, "postgres", made)
+
+    # It may be in use by now.
+    with psycopg.connect(doors.url_of(shop.server.superuser_url, database="northwind_live")):
+        restore = over(shop, restore)
+
+    assert (restore.state, restore.sentence) == ("succeeded", brought["sentence"])
+    assert rows(shop, "postgres", made) == before
+    assert not (folder / attachments.MARK).exists()
+
+
+def test_what_was_given_up_while_it_ended_keeps_its_marks_for_the_next_to_clear(shop: Shop, rio: User) -> None:
+    point = backed_up(shop, rio)
+    restore = asked(shop, rio, target_at=point.consistent_at, name="northwind_live")
+    Restore.objects.filter(pk=restore.pk).update(state="canceled", next_due_at=None)
+
+    with pytest.raises(Hindered, match="given up"):
+        job.bring_back({"restore": restore.pk}, lambda _: None)
+
+    given_up = GivenUp(restore, "", shop.folder / "restored" / "northwind_live")
+    assert (databases(shop), given_up.folder.is_dir()) == (["northwind", "northwind_live"], True)
+    assert cleared(shop, given_up) == []
+    assert (databases(shop), given_up.folder.exists()) == (["northwind"], False)
 
 
 def put_in_place(shop: Shop, *, target_at: datetime) -> Restore:
