@@ -110,6 +110,9 @@ def _moved_as(name: str) -> Callable[[str, Data], str]:
 
     def say(_: str, data: Data) -> str:
         before, after = words(data.get("from", "")), words(data.get("to", "") or data.get("state", ""))
+        if before == after:
+            # It stays where it is: what was done tells more.
+            return f"{name}: {words(data.get('verb', '')) or after}"
         return f"{name}: {before} → {after}" if before and after else f"{name}: {after or before}"
 
     return say

@@ -8,7 +8,8 @@ import pytest
 from django.db import transaction
 
 from changecontrol.access import system_actor
-from changecontrol.models import Environment, Message, Run
+from changecontrol.models import AuditEvent, Environment, Message, Run
+from changecontrol.views.timeline import entry_of
 from recovery.actions.cut_overs import keep_old, move_cut_over, put_in_place, release_old
 from recovery.models import CutOver
 from tests.changecontrol.actions.events import events
@@ -76,6 +77,8 @@ def test_putting_in_place_and_keeping_leave_exactly_their_events(estate: SmallEs
 
     assert put == ["estate:changed", "recovery:policy:published", "recovery:cut_over:moved"]
     assert kept == ["recovery:cut_over:moved"]
+    told = AuditEvent.objects.filter(tag="recovery:cut_over:moved").order_by("pk")
+    assert [entry_of(one)["text"] for one in told][-2:] == ["Cut-over: put in place", "Cut-over: ready → kept"]
 
 
 def released(cut_over: CutOver) -> tuple[str, str]:
