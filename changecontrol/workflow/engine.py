@@ -277,6 +277,8 @@ def _failure(workflow: Workflow[Row], row: Row, trouble: Exception, *, at: datet
 
 def _is_waiting(workflow: Workflow[Row], row: Row, at: datetime) -> bool:
     asked = getattr(workflow, "is_waiting", None)
+    # It may have to ask the database, which is perhaps what did not answer.
+    mend_connection()
     return asked is not None and bool(asked(row, at))
 
 

@@ -52,7 +52,7 @@ Write = Callable[[Rehearsal, Actor], None]
 class RehearsalRun:
     """The workflow `rehearsal`: refuse what must not be, make the namespace, apply, watch; wait; take down.
 
-    What it could not take down it goes on to, each hour and on request, until nothing is left.
+    What it could not take down it goes on to, each hour, until nothing is left.
     """
 
     name = "rehearsal"
@@ -62,7 +62,8 @@ class RehearsalRun:
         return Q(state__in=sorted(ACTIVE | {RehearsalState.LEFT}))
 
     def find(self, at: datetime) -> None:
-        """Nothing to find: whoever asks for a rehearsal makes it due."""
+        """Make due what an earlier version left for good; whoever asks for a rehearsal makes it due."""
+        Rehearsal.objects.filter(state=RehearsalState.LEFT, next_due_at=None, lease_token=None).update(next_due_at=at)
 
     def lock(self, pk: int) -> Rehearsal:
         return lock_row(Rehearsal, pk)

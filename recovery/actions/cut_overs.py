@@ -20,12 +20,15 @@ from changecontrol.lifecycles.run import RunState
 from changecontrol.models import Environment, Run
 from recovery.actions.backups import plan_safety_backup
 from recovery.actions.owners import tell_owners
+from recovery.actions.points import record_verification
 from recovery.actions.restores import ask_production_restore, move_restore
 from recovery.lifecycles.cut_over import CUT_OVER, PREPARING, CutOverState
 from recovery.lifecycles.restore import ACTIVE as ACTIVE_RESTORES
-from recovery.models import BackupPolicy, CutOver
+from recovery.models import BackupPolicy, CutOver, RecoveryPoint
+from recovery.models.backup import BackupKind
 from recovery.queries.cut_overs import PREPARING_STEP, filestore_for, has_gone_back, is_to_prepare, uses_of
 from recovery.rules.times import moment
+from recovery.rules.verification import VERIFIED_FROM
 
 NOT_VERSIONED = ("id", "environment", "version", "is_active", "reason", "created_at", "created_by")
 """Columns of a policy that its next version says for itself."""
@@ -225,6 +228,7 @@ def _name_what_ran_before(cut_over: CutOver, *, actor: Actor, at: datetime) -> N
     cut_over.save(update_fields=["in_place_at"])
     if cut_over.environment.database == cut_over.target_database:
         _name_database(cut_over.environment, cut_over.old_database, actor=actor, at=at)
+    _give_up_dumps(cut_over, since=since, actor=actor, at=at)
     policy = _policy_with_attachments(cut_over)
     if policy is None or policy.filestore != filestore_for(policy, database=cut_over.target_database):
         return
@@ -233,6 +237,18 @@ def _name_what_ran_before(cut_over: CutOver, *, actor: Actor, at: datetime) -> N
     if before is not None:
         reason = f"{cut_over.change.number} was taken back: “{cut_over.old_database}” and its attachments are in use."
         _publish_filestore(cut_over, policy, before.filestore, reason=reason, since=since, actor=actor, at=at)
+
+
+def _give_up_dumps(cut_over: CutOver, *, since: datetime, actor: Actor, at: datetime) -> None:
+    """Break the dumps of the database that was given up: each holds one alone, and is no way back to the other."""
+    rows = RecoveryPoint.objects.restorable().filter(environment=cut_over.environment, kind=BackupKind.DUMP)
+    points = list(rows.filter(consistent_at__gte=since).select_for_update(of=("self",)).order_by("pk"))
+    sentence = f"It holds “{cut_over.target_database}”, which {cut_over.change.number} gave up again."
+    for point in points:
+        record_verification(point, level=VERIFIED_FROM, is_passed=False, sentence=sentence, actor=actor, at=at)
+    if points:
+        reason = f"{cut_over.change.number} was taken back: its dumps are of a database that was given up."
+        plan_safety_backup(cut_over.environment, reason=reason, actor=actor, at=at)
 
 
 def _name_database(environment: Environment, name: str, *, actor: Actor, at: datetime) -> None:

@@ -22,6 +22,7 @@ from recovery import doors
 from recovery.adapters.odoo import ensure_neutralised, observe_attachments, observe_odoo
 from recovery.adapters.odoo.checks import run_odoo_checks
 from recovery.adapters.postgres.incremental import FaultIn
+from recovery.adapters.postgres.programs import NO_ROOM
 from recovery.adapters.postgres.sandbox import Sandbox, make_sandbox
 from recovery.adapters.postgres.sentinel import has_sentinels, newest_sentinel
 from recovery.adapters.postgres.verifying import question
@@ -75,6 +76,9 @@ class Checks:
         try:
             yield words
         except Permanent as wrong:
+            if NO_ROOM in wrong.reason:
+                # The sandbox's server says so of our own disk.
+                raise Hindered(wrong.reason) from None
             self.faulty = wrong.label if isinstance(wrong, FaultIn) else ""
             self.note(name, level, is_passed=False, sentence=wrong.reason)
             raise Failed from None

@@ -123,7 +123,8 @@ def clear_folders(parent: Path, *, own: Restore) -> None:
                 mark.unlink()
             elif restore is not None and (restore.pk == own.pk or restore.state in GIVEN_UP):
                 if restore.pk != own.pk:
-                    _check_without_database(restore, names={restore.target_database, mark.parent.name})
+                    names = {restore.target_database, mark.parent.name}
+                    _check_without_database(restore, names=names, ours=f"{MARKED}{run_id_of(own)}")
                 # First its name: what is removed in part and carries no mark would be nobody's.
                 folder = mark.parent.rename(parent / f".{mark.parent.name}.{run_id}")
                 shutil.rmtree(folder)
@@ -150,17 +151,20 @@ def _check_unnamed(names: Collection[str]) -> None:
         raise Permanent(f"It stays: “{environment.database}” is the database of {environment}.")
 
 
-def _check_without_database(restore: Restore, *, names: Collection[str]) -> None:
+def _check_without_database(restore: Restore, *, names: Collection[str], ours: str) -> None:
     """Raise `Permanent` where a server that the restore may have gone to has a database of one of these names.
 
-    A database in use bears the name of its folder. One that cannot be asked raises, too: then nobody knows.
+    A database in use bears the name of its folder; what carries our own mark was made a moment ago. A server that
+    cannot be asked raises, too: then nobody knows.
     """
     _check_unnamed(names)
     policies = BackupPolicy.objects.filter(environment=restore.environment_id).exclude(restore_target="")
     for reference in sorted(set(policies.values_list("restore_target", flat=True))):
         with connected(doors.read_secret(reference, what="server for restored databases")) as connection:
             found = connection.execute(
-                "SELECT datname FROM pg_database WHERE datname = ANY(%s)", [sorted(names)]
+                "SELECT datname FROM pg_database"
+                " WHERE datname = ANY(%s) AND shobj_description(oid, 'pg_database') IS DISTINCT FROM %s",
+                [sorted(names), ours],
             ).fetchone()
         if found is not None:
             raise Permanent(f"It stays: its database “{found[0]}” is still there.")

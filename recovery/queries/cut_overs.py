@@ -115,6 +115,17 @@ def database_at(environment: Environment, at: datetime) -> str:
     return later.old_database if later is not None else environment.database
 
 
+def databases_in_turn(environment: Environment) -> list[str]:
+    """Return the database of an environment, and those between which nobody knows yet which will have been it.
+
+    From before a rollout puts one in place until it has succeeded or was taken back, either may be what a moment is
+    brought back from.
+    """
+    unsure = Q(state=CutOverState.READY) | Q(state=CutOverState.ABANDONED, in_place_at__isnull=False)
+    pairs = CutOver.objects.filter(unsure, environment=environment).values_list("old_database", "target_database")
+    return list(dict.fromkeys([environment.database, *(name for pair in pairs for name in pair)]))
+
+
 def has_gone_back(run: Run) -> bool:
     """Tell whether an ended run left nothing on what it brought: it was taken back, or ended with nothing touched."""
     if run.state == RunState.ROLLED_BACK:

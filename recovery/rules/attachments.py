@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 
@@ -21,9 +21,15 @@ class Place:
 
 
 def places_in_turn(versions: Iterable[Place]) -> list[Place]:
-    """Return the places in the order they were used: versions of a policy that name the same one are one."""
+    """Return the places in the order they were used: versions of a policy that name the same one are one.
+
+    A version that another followed at once, as one that was taken back, is none.
+    """
     found: list[Place] = []
-    for one in sorted(versions, key=lambda place: place.since):
+    rows = sorted(versions, key=lambda place: place.since)
+    # What was undone has no time of its own, and must not part what lies before it from what lies after it.
+    lasting = [one for one, then in pairwise(rows) if then.since - one.since > timedelta.resolution]
+    for one in [*lasting, *rows[-1:]]:
         if found and found[-1].address == one.address:
             before = found[-1]
             newest = max(before.newest, one.newest)

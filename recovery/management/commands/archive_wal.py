@@ -36,6 +36,7 @@ from recovery.jobs.slots import Place, SlotWatch, drop_slot, note_places, observ
 from recovery.models import BackupPolicy
 from recovery.models.policy import Engine
 from recovery.ports import WalStretch
+from recovery.queries.cut_overs import databases_in_turn
 
 LOOK_SECONDS = 5.0
 AGAIN_SECONDS = 10.0
@@ -163,6 +164,7 @@ class Keeper:
     _recorded_at: float = 0.0
     _recorded: WalStretch | None = None
     _sentinel_at: float = 0.0
+    _databases: list[str] = field(default_factory=list)
 
     def note(self, round_: Shipped | Transient) -> None:
         tell(round_)
@@ -192,15 +194,19 @@ class Keeper:
             return
         self._sentinel_at = time.monotonic()
         self._look_at_environment()
-        try:
-            ensure_sentinel(doors.url_of(self.url, database=self.policy.environment.database))
-        except (Permanent, Transient) as problem:
-            log.error("sentinel.not_written", reason=problem.reason)
+        for database in self._databases:
+            try:
+                ensure_sentinel(doors.url_of(self.url, database=database))
+            except (Permanent, Transient) as problem:
+                log.error("sentinel.not_written", database=database, reason=problem.reason)
 
     def _look_at_environment(self) -> None:
-        """Read which database is in use now: a cut-over changes it. While ours is away it stays as it was known."""
+        """Read which databases are in use now: a cut-over changes that. While ours is away it stays as it was known."""
+        environment = self.policy.environment
+        self._databases = self._databases or [environment.database]
         try:
-            self.policy.environment.refresh_from_db(fields=["database"])
+            environment.refresh_from_db(fields=["database"])
+            self._databases = databases_in_turn(environment)
         except engine.DATABASE_LOST as trouble:
             log.warning("environment.not_read", problem=type(trouble).__name__)
             engine.mend_connection()

@@ -404,6 +404,26 @@ def test_a_worker_goes_on_after_the_database_cut_its_connection(fresh_db: Any) -
     assert engine.work_off(Scripted(done), budget_seconds=5) == 1
 
 
+def test_a_lost_database_is_no_fault_of_what_may_wait_though_waiting_is_asked_of_it(fresh_db: Any) -> None:
+    make_runs(1, at=AT, targets=1)
+    RunTarget.objects.update(next_due_at=AT)
+
+    class AskingWhetherItWaits(Scripted):
+        def is_waiting(self, row: RunTarget, at: datetime) -> bool:
+            return RunTarget.objects.filter(pk=row.pk).exists()
+
+    def cut_off(row: RunTarget, at: datetime) -> Settlement[RunTarget]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        raise AssertionError("The line above fails.")
+
+    engine.tick(AskingWhetherItWaits(cut_off))
+
+    row = RunTarget.objects.get()
+    assert (row.attempts, row.lease_token) == (1, None)
+    assert row.trouble
+
+
 # Pace.
 
 

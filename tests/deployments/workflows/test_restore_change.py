@@ -266,11 +266,13 @@ def test_attachments_that_were_copied_while_it_baked_go_with_no_moment_of_the_ol
     watch()
     copy_attachments(production, shop.now())
     once_it_is_back = copy_for(point, baked_at)
+    just_before = copy_for(point, run.wave_opened_at - timedelta(seconds=1))
 
     assert while_it_bakes is not None
     assert while_it_bakes.policy.filestore == AFTER[1]
     assert once_it_is_back is not None
     assert once_it_is_back.policy.filestore == BEFORE[1]
+    assert just_before == once_it_is_back
 
 
 def test_a_run_that_is_aborted_while_it_bakes_stays_on_the_new_database_until_it_is_taken_back(shop: Scene) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import transaction
@@ -10,11 +11,16 @@ from django.db import transaction
 from changecontrol.access import system_actor
 from changecontrol.models import AuditEvent, Environment, Message, Run
 from changecontrol.views.timeline import entry_of
-from recovery.actions.cut_overs import keep_old, move_cut_over, put_in_place, release_old
-from recovery.models import CutOver
+from recovery.actions.cut_overs import abandon_cut_over, keep_old, move_cut_over, put_in_place, release_old
+from recovery.actions.points import record_verification
+from recovery.models import BackupRun, CutOver, RecoveryPoint
+from recovery.queries.cut_overs import databases_in_turn
+from recovery.queries.freshness import freshness_of
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, small_estate
 from tests.factories.recovery import (
+    DUMP,
+    DUMPS,
     HOUR,
     backup_policy,
     begun_cut_over,
@@ -61,6 +67,64 @@ def test_a_rollout_that_succeeds_says_what_is_in_use_whatever_was_named_meanwhil
 
     assert tags == ["estate:changed", "recovery:cut_over:moved"]
     assert Environment.objects.get(pk=kept.environment_id).database == "northwind_monday"
+
+
+def rolled_back(cut_over: CutOver, *, at: datetime) -> None:
+    Run.objects.filter(pk=cut_over.run_id).update(state="rolled_back")
+    again = CutOver.objects.select_related("environment", "run", "change__requester").get(pk=cut_over.pk)
+    with transaction.atomic():
+        abandon_cut_over(again, why="It ended.", actor=system_actor(), at=at)
+
+
+def baking(estate: SmallEstate) -> CutOver:
+    """Production has gone from `northwind` to `northwind_monday`, and nobody knows yet whether it stays there."""
+    cut_over = begun_cut_over(estate, target_at=NOW - HOUR)
+    Run.objects.filter(pk=cut_over.run_id).update(wave_opened_at=NOW + HOUR)
+    cut_over.run.refresh_from_db()
+    with transaction.atomic():
+        move_cut_over(cut_over, "ready", sentence="It is there.", actor=system_actor(), at=NOW)
+        put_in_place(cut_over, actor=system_actor(), at=NOW + HOUR)
+    return cut_over
+
+
+def test_while_nobody_knows_which_database_stays_sentinels_go_to_both(estate: SmallEstate) -> None:
+    def named() -> list[str]:
+        return databases_in_turn(Environment.objects.get(pk=estate.production.pk))
+
+    begun = begun_cut_over(estate, target_at=NOW - HOUR)
+    restoring = named()
+    Run.objects.filter(pk=begun.run_id).update(wave_opened_at=NOW + HOUR)
+    begun.run.refresh_from_db()
+    with transaction.atomic():
+        move_cut_over(begun, "ready", sentence="It is there.", actor=system_actor(), at=NOW)
+    ready = named()
+    with transaction.atomic():
+        put_in_place(begun, actor=system_actor(), at=NOW + HOUR)
+    in_place = named()
+    rolled_back(begun, at=NOW + 3 * HOUR)
+
+    assert restoring == ["northwind"]
+    assert ready == ["northwind", "northwind_monday"]
+    assert in_place == ["northwind_monday", "northwind"]
+    assert named() == ["northwind"]
+
+
+def test_dumps_of_a_database_that_was_given_up_are_no_way_back() -> None:
+    estate = small_estate()
+    rio = recovery_owner(estate)
+    backup_policy(estate.production, **DUMPS)
+    recorded_point(estate.production, "before", NOW - HOUR, by=rio, **DUMP)
+    cut_over = baking(estate)
+    made = recorded_point(estate.production, "baked", NOW + 2 * HOUR, by=rio, **DUMP)
+    words: dict[str, Any] = {"actor": system_actor(), "at": NOW + 2 * HOUR}
+    record_verification(made, level=2, is_passed=True, sentence="Drilled.", **words)
+
+    rolled_back(cut_over, at=NOW + 3 * HOUR)
+
+    states = RecoveryPoint.objects.order_by("pk").values_list("key", "state")
+    assert list(states) == [("before", "copied"), ("baked", "broken")]
+    assert not freshness_of(estate.production, NOW + 4 * HOUR).is_verified
+    assert BackupRun.objects.latest("pk").reason.endswith("its dumps are of a database that was given up.")
 
 
 def test_putting_in_place_and_keeping_leave_exactly_their_events(estate: SmallEstate) -> None:

@@ -25,6 +25,13 @@ def test_a_version_whose_last_job_ended_after_the_next_one_began_tells_the_newes
     assert places_in_turn([place("a", 1, 6, 1), place("a", 4, 5, 2)]) == [place("a", 1, 6, 1, 2)]
 
 
+def test_a_version_that_was_taken_back_parts_nothing() -> None:
+    undone = place("b", 6, 7, 2)
+    after = Place("a", undone.since + timedelta.resolution, hour(9), frozenset({3}))
+
+    assert places_in_turn([place("a", 1, 3, 1), undone, after]) == [place("a", 1, 9, 1, 3)]
+
+
 def test_a_time_belongs_to_the_place_in_use_and_the_first_one_to_all_before_it() -> None:
     places = [place("a", 2, 5, 1), place("b", 6, 9, 2)]
 

@@ -312,7 +312,7 @@ def given_up(shop: Shop, rio: User) -> GivenUp:
 
 def cleared(shop: Shop, given_up: GivenUp) -> list[str]:
     """Clear away as the next restore does, of whatever name; return why something was left."""
-    other = Restore(pk=given_up.restore.pk + 1, environment=shop.estate.production)
+    other = Restore(pk=given_up.restore.pk + 1, environment=shop.estate.production, declared_at=clock.now())
     with capture_logs() as logs:
         leftovers.clear_databases(shop.server.superuser_url)
         leftovers.clear_folders(given_up.folder.parent, own=other)
@@ -355,6 +355,13 @@ def test_attachments_stay_where_nobody_can_say_whether_their_database_is_there(s
     assert len(why) == 1
     assert "canary" not in why[0]
     assert given_up.folder.is_dir()
+
+
+def test_what_was_given_up_holds_up_no_other_of_the_same_name(shop: Shop, rio: User, given_up: GivenUp) -> None:
+    restore = over(shop, asked(shop, rio, target_at=given_up.restore.target_at, name="northwind_live"))
+
+    assert restore.state == "succeeded", restore.sentence
+    assert not (given_up.folder / "00").exists()
 
 
 def said_of(shop: Shop, database: str) -> str:
