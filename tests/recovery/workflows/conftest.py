@@ -211,6 +211,8 @@ def _archived(
     estate: SmallEstate, policy: BackupPolicy, server: Postgres, folder: Path, sandboxes: Path
 ) -> Iterator[Shop]:
     keeper = Keeper(policy, url=server.superuser_url)
+    # Before any backup: the next one is written a minute later.
+    keeper.write_sentinel()
     found = observe_server(server.superuser_url)
     archiver = WalArchiver(
         url=server.superuser_url,
