@@ -183,6 +183,7 @@ def feed_program(
         try:
             # A program that ends early says why itself.
             with suppress(BrokenPipeError), child.stdin as pipe:
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
                 for data in content:
                     size += len(data)
                     pipe.write(data)

@@ -207,8 +207,8 @@ def _configure(
         "restore_command": f'cp "{sandbox.wal}/%f" "%p"',
         "recovery_target_timeline": str(coverage.timeline) if coverage.timeline != base.timeline else "current",
         "recovery_target_action": "promote",
-        # One call for the whole file system instead of one for each of thousands of files.
-        "recovery_init_sync_method": "syncfs",
+        # It lives no longer than its run, and is made anew where this machine goes down.
+        "fsync": "off",
         **_control_settings(sandbox, programs=programs),
     }
     if not isinstance(target, Latest):
