@@ -353,6 +353,20 @@ def test_what_was_left_is_looked_at_hourly_until_it_is_gone(elsewhere: Elsewhere
     assert gone.sentence == "Nothing of it is left in Falkenstein 1."
 
 
+def test_what_an_earlier_version_left_for_good_is_looked_at_again(elsewhere: Elsewhere) -> None:
+    elsewhere.cluster.ends_namespaces = False
+    elsewhere.ask()
+    elsewhere.take_down(elsewhere.work("up"))
+    elsewhere.work("left", limit=400)
+    Rehearsal.objects.update(next_due_at=None)
+    empty_namespace(elsewhere)
+
+    RehearsalRun().find(clock.now())
+    gone = elsewhere.work("gone", limit=2)
+
+    assert (gone.leftovers, refs_of(elsewhere)) == ("", [])
+
+
 def test_what_may_not_be_deleted_is_left_and_goes_on_request(elsewhere: Elsewhere) -> None:
     elsewhere.ask()
     up = elsewhere.work("up")

@@ -43,15 +43,36 @@ def estate() -> SmallEstate:
     return estate
 
 
-@pytest.fixture
-def kept(estate: SmallEstate) -> CutOver:
-    """Production has gone from `northwind` to `northwind_monday`; the old one is kept."""
+def ready(estate: SmallEstate) -> CutOver:
+    """`northwind_monday` is brought back beside `northwind`, and the first wave of its rollout has opened."""
     cut_over = begun_cut_over(estate, target_at=NOW - HOUR)
     Run.objects.filter(pk=cut_over.run_id).update(wave_opened_at=NOW + HOUR)
     cut_over.run.refresh_from_db()
     with transaction.atomic():
         move_cut_over(cut_over, "ready", sentence="It is there.", actor=system_actor(), at=NOW)
+    return cut_over
+
+
+def baking(estate: SmallEstate) -> CutOver:
+    """Production has gone to `northwind_monday`, and nobody knows yet whether it stays there."""
+    cut_over = ready(estate)
+    with transaction.atomic():
         put_in_place(cut_over, actor=system_actor(), at=NOW + HOUR)
+    return cut_over
+
+
+def rolled_back(cut_over: CutOver, *, at: datetime) -> None:
+    Run.objects.filter(pk=cut_over.run_id).update(state="rolled_back")
+    again = CutOver.objects.select_related("environment", "run", "change__requester").get(pk=cut_over.pk)
+    with transaction.atomic():
+        abandon_cut_over(again, why="It ended.", actor=system_actor(), at=at)
+
+
+@pytest.fixture
+def kept(estate: SmallEstate) -> CutOver:
+    """Production has gone from `northwind` to `northwind_monday`; the old one is kept."""
+    cut_over = baking(estate)
+    with transaction.atomic():
         keep_old(cut_over, actor=system_actor(), at=NOW + 2 * HOUR)
     Message.objects.all().delete()
     return cut_over
@@ -69,42 +90,18 @@ def test_a_rollout_that_succeeds_says_what_is_in_use_whatever_was_named_meanwhil
     assert Environment.objects.get(pk=kept.environment_id).database == "northwind_monday"
 
 
-def rolled_back(cut_over: CutOver, *, at: datetime) -> None:
-    Run.objects.filter(pk=cut_over.run_id).update(state="rolled_back")
-    again = CutOver.objects.select_related("environment", "run", "change__requester").get(pk=cut_over.pk)
-    with transaction.atomic():
-        abandon_cut_over(again, why="It ended.", actor=system_actor(), at=at)
-
-
-def baking(estate: SmallEstate) -> CutOver:
-    """Production has gone from `northwind` to `northwind_monday`, and nobody knows yet whether it stays there."""
-    cut_over = begun_cut_over(estate, target_at=NOW - HOUR)
-    Run.objects.filter(pk=cut_over.run_id).update(wave_opened_at=NOW + HOUR)
-    cut_over.run.refresh_from_db()
-    with transaction.atomic():
-        move_cut_over(cut_over, "ready", sentence="It is there.", actor=system_actor(), at=NOW)
-        put_in_place(cut_over, actor=system_actor(), at=NOW + HOUR)
-    return cut_over
-
-
 def test_while_nobody_knows_which_database_stays_sentinels_go_to_both(estate: SmallEstate) -> None:
     def named() -> list[str]:
         return databases_in_turn(Environment.objects.get(pk=estate.production.pk))
 
-    begun = begun_cut_over(estate, target_at=NOW - HOUR)
-    restoring = named()
-    Run.objects.filter(pk=begun.run_id).update(wave_opened_at=NOW + HOUR)
-    begun.run.refresh_from_db()
-    with transaction.atomic():
-        move_cut_over(begun, "ready", sentence="It is there.", actor=system_actor(), at=NOW)
-    ready = named()
+    begun = ready(estate)
+    about_to = named()
     with transaction.atomic():
         put_in_place(begun, actor=system_actor(), at=NOW + HOUR)
     in_place = named()
     rolled_back(begun, at=NOW + 3 * HOUR)
 
-    assert restoring == ["northwind"]
-    assert ready == ["northwind", "northwind_monday"]
+    assert about_to == ["northwind", "northwind_monday"]
     assert in_place == ["northwind_monday", "northwind"]
     assert named() == ["northwind"]
 
@@ -128,11 +125,7 @@ def test_dumps_of_a_database_that_was_given_up_are_no_way_back() -> None:
 
 
 def test_putting_in_place_and_keeping_leave_exactly_their_events(estate: SmallEstate) -> None:
-    cut_over = begun_cut_over(estate, target_at=NOW - HOUR)
-    Run.objects.filter(pk=cut_over.run_id).update(wave_opened_at=NOW + HOUR)
-    cut_over.run.refresh_from_db()
-    with transaction.atomic():
-        move_cut_over(cut_over, "ready", sentence="It is there.", actor=system_actor(), at=NOW)
+    cut_over = ready(estate)
 
     with transaction.atomic(), events() as put:
         put_in_place(cut_over, actor=system_actor(), at=NOW + HOUR)

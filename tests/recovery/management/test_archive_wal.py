@@ -15,8 +15,9 @@ import psycopg
 import pytest
 
 from changecontrol import clock
+from changecontrol.actions.changes import create_change
 from changecontrol.adapters.object_store import open_store
-from changecontrol.models import Environment
+from changecontrol.models import Environment, Revision, Run, User
 from changecontrol.project.local.postgres import Postgres
 from recovery import doors
 from recovery.adapters.encryption import make_key_pair
@@ -24,10 +25,10 @@ from recovery.adapters.postgres.archiving import ensure_slot
 from recovery.adapters.postgres.programs import observe_server
 from recovery.adapters.postgres.wal import observe_archive, open_wal
 from recovery.management.commands.archive_wal import Keeper
-from recovery.models import BackupPolicy, WalSegment, WalSlot
+from recovery.models import BackupPolicy, CutOver, WalSegment, WalSlot
 from recovery.models.policy import Engine
 from recovery.queries.alarms import alarms_of
-from tests.factories.estate import small_estate
+from tests.factories.estate import actor, small_estate
 from tests.factories.recovery import backup_policy
 from tests.plugin import ROOT, TestDatabase
 
@@ -236,6 +237,34 @@ def test_an_environment_that_nobody_backs_up_has_no_slot_to_drop(
 
 def _archiver_of(child: subprocess.Popen[bytes]) -> int:
     return int(subprocess.check_output(["pgrep", "-P", str(child.pid)]).split()[0])
+
+
+def test_sentinels_go_to_both_databases_while_nobody_knows_which_stays(policy: BackupPolicy, server: Postgres) -> None:
+    ada, at = User.objects.get(username="ada"), clock.now()
+    tenant = policy.environment.tenant_id
+    change = create_change(actor=actor(ada, at=at), tenant_id=tenant, title="Restore it", kind="restore", at=at)
+    revision = Revision.objects.create(change=change, number=1, author=ada, created_at=at, content={})
+    run = Run.objects.create(change=change, revision=revision, kind="rollout", created_at=at)
+    CutOver.objects.create(
+        environment=policy.environment,
+        change=change,
+        run=run,
+        state="ready",
+        target_at=at,
+        target_database="northwind_monday",
+        old_database="northwind",
+        keep_hours=72,
+        created_at=at,
+    )
+    rows(server.superuser_url, "CREATE DATABASE northwind_monday")
+    urls = [doors.url_of(server.superuser_url, database=name) for name in ("northwind", "northwind_monday")]
+    try:
+        Keeper(policy, url=server.superuser_url).write_sentinel()
+        written = [rows(url, "SELECT count(*) FROM changecontrol_sentinel") for url in urls]
+    finally:
+        rows(server.superuser_url, "DROP DATABASE northwind_monday")
+
+    assert written == [[(1,)], [(1,)]]
 
 
 def test_sentinels_follow_a_cut_over_within_one_process(policy: BackupPolicy, server: Postgres) -> None:
