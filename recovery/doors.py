@@ -18,7 +18,7 @@ from changecontrol.ports import ObjectStore, Secrets
 from recovery.models import BackupPolicy, RecoveryPoint
 from recovery.models.backup import BackupKind
 from recovery.models.policy import Engine
-from recovery.ports import DatabaseClusters
+from recovery.ports.clusters import DatabaseClusters
 
 
 def prefix_of(environment: Environment) -> str:

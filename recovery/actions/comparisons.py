@@ -24,7 +24,7 @@ from recovery.actions.wal import NewSegment, record_segment
 from recovery.lifecycles.point import RESTORABLE
 from recovery.models import Disagreement, FilestoreCopy, RecoveryPoint, WalSegment
 from recovery.models.point import UpkeepKind
-from recovery.ports import format_lsn
+from recovery.ports.postgres import format_lsn
 from recovery.queries.comparison import WalRecorded, is_held, wal_recorded
 from recovery.rules.comparison import GRACE, LISTS, Difference, DifferenceKind, WalSpan, without
 

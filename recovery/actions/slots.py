@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import transaction
 
 from recovery.models import BackupPolicy, WalSlot
-from recovery.ports import SlotState
+from recovery.ports.postgres import SlotState
 from recovery.rules.alarms import is_wal_retained
 
 

@@ -46,7 +46,7 @@ from recovery.lifecycles.point import PointState
 from recovery.models import PointCopy, PointPart, RecoveryPoint, Verification
 from recovery.models.backup import BackupKind
 from recovery.models.point import PartKind
-from recovery.ports import format_lsn, parse_lsn
+from recovery.ports.postgres import format_lsn, parse_lsn
 from recovery.queries.points import holds_of, points_of
 
 PARTS_LIMIT = 1_000

@@ -17,7 +17,7 @@ from recovery.adapters.postgres.programs import connected, one_row
 from recovery.jobs.saying import CountedStore, Saying
 from recovery.models import BackupPolicy, FilestoreCopy
 from recovery.models.policy import Engine
-from recovery.ports import FilestoreCopied, FilestorePoint, FilestoreSource
+from recovery.ports.filestore import FilestoreCopied, FilestorePoint, FilestoreSource
 
 MARK = ".changecontrol-run"
 """The file by which a folder of attachments is known to be of a run. It is no attachment, neither here nor to Odoo."""

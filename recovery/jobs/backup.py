@@ -25,7 +25,7 @@ from recovery.jobs.saying import CountedStore, Saying
 from recovery.models import BackupPolicy, BackupRun
 from recovery.models.backup import BackupKind
 from recovery.models.point import PartKind
-from recovery.ports import BaseBackup
+from recovery.ports.postgres import BaseBackup
 
 WAL_WAIT_SECONDS = 300.0
 LOOK_SECONDS = 1.0

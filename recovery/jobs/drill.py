@@ -36,7 +36,8 @@ from recovery.jobs.stored import StoredBase, StoredDump, stored_of
 from recovery.models import BackupPolicy, Drill, FilestoreCopy
 from recovery.models.backup import BackupKind
 from recovery.models.policy import Engine
-from recovery.ports import ClusterBackupStanding, DatabaseCluster, FindingKind
+from recovery.ports.clusters import ClusterBackupStanding, DatabaseCluster
+from recovery.ports.filestore import FindingKind
 from recovery.queries.attachments import copy_for
 from recovery.queries.cut_overs import database_at
 from recovery.queries.points import size_to_restore

@@ -22,7 +22,7 @@ from recovery.jobs import points
 from recovery.jobs.saying import CountedStore, Saying
 from recovery.models import BackupPolicy, BackupRun
 from recovery.models.point import PartKind
-from recovery.ports import DatabaseDump
+from recovery.ports.postgres import DatabaseDump
 
 log = structlog.get_logger(__name__)
 

@@ -10,7 +10,7 @@ from changecontrol.errors import Hindered, Permanent, Transient, UnderWay
 from recovery import doors
 from recovery.adapters.postgres.programs import Programs, connected, find_programs, observe_version
 from recovery.models import RecoveryPoint
-from recovery.ports import DatabaseClusters
+from recovery.ports.clusters import DatabaseClusters
 
 LOOK_SECONDS = 30.0
 """How long a job waits before it asks again a cluster that does not answer: each time takes a process of its own."""

@@ -20,7 +20,7 @@ from recovery.jobs import attachments
 from recovery.jobs.saying import Saying
 from recovery.models import BackupPolicy, FilestoreCopy, RecoveryPoint
 from recovery.models.point import PartKind
-from recovery.ports import WalArchive, WalStretch
+from recovery.ports.postgres import WalArchive, WalStretch
 from recovery.queries.points import keep_of
 from recovery.queries.upkeep import copies_leaving, points_by_server
 from recovery.rules.comparison import GRACE

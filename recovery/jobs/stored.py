@@ -19,7 +19,7 @@ from recovery.adapters.postgres.wal import observe_archive
 from recovery.jobs.copies import Bench
 from recovery.models.backup import BackupKind
 from recovery.models.point import PartKind
-from recovery.ports import BaseBackup, Coverage, DatabaseDump, WalArchive
+from recovery.ports.postgres import BaseBackup, Coverage, DatabaseDump, WalArchive
 from recovery.rules.consistency import DatabasePart, Origin
 
 ROLE = "postgres"

@@ -24,7 +24,7 @@ from recovery.actions.drills import drill_point
 from recovery.forms.holds import HoldForm
 from recovery.lifecycles.point import KEPT, PointState
 from recovery.models import RecoveryPoint
-from recovery.ports import format_lsn
+from recovery.ports.postgres import format_lsn
 from recovery.queries import catalogue
 from recovery.queries.drills import levels_of
 from recovery.queries.points import retention_of

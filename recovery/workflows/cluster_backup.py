@@ -14,7 +14,7 @@ from changecontrol.models import Environment, Job
 from changecontrol.ports import INVENTORY_LABEL
 from recovery import doors
 from recovery.models import BackupRun
-from recovery.ports import (
+from recovery.ports.clusters import (
     ClusterBackup,
     ClusterBackupStanding,
     DatabaseCluster,

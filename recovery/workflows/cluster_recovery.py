@@ -16,14 +16,8 @@ from recovery import doors
 from recovery.actions.recoveries import CLUSTER
 from recovery.models import Drill, RecoveryPoint, Restore
 from recovery.models.policy import Engine
-from recovery.ports import (
-    Consistent,
-    DatabaseCluster,
-    DatabaseClusters,
-    PluginSource,
-    RecoveryCluster,
-    RecoveryStanding,
-)
+from recovery.ports.clusters import DatabaseCluster, DatabaseClusters, PluginSource, RecoveryCluster, RecoveryStanding
+from recovery.ports.postgres import Consistent
 from recovery.queries.progress import key_of
 
 LOOK = timedelta(seconds=5)

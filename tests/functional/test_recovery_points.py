@@ -13,7 +13,7 @@ from changecontrol.templatetags.times import short_moment
 from recovery.actions.holds import place_hold
 from recovery.actions.points import record_copy, record_verification
 from recovery.models import BackupPolicy, Drill, LegalHold, RecoveryPoint, Upkeep
-from recovery.ports import format_lsn
+from recovery.ports.postgres import format_lsn
 from recovery.queries.catalogue import POINTS_PAGE
 from tests.factories import NOW, SmallEstate, actor, add_person, grant
 from tests.factories.recovery import (

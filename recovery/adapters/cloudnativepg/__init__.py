@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from changecontrol.ports import Kubernetes
 from recovery.adapters.cloudnativepg.operator import OperatorClusters
-from recovery.ports import DatabaseClusters
+from recovery.ports.clusters import DatabaseClusters
 
 
 def open_clusters(kubernetes: Kubernetes) -> DatabaseClusters:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from recovery.ports import ClusterCondition, parse_lsn
+from recovery.ports.clusters import ClusterCondition
+from recovery.ports.postgres import parse_lsn
 
 MAX_CHARACTERS = 500
 DEFAULT_ARCHIVE_TIMEOUT = "5min"

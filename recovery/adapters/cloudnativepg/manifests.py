@@ -11,13 +11,8 @@ from typing import Any
 
 from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectRef
-from recovery.ports import (
-    ClusterBackupMethod,
-    Consistent,
-    DatabaseCluster,
-    PluginSource,
-    RecoveryCluster,
-)
+from recovery.ports.clusters import ClusterBackupMethod, DatabaseCluster, PluginSource, RecoveryCluster
+from recovery.ports.postgres import Consistent
 
 API = "postgresql.cnpg.io/v1"
 PLUGIN_API = "barmancloud.cnpg.io/v1"

@@ -33,7 +33,7 @@ from recovery.adapters.cloudnativepg.reading import (
     read_recovery,
     run_of,
 )
-from recovery.ports import (
+from recovery.ports.clusters import (
     ClusterBackup,
     ClusterBackupMethod,
     DatabaseCluster,

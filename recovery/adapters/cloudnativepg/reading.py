@@ -17,7 +17,7 @@ from recovery.adapters.cloudnativepg.fields import (
     timeline_of,
 )
 from recovery.adapters.cloudnativepg.manifests import PLUGIN, RUN_LABEL
-from recovery.ports import (
+from recovery.ports.clusters import (
     ClusterBackup,
     ClusterBackupMethod,
     ClusterBackupStanding,

@@ -26,7 +26,7 @@ from recovery.adapters.filestore.manifest import DIGEST_LENGTH, Entry, Manifest,
 from recovery.adapters.filestore.names import is_name
 from recovery.adapters.filestore.packs import opened, sealed
 from recovery.adapters.filestore.parts import PackUpload, StoredPack
-from recovery.ports import (
+from recovery.ports.filestore import (
     FilestoreCopied,
     FilestoreFinding,
     FilestoreOrphan,

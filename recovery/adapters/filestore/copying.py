@@ -15,7 +15,7 @@ from changecontrol.errors import Permanent
 from recovery.adapters.encryption import Sink
 from recovery.adapters.filestore.manifest import DIGEST_LENGTH, Manifest, Pack
 from recovery.adapters.filestore.packs import PackWriter
-from recovery.ports import FileState, FilestoreFinding, FilestoreSource, FindingKind, SourceFile
+from recovery.ports.filestore import FileState, FilestoreFinding, FilestoreSource, FindingKind, SourceFile
 
 PACK_BYTES = 16 * 1024 * 1024
 BATCH_COUNT = 256

@@ -20,7 +20,7 @@ from changecontrol.errors import Permanent, Transient
 from recovery.adapters.encryption import Source
 from recovery.adapters.filestore.manifest import DIGEST_LENGTH, Entry, Manifest, Pack, Part, parse_line
 from recovery.adapters.filestore.packs import PackReader
-from recovery.ports import FilestoreFinding, FilestoreRead, FindingKind
+from recovery.ports.filestore import FilestoreFinding, FilestoreRead, FindingKind
 
 STATE_FOLDER = ".changecontrol-restore"
 """In a target until its restore is done: what is being restored, and the files being written."""

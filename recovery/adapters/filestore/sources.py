@@ -16,7 +16,7 @@ from pathlib import Path
 from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore
 from recovery.adapters.filestore.names import is_name
-from recovery.ports import FileState, SourceFile
+from recovery.ports.filestore import FileState, SourceFile
 
 LARGE_BYTES = 4 * 1024 * 1024
 PART_BYTES = 1024 * 1024

@@ -21,7 +21,7 @@ from recovery.adapters.odoo.neutralising import observe_neutralised
 from recovery.adapters.odoo.places import Place, make_place, tear_down_odoo
 from recovery.adapters.odoo.sale import make_synthetic_sale
 from recovery.adapters.odoo.server import booted, link_filestore
-from recovery.ports import OdooCheck, OdooFacts
+from recovery.ports.odoo import OdooCheck, OdooFacts
 
 LEVEL = 4
 BOOT_SECONDS = 300.0

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from recovery.adapters.odoo.schema import Schema, one_transaction, read_schema
-from recovery.ports import OdooAttachment, OdooFacts, OdooModule
+from recovery.ports.odoo import OdooAttachment, OdooFacts, OdooModule
 
 ROWS_AT_ONCE = 10_000
 TABLES = ("ir_module_module", "ir_config_parameter", "ir_attachment", "sale_order", "pos_order")

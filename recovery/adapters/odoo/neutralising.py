@@ -33,7 +33,7 @@ from recovery.adapters.odoo.measures import (
     TEST_FLAG,
 )
 from recovery.adapters.odoo.schema import Schema, one_transaction, read_schema
-from recovery.ports import NeutralisationFinding, NeutralisedBy
+from recovery.ports.odoo import NeutralisationFinding, NeutralisedBy
 
 MARKER = "changecontrol.neutralised_for"
 """The parameter that names the run a copy was neutralised for, and how: its identity is changed once for each."""

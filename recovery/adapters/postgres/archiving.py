@@ -41,7 +41,7 @@ from recovery.adapters.postgres.wal import (
     segment_name,
     segment_start,
 )
-from recovery.ports import DatabaseServer, SlotState, WalStretch, parse_lsn
+from recovery.ports.postgres import DatabaseServer, SlotState, WalStretch, parse_lsn
 
 SHIP_SECONDS = 3.0
 BACKLOG_BYTES = 2 * 1024**3

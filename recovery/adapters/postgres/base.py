@@ -29,7 +29,7 @@ from recovery.adapters.postgres.programs import (
     output_of,
 )
 from recovery.adapters.streams import StoredStream, StreamWriter, ensure_stream_absent
-from recovery.ports import BaseBackup, DatabaseServer, parse_lsn
+from recovery.ports.postgres import BaseBackup, DatabaseServer, parse_lsn
 
 TAR_BLOCK = 512
 MANIFEST = "backup_manifest"

@@ -29,7 +29,7 @@ from recovery.adapters.postgres.programs import (
     plain_environment,
 )
 from recovery.adapters.streams import StreamReader, StreamWriter, ensure_stream_absent
-from recovery.ports import DatabaseDump
+from recovery.ports.postgres import DatabaseDump
 
 IDENTITY = """
 SELECT datname, pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid), clock_timestamp()

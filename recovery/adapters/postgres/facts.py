@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TypeVar
 
-from recovery.ports import BaseBackup, DatabaseDump
+from recovery.ports.postgres import BaseBackup, DatabaseDump
 
 FACTS = "facts.json"
 TIMES = ("started_at", "finished_at")

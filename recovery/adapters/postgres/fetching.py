@@ -23,7 +23,7 @@ from recovery.adapters.postgres.wal import (
     segment_name,
 )
 from recovery.adapters.streams import StreamReader
-from recovery.ports import BaseBackup, Coverage, RestoreTo, WalArchive, WalObject
+from recovery.ports.postgres import BaseBackup, Coverage, RestoreTo, WalArchive, WalObject
 
 FETCHED_AT_ONCE = 3
 SPARE_BYTES = 256 * 1024 * 1024

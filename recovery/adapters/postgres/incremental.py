@@ -16,7 +16,7 @@ from recovery.adapters.postgres.base import Parent, Taking, check_programs, read
 from recovery.adapters.postgres.packing import READ_BYTES, UnpackingReader
 from recovery.adapters.postgres.programs import Programs, connected, observe_server, one_row
 from recovery.adapters.streams import StreamReader, observe_stream_gap
-from recovery.ports import BaseBackup, DatabaseServer
+from recovery.ports.postgres import BaseBackup, DatabaseServer
 
 FIRST_MAJOR = 17
 LONGEST_CHAIN = 50

@@ -25,7 +25,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.processes import Account, run_as, stop_child
-from recovery.ports import DatabaseServer, parse_lsn
+from recovery.ports.postgres import DatabaseServer, parse_lsn
 
 CONNECT_SECONDS = 10
 PIPE_BYTES = 1024 * 1024

@@ -34,7 +34,16 @@ from recovery.adapters.postgres.wal import (
     needed_until,
     segment_name,
 )
-from recovery.ports import BaseBackup, Coverage, Latest, RestoredDatabase, RestoreTo, WalArchive, WalObject, format_lsn
+from recovery.ports.postgres import (
+    BaseBackup,
+    Coverage,
+    Latest,
+    RestoredDatabase,
+    RestoreTo,
+    WalArchive,
+    WalObject,
+    format_lsn,
+)
 
 REPLAY_SECONDS = 6 * 3600.0
 NOT_REACHED = "recovery ended before configured recovery target was reached"

@@ -26,7 +26,7 @@ from recovery.adapters.postgres.restoring import (
     spawn,
 )
 from recovery.adapters.postgres.sandbox import STOP_STEPS, Sandbox, written_to
-from recovery.ports import DatabaseDump, RestoredDatabase
+from recovery.ports.postgres import DatabaseDump, RestoredDatabase
 
 MAKE_SECONDS = 300.0
 START_SECONDS = 120.0

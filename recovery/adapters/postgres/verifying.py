@@ -19,7 +19,7 @@ from recovery.adapters.postgres.programs import (
 )
 from recovery.adapters.postgres.wal import coverage_of, open_history, open_wal
 from recovery.adapters.streams import verify_stream
-from recovery.ports import BaseBackup, Coverage, WalArchive
+from recovery.ports.postgres import BaseBackup, Coverage, WalArchive
 
 CHECK_SECONDS = 12 * 3600.0
 

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore, StoredObject
 from recovery.adapters.postgres.packing import unpacked
-from recovery.ports import (
+from recovery.ports.postgres import (
     BaseBackup,
     Coverage,
     Latest,

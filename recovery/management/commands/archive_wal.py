@@ -35,7 +35,7 @@ from recovery.adapters.postgres.wal import observe_archive, stretches_of
 from recovery.jobs.slots import Place, SlotWatch, drop_slot, note_places, observe, places, servers_of
 from recovery.models import BackupPolicy
 from recovery.models.policy import Engine
-from recovery.ports import WalStretch
+from recovery.ports.postgres import WalStretch
 from recovery.queries.cut_overs import databases_in_turn
 
 LOOK_SECONDS = 5.0

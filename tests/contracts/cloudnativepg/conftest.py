@@ -24,7 +24,13 @@ from deployments.practice.server import PracticeServer
 from deployments.practice.tls import kubeconfig
 from recovery.adapters.cloudnativepg import open_clusters
 from recovery.adapters.cloudnativepg.manifests import PLUGIN
-from recovery.ports import ClusterBackupMethod, DatabaseCluster, DatabaseClusters, PluginSource, RecoveryCluster
+from recovery.ports.clusters import (
+    ClusterBackupMethod,
+    DatabaseCluster,
+    DatabaseClusters,
+    PluginSource,
+    RecoveryCluster,
+)
 
 RBAC = Path(__file__).resolve().parents[3] / "deploy" / "rbac-cloudnativepg.yaml"
 ACCOUNT = "changecontrol-executor"

@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 from changecontrol.errors import Transient
-from recovery.ports import (
-    ClusterBackup,
-    ClusterBackupMethod,
-    ClusterBackupStanding,
-    DatabaseClusterState,
-)
+from recovery.ports.clusters import ClusterBackup, ClusterBackupMethod, ClusterBackupStanding, DatabaseClusterState
 from tests.contracts.cloudnativepg.conftest import Estate, eventually, now
 
 METHODS = [ClusterBackupMethod.OBJECT_STORE, ClusterBackupMethod.PLUGIN]

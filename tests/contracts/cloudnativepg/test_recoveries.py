@@ -10,14 +10,14 @@ import pytest
 
 from changecontrol.errors import Permanent, UnderWay
 from changecontrol.ports import ObjectRef
-from recovery.ports import (
+from recovery.ports.clusters import (
     ClusterBackup,
     ClusterBackupMethod,
-    Consistent,
     DatabaseCluster,
     RecoveryClusterState,
     RecoveryStanding,
 )
+from recovery.ports.postgres import Consistent
 from tests.contracts.cloudnativepg.conftest import Estate, eventually, now
 
 

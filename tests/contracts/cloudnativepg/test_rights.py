@@ -10,7 +10,7 @@ import yaml
 from changecontrol.errors import Permanent
 from changecontrol.ports import NotAllowed, Right
 from recovery.adapters.cloudnativepg.operator import RIGHTS
-from recovery.ports import ClusterBackupMethod
+from recovery.ports.clusters import ClusterBackupMethod
 from tests.contracts.cloudnativepg.conftest import RBAC, Estate, eventually, now
 
 

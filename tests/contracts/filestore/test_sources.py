@@ -15,7 +15,7 @@ from changecontrol.errors import Permanent, Transient
 from changecontrol.ports import ObjectStore
 from recovery.adapters.filestore import BucketSource, FolderSource
 from recovery.adapters.filestore.sources import LARGE_BYTES
-from recovery.ports import FileState, FilestoreSource, SourceFile
+from recovery.ports.filestore import FileState, FilestoreSource, SourceFile
 from tests.recovery.adapters.filestore.scene import AT, OWNER, archive_in, name_for, restored
 from tests.seaweed import READER, WRITER, Seaweed, open_s3, seaweed
 

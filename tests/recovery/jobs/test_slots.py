@@ -14,7 +14,7 @@ from recovery.actions.slots import SeenSlot
 from recovery.jobs.slots import Place, is_archived, note_places, places
 from recovery.models import BackupPolicy, WalSlot
 from recovery.models.policy import Engine
-from recovery.ports import SlotState
+from recovery.ports.postgres import SlotState
 from recovery.queries.alarms import alarms_of
 from recovery.queries.figures import contribute
 from tests.factories import NOW, small_estate

@@ -29,7 +29,8 @@ from recovery.adapters.filestore import FolderSource, StoredFilestores
 from recovery.adapters.postgres.fetching import fetch_copy
 from recovery.adapters.postgres.restoring import Restored, start_copy
 from recovery.adapters.postgres.sandbox import Sandbox, make_sandbox, tear_down
-from recovery.ports import BaseBackup, Coverage, FilestoreCopied, FilestorePoint, Latest, RestoreTo
+from recovery.ports.filestore import FilestoreCopied, FilestorePoint
+from recovery.ports.postgres import BaseBackup, Coverage, Latest, RestoreTo
 from tests.recovery.adapters.postgres.conftest import KEY, Source, now_at
 
 INDEX_KEY = make_key_pair()

@@ -34,7 +34,8 @@ from recovery.adapters.postgres.sandbox import make_sandbox, tear_down
 from recovery.adapters.postgres.verifying import question, verify_stored
 from recovery.adapters.postgres.wal import check_covered, coverage_of, observe_archive
 from recovery.adapters.streams import observe_stream
-from recovery.ports import BaseBackup, FilestorePoint, WalArchive, WalObject
+from recovery.ports.filestore import FilestorePoint
+from recovery.ports.postgres import BaseBackup, WalArchive, WalObject
 from tests.recovery.adapters.postgres.conftest import KEY, Source, now_at, ship_until
 from tests.recovery.proof.scene import INDEX_KEY, Odoo, filestores, names_in, place_for_restores
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from recovery.adapters.postgres.archiving import WalArchiver
-from recovery.ports import BaseBackup
+from recovery.ports.postgres import BaseBackup
 from tests.recovery.adapters.postgres.conftest import KEY, now_at, ship_until
 from tests.recovery.proof.scene import Fetched, Odoo, Pair, filestores, names_in, pair_for
 

@@ -25,7 +25,8 @@ from recovery.adapters.postgres.base import observe_base_backups
 from recovery.adapters.postgres.programs import observe_server
 from recovery.adapters.postgres.verifying import question, verify_stored
 from recovery.adapters.streams import leftovers
-from recovery.ports import BaseBackup, FilestorePoint, Latest
+from recovery.ports.filestore import FilestorePoint
+from recovery.ports.postgres import BaseBackup, Latest
 from recovery.rules.restores import check_target
 from tests.recovery.adapters.filestore.scene import Filestore
 from tests.recovery.adapters.postgres.conftest import KEY, Source, now_at, ship_until

@@ -32,7 +32,7 @@ from recovery.adapters.postgres.sandbox import make_sandbox, tear_down
 from recovery.adapters.postgres.verifying import verify_stored
 from recovery.adapters.postgres.wal import coverage_of, needed_until
 from recovery.adapters.streams import leftovers
-from recovery.ports import BaseBackup
+from recovery.ports.postgres import BaseBackup
 from tests.recovery.adapters.postgres.conftest import KEY, Marks, Source, now_at, ship_until
 from tests.recovery.proof.worker import WatchedStore
 

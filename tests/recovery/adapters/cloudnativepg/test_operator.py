@@ -14,17 +14,16 @@ from changecontrol.errors import Permanent, Transient, UnderWay
 from changecontrol.ports import ObjectRef, Right
 from recovery.adapters.cloudnativepg import open_clusters
 from recovery.adapters.cloudnativepg.operator import KINDS, RIGHTS
-from recovery.ports import (
+from recovery.ports.clusters import (
     ClusterBackupMethod,
-    Consistent,
     DatabaseCluster,
     DatabaseClusters,
-    Latest,
     PluginSource,
     RecoveryCluster,
     RecoveryClusterState,
     RecoveryStanding,
 )
+from recovery.ports.postgres import Consistent, Latest
 
 API = "postgresql.cnpg.io/v1"
 SHOP = DatabaseCluster("shop", "odoo-db")

@@ -9,7 +9,7 @@ import pytest
 
 from recovery.adapters.cloudnativepg.fields import archive_timeout_of, lsn_of, said, time_of, timeline_of
 from recovery.adapters.cloudnativepg.reading import failure_of, read_backup, read_cluster, read_recovery
-from recovery.ports import (
+from recovery.ports.clusters import (
     ClusterBackup,
     ClusterBackupMethod,
     ClusterBackupStanding,

@@ -12,7 +12,7 @@ from changecontrol.adapters.fakes.objects import FakeObjectStore
 from changecontrol.ports import ObjectStore
 from recovery.adapters.encryption import make_key_pair
 from recovery.adapters.filestore import FolderSource, StoredFilestores
-from recovery.ports import FilestoreArchive, FilestoreCopied
+from recovery.ports.filestore import FilestoreArchive, FilestoreCopied
 
 AT = datetime(2026, 11, 28, 12, tzinfo=UTC)
 OWNER, WORKER, STRANGER = make_key_pair(), make_key_pair(), make_key_pair()

@@ -13,7 +13,7 @@ from changecontrol.errors import Hindered, Permanent, Transient
 from recovery.adapters.encryption import DecryptingReader
 from recovery.adapters.filestore import FolderSource
 from recovery.adapters.filestore.copying import PACK_BYTES
-from recovery.ports import FilestoreFinding, FindingKind, SourceFile
+from recovery.ports.filestore import FilestoreFinding, FindingKind, SourceFile
 from tests.recovery.adapters.filestore.scene import AT, OWNER, STRANGER, WORKER, Scene, archive_in, name_for, restored
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from changecontrol.errors import Permanent
 from recovery.adapters.filestore import packs
-from recovery.ports import FilestoreFinding, FilestorePoint, FindingKind
+from recovery.ports.filestore import FilestoreFinding, FilestorePoint, FindingKind
 from tests.recovery.adapters.filestore.scene import AT, OWNER, STRANGER, Scene, archive_in
 
 SEEDS = range(10)

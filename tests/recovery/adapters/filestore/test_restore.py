@@ -7,7 +7,7 @@ import pytest
 from changecontrol.adapters.fakes.script import Call
 from changecontrol.errors import Permanent, Transient
 from recovery.adapters.filestore.reading import STATE_FOLDER
-from recovery.ports import FindingKind
+from recovery.ports.filestore import FindingKind
 from tests.recovery.adapters.filestore.scene import OWNER, Scene, archive_in, name_for, restored
 
 

@@ -17,7 +17,7 @@ from recovery.adapters.odoo import ensure_neutralised, observe_neutralised
 from recovery.adapters.odoo.checks import run_odoo_checks
 from recovery.adapters.odoo.commands import role_for_odoo, series_of
 from recovery.adapters.odoo.places import make_place, tear_down_odoo
-from recovery.ports import NeutralisedBy
+from recovery.ports.odoo import NeutralisedBy
 from tests.plugin import SERVICES, with_name
 from tests.recovery.adapters.odoo.scene import EVERYTHING, Made, every_value, run
 

@@ -8,7 +8,7 @@ import pytest
 
 from changecontrol.errors import Permanent, Transient
 from recovery.adapters.odoo import observe_attachments, observe_odoo
-from recovery.ports import OdooAttachment, OdooFacts, OdooModule
+from recovery.ports.odoo import OdooAttachment, OdooFacts, OdooModule
 from tests.recovery.adapters.odoo.scene import MODULES, Made, run
 
 ORDERS = """

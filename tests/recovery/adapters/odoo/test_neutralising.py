@@ -8,7 +8,7 @@ import pytest
 
 from changecontrol.errors import Permanent
 from recovery.adapters.odoo import ensure_neutralised, observe_neutralised, observe_odoo
-from recovery.ports import NeutralisationFinding, NeutralisedBy
+from recovery.ports.odoo import NeutralisationFinding, NeutralisedBy
 from tests.recovery.adapters.odoo.scene import (
     CANARIES,
     CRONS,

@@ -34,7 +34,7 @@ from recovery.adapters.postgres.dumping import take_dump
 from recovery.adapters.postgres.programs import find_programs
 from recovery.adapters.postgres.sandbox import make_sandbox
 from recovery.adapters.postgres.scratch import start_dump
-from recovery.ports import NeutralisedBy, OdooCheck
+from recovery.ports.odoo import NeutralisedBy, OdooCheck
 from tests.odoo import COMMAND, Copy, Shop, running_shop
 from tests.plugin import ROOT
 from tests.recovery.adapters.odoo.scene import run

@@ -26,7 +26,7 @@ from recovery.adapters.postgres.programs import Programs, find_programs, observe
 from recovery.adapters.postgres.restoring import Restored, restore
 from recovery.adapters.postgres.sandbox import tear_down
 from recovery.adapters.postgres.wal import observe_archive
-from recovery.ports import BaseBackup, RestoreTo, WalArchive
+from recovery.ports.postgres import BaseBackup, RestoreTo, WalArchive
 
 KEY = make_key_pair()
 

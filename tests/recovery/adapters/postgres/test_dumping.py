@@ -23,7 +23,7 @@ from recovery.adapters.postgres.sandbox import make_sandbox, tear_down
 from recovery.adapters.postgres.scratch import start_dump
 from recovery.adapters.postgres.verifying import question
 from recovery.adapters.streams import leftovers
-from recovery.ports import DatabaseDump
+from recovery.ports.postgres import DatabaseDump
 from tests.recovery.adapters.postgres.conftest import KEY, Source, now_at
 
 pytestmark = pytest.mark.slow

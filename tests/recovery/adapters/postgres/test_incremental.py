@@ -24,7 +24,7 @@ from recovery.adapters.postgres.fetching import fetch_copy, verify_copy
 from recovery.adapters.postgres.incremental import chain_of, take_incremental_backup
 from recovery.adapters.postgres.sandbox import make_sandbox
 from recovery.adapters.postgres.verifying import verify_stored
-from recovery.ports import BaseBackup, Latest
+from recovery.ports.postgres import BaseBackup, Latest
 from tests.recovery.adapters.postgres.conftest import KEY, Source, now_at, ship_until
 
 pytestmark = pytest.mark.slow

@@ -28,7 +28,7 @@ from recovery.jobs.copies import Bench
 from recovery.jobs.saying import Saying
 from recovery.jobs.stored import StoredBase
 from recovery.models import BackupPolicy, RecoveryPoint
-from recovery.ports import Latest
+from recovery.ports.postgres import Latest
 from tests.recovery.adapters.postgres.conftest import KEY, Marks, Source, now_at, ship_until
 
 pytestmark = pytest.mark.slow

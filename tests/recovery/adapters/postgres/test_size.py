@@ -17,7 +17,7 @@ from changecontrol.ports import ObjectStore
 from recovery.adapters.postgres.archiving import WalArchiver
 from recovery.adapters.postgres.base import observe_base_backup
 from recovery.adapters.streams import leftovers
-from recovery.ports import Latest
+from recovery.ports.postgres import Latest
 from tests.recovery.adapters.postgres.conftest import KEY, Source, now_at, ship_until
 from tests.seaweed import open_s3, seaweed
 from tests.worker import Order, result_of, start

@@ -25,7 +25,7 @@ from recovery.adapters.postgres.wal import (
     segment_start,
     stretches_of,
 )
-from recovery.ports import BaseBackup, Coverage, Latest, WalArchive, format_lsn, parse_lsn
+from recovery.ports.postgres import BaseBackup, Coverage, Latest, WalArchive, format_lsn, parse_lsn
 from recovery.rules.coverage import Backup, Segment, cover
 
 SEGMENT = 16 * 1024 * 1024
