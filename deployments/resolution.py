@@ -1,4 +1,4 @@
-"""From a submitted revision to the plan: commit, manifests, images, targets, waves, rollback, as one JSON document.
+"""From a submitted revision to what it means: commit, manifests, targets, waves, rollback and restore.
 
 The same function is asked again before the start and before every wave; a document that differs is plan drift (APR-9).
 Nothing is written here.
@@ -19,8 +19,6 @@ from changecontrol.models.estate import Stage
 from changecontrol.ports import COHORT_LABEL
 from changecontrol.rules.content import Content, Promotion, Wave
 from changecontrol.rules.content_problems import restore_time_of
-from changecontrol.rules.counting import counted
-from changecontrol.rules.plan import digest_of
 from changecontrol.rules.risk import tier_defaults
 from deployments import doors
 from deployments.ports import CommitInfo, GitRepository
@@ -34,23 +32,10 @@ from deployments.rendering import (
     safe,
 )
 from deployments.rules.indicators import CATALOGUE
-from deployments.rules.manifests import images_of
 from deployments.rules.redaction import hash_of_rendered
 from deployments.rules.rollback_class import Classification, RollbackClass, classify, stricter
 from recovery.queries import RestorePlan, restore_plan_of
 
-FORMAT = 1
-NOT_IN_DIGEST = (
-    "title",
-    "description",
-    "links",
-    "planned_start_at",
-    "commit",
-    "revision_name",
-    "environments",
-    "waves",
-)
-"""What may change without a vote becoming stale, and what the document says elsewhere in resolved form (APR-8)."""
 MAX_TARGETS = 5000
 _STAGE_ORDER = {Stage.DEVELOPMENT: 0, Stage.STAGING: 1, Stage.PRODUCTION: 2}
 
@@ -161,100 +146,6 @@ def resolve(change: ChangeRequest, content: Content, *, commit: str, kept_commit
     )
 
 
-def document_of(
-    change: ChangeRequest, resolved: Resolved, *, gates: Sequence[Mapping[str, str]], policy: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the plan as JSON values; `rules.plan.canonical` writes it and `digest_of` names it."""
-    content = resolved.content
-    asked = {key: value for key, value in content.to_json().items() if key not in NOT_IN_DIGEST}
-    starts = {one.commit_from or "" for one in resolved.environments}
-    return {
-        "format": FORMAT,
-        "change": change.number,
-        "content": asked,
-        "source": resolved.source.url,
-        "commit_from": starts.pop() if len(starts) == 1 else "",
-        "commit": resolved.commit.sha,
-        "manifests_sha256": resolved.manifests_hash,
-        "environments": [
-            {
-                "name": one.environment.slug,
-                "stage": one.environment.stage,
-                "cluster": one.environment.cluster.slug,
-                "namespace": one.environment.namespace,
-                "path": one.environment.path,
-                "ref": one.environment.ref,
-                "commit_from": one.commit_from or "",
-            }
-            for one in resolved.environments
-        ],
-        "objects": [
-            {"environment": env.environment.slug, "ref": str(one.ref), "sha256": digest_of(safe(one.manifest))}
-            for env in resolved.environments
-            for one in env.manifests.objects
-        ],
-        "images": _images(resolved),
-        "targets": [
-            {
-                "environment": one.environment.slug,
-                "cohort": one.cohort.slug if one.cohort else "",
-                "wave": one.wave,
-                "workload": one.workload,
-                "stores": one.store_count,
-                "sales_share": one.sales_share,
-            }
-            for one in resolved.targets
-        ],
-        "waves": [
-            {
-                "name": wave.name,
-                "environments": list(wave.environments),
-                "cohorts": list(wave.cohorts),
-                "bake_seconds": wave.bake_seconds,
-                "promotion": str(wave.promotion),
-            }
-            for wave in resolved.waves
-        ],
-        "window": {"on_close": str(content.on_window_close)},
-        "thresholds": [
-            {
-                "name": rule.indicator,
-                "metric": CATALOGUE[rule.indicator].metric,
-                "comparison": CATALOGUE[rule.indicator].comparison.value,
-                "threshold": rule.threshold,
-                "minimum_samples": rule.minimum_samples,
-                "consecutive_breaches": rule.consecutive_breaches,
-            }
-            for rule in content.indicators
-        ],
-        "rollback": {
-            "class": resolved.classification.rollback_class.value,
-            "reasons": list(resolved.classification.reasons),
-            "plan": content.rollback_plan,
-            "how": rollback_words(resolved),
-        },
-        "gates": [dict(gate) for gate in gates],
-        "waivers": [],
-        "policy": dict(policy),
-        **({"restore": resolved.restore.to_json()} if resolved.restore else {}),
-    }
-
-
-def rollback_words(resolved: Resolved) -> str:
-    """Say what going back will do."""
-    if resolved.restore is not None:
-        return (
-            f"Going back applies the commit that names “{resolved.restore.from_database}”, which is kept for "
-            f"{counted(resolved.restore.keep_hours, 'hour')}; what was written to the new database by then is lost."
-        )
-    if resolved.is_first:
-        return (
-            "Nothing was deployed here before by this path, so going back deletes what the run created and leaves "
-            "everything else alone."
-        )
-    return "Going back applies the commit that runs there now, waits for its health, and writes that to Git."
-
-
 def _restore(change: ChangeRequest, content: Content, environments: Sequence[Environment]) -> RestorePlan | None:
     if change.kind != ChangeKind.RESTORE:
         return None
@@ -276,16 +167,6 @@ def _classified(computed: Classification, restore: RestorePlan | None) -> Classi
         return computed
     reason = f"“{restore.to_database}” takes the place of “{restore.from_database}”, with the data of an earlier time."
     return Classification(stricter(computed.rollback_class, declared=RollbackClass.R2), (reason, *computed.reasons))
-
-
-def drifted(approved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    """Name the parts of the approved document that no longer resolve to the same, judging verdicts apart."""
-    judged_elsewhere = {"gates", "waivers", "policy"}
-    return tuple(
-        key.replace("_", " ")
-        for key in sorted(approved.keys() | now.keys())
-        if key not in judged_elsewhere and approved.get(key) != now.get(key)
-    )
 
 
 def default_waves(drafts: Iterable[ResolvedTarget], *, tier: int | None, kind: str) -> tuple[Wave, ...]:
@@ -444,12 +325,3 @@ def _at(draft: ResolvedTarget, wave: int) -> ResolvedTarget:
         store_count=draft.store_count,
         sales_share=draft.sales_share,
     )
-
-
-def _images(resolved: Resolved) -> list[dict[str, str]]:
-    return [
-        {"environment": env.environment.slug, "workload": name_of(use.ref), "image": use.image, "digest": use.digest}
-        for env in resolved.environments
-        for one in env.manifests.objects
-        for use in images_of(one.manifest)
-    ]

@@ -41,8 +41,9 @@ from changecontrol.workflow.engine import Settlement
 from deployments import doors
 from deployments.gates.context import KINDS, DeployContext, digest_of_value
 from deployments.gates.dry_run import DryRunGate, taken_over
+from deployments.plan_document import document_of
 from deployments.rendering import stored_form
-from deployments.resolution import Resolved, document_of, environments_of, resolve, source_of
+from deployments.resolution import Resolved, environments_of, resolve, source_of
 from deployments.workflows.asking import Unfinished, as_json, could_not, go_on, without_asking
 
 NOW = timedelta()

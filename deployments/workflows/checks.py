@@ -25,7 +25,8 @@ from changecontrol.rules.plan import canonical
 from changecontrol.rules.windows import ClosingDecision, OnClosing, WindowVerdict, decide_on_closing
 from deployments.approved import CLOSING, Approved
 from deployments.gates.context import DeployContext
-from deployments.resolution import Resolved, document_of, drifted, resolve
+from deployments.plan_document import document_of, drifted
+from deployments.resolution import Resolved, resolve
 
 
 @dataclass(frozen=True, slots=True)

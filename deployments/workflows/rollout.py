@@ -6,8 +6,8 @@ tick asks for window and freeze, every wave for approval, gates and digest besid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 
 import structlog
 from django.db.models import Q
@@ -19,7 +19,7 @@ from changecontrol.actions.runs import POLL, lock_run, move_run, write_log
 from changecontrol.errors import Conflict, Permanent, Transient
 from changecontrol.gates import Gate
 from changecontrol.lifecycles.change import ChangeKind, ChangeState
-from changecontrol.lifecycles.run import ACTIVE, RUN, PauseReason, RunState, TargetState
+from changecontrol.lifecycles.run import ACTIVE, PauseReason, RunState, TargetState
 from changecontrol.models import ChangeRequest, Run, RunTarget
 from changecontrol.models.run import RunKind
 from changecontrol.ports import NotAllowed
@@ -35,20 +35,18 @@ from deployments.rules.waves import WaveDecision, WaveMove
 from deployments.workflows import analysis, checks, ending, verifying, waves
 from deployments.workflows.asking import Unfinished, go_on, without_asking
 from deployments.workflows.checks import Calendar, Hindrance
+from deployments.workflows.obeying import obey
+from deployments.workflows.settling import LOOK_AGAIN, NOW, Write, moved, paused, rolled_back, settled
 from deployments.workflows.steps import problem_of
 from recovery.queries import PREPARING_STEP, Standing, preparation_of
 
 log = structlog.get_logger(__name__)
-NOW = timedelta()
-LOOK_AGAIN = timedelta(seconds=30)
 FIND_LIMIT = 50
 STARTED_AT_ONCE = 100
 """How many targets of a wave one tick starts: workers are at the first while the run starts the next."""
 UNDER_WAY = frozenset({RunState.RUNNING, RunState.BAKING, RunState.AWAITING_PROMOTION})
 SELF_RESUMING = frozenset({PauseReason.WINDOW_CLOSED, PauseReason.FREEZE})
 """What passes by itself: the run goes on in the next opening, after its checks have passed again (WIN-7)."""
-
-Write = Callable[[Run, Actor], None]
 
 
 class RolloutRun:
@@ -84,7 +82,7 @@ class RolloutRun:
         change = ChangeRequest.objects.select_related("tenant", "plan").get(pk=row.change_id)
         approved = Approved.of(row.plan)  # type: ignore[arg-type]
         if row.intent:
-            return self._obey(row, at)
+            return obey(row, at)
         if row.state in ACTIVE:
             self._hold_locks(row, at)
         match RunState(row.state):
@@ -106,36 +104,16 @@ class RolloutRun:
         if row.state == RunState.ROLLING_BACK:
             return ending.give_up(reason, at)
         word = PauseReason.PLAN_DRIFT if row.state == RunState.PREFLIGHT else PauseReason.NEEDS_ATTENTION
-        return self._paused(row, word, reason, at)
+        return paused(word, reason, at)
 
     def exhausted(self, row: Run, reason: str, at: datetime) -> Settlement[Run]:
         """Nobody answered for long: stand still and say so. Success is never guessed (RUN-8)."""
         if row.state == RunState.ROLLING_BACK:
             return ending.give_up(reason, at)
-        return self._paused(row, PauseReason.CLUSTER_UNREACHABLE, reason, at)
+        return paused(PauseReason.CLUSTER_UNREACHABLE, reason, at)
 
     def troubled(self, row: Run, reason: str, at: datetime) -> None:
         write_log(row, icon="clock-pause", sentence=f"{reason} It is tried again.", at=at)
-
-    # What people ask.
-
-    def _obey(self, row: Run, at: datetime) -> Settlement[Run]:
-        verb, why, who = row.intent, row.intent_reason, row.intent_by
-
-        def write(run: Run, actor: Actor) -> None:
-            if run.intent != verb or run.intent_at != row.intent_at:
-                return  # something else was asked meanwhile: the next tick obeys that
-            rollouts.obeyed(run)
-            if not RUN.allows(verb, run.state):
-                sentence = f"The run has moved on to “{RunState(run.state).label.lower()}”: “{verb}” came too late."
-                write_log(run, icon="info-circle", sentence=sentence, at=at)
-                return
-            name = str(who) if who else "Somebody"
-            said = f" “{why}”" if why else ""
-            by = Actor(user=who, via="worker", correlation_id=actor.correlation_id) if who else actor
-            _do(run, verb, words=f"{name}{said}", actor=by, at=at)
-
-        return _settled(write, due_in=NOW)
 
     # The states.
 
@@ -145,7 +123,7 @@ class RolloutRun:
         calendar = checks.calendar_of(change, approved, wave=0, at=at)
         hindrance = calendar.frozen or calendar.closed
         if hindrance is None:
-            return _settled(_moved("start", "Checking everything once more before the start.", at), due_in=NOW)
+            return settled(moved("start", "Checking everything once more before the start.", at), due_in=NOW)
         return self._waiting(row, hindrance, at)
 
     def _preflight(self, row: Run, change: ChangeRequest, approved: Approved, at: datetime) -> Settlement[Run]:
@@ -166,7 +144,7 @@ class RolloutRun:
                 return
             rollouts.open_wave(run, run.wave, actor=actor, at=at)
 
-        return _settled(write, due_in=NOW)
+        return settled(write, due_in=NOW)
 
     def _begin_restore(self, at: datetime) -> Settlement[Run]:
         """Wait at a step by which recovery finds the run; what runs is not touched."""
@@ -175,7 +153,7 @@ class RolloutRun:
         def begin(run: Run, actor: Actor) -> None:
             rollouts.await_restore(run, step=PREPARING_STEP, sentence=sentence, at=at)
 
-        return _settled(begin, due_in=POLL)
+        return settled(begin, due_in=POLL)
 
     def _await_restore(self, row: Run, at: datetime) -> Settlement[Run] | None:
         """Wait until what is brought back is there; None once it is."""
@@ -183,12 +161,12 @@ class RolloutRun:
         if preparation.standing is Standing.READY:
             return None
         if preparation.standing is Standing.FAILED:
-            return self._paused(row, PauseReason.NEEDS_ATTENTION, preparation.sentence, at)
+            return paused(PauseReason.NEEDS_ATTENTION, preparation.sentence, at)
 
         def say(run: Run, actor: Actor) -> None:
             rollouts.say(run, preparation.sentence)
 
-        return _settled(say, due_in=POLL)
+        return settled(say, due_in=POLL)
 
     def _carry_on(self, row: Run, change: ChangeRequest, approved: Approved, at: datetime) -> Settlement[Run]:
         if row.data.get("finishing"):
@@ -199,7 +177,7 @@ class RolloutRun:
             return stopped
         broken = next((one for one in targets if problem_of(one) == PauseReason.APPLY_CONFLICT), None)
         if broken is not None and broken.state == TargetState.FAILED:
-            return self._paused(row, PauseReason.APPLY_CONFLICT, broken.sentence, at)
+            return paused(PauseReason.APPLY_CONFLICT, broken.sentence, at)
         opened = sorted({*row.data.get("opened", []), *calendar.open_keys})
         decision = waves.decide(row, approved, targets, at)
         if decision.move in (WaveMove.WAIT, WaveMove.UPDATE):
@@ -217,7 +195,7 @@ class RolloutRun:
         if calendar.frozen or calendar.closed:
             return Settlement(write=None, due_in=LOOK_AGAIN)
         sentence = "The window is open again; everything is checked before the run goes on."
-        return _settled(lambda run, actor: rollouts.resume(run, sentence, actor=actor, at=at), due_in=NOW)
+        return settled(lambda run, actor: rollouts.resume(run, sentence, actor=actor, at=at), due_in=NOW)
 
     # Steps within a wave.
 
@@ -242,18 +220,18 @@ class RolloutRun:
             if chosen:
                 rollouts.update_targets(run, chosen, actor=actor, at=at)
 
-        return _settled(write, due_in=NOW if len(turn) > len(chosen) else POLL)
+        return settled(write, due_in=NOW if len(turn) > len(chosen) else POLL)
 
     def _failed(self, row: Run, targets: Sequence[RunTarget], decision: WaveDecision, at: datetime) -> Settlement[Run]:
         why = [one.sentence for one in targets if one.state == TargetState.FAILED]
         sentence = f"{decision.sentence} {' '.join(why[:2])}".strip()
         if decision.move is WaveMove.ROLL_BACK:
-            return self._rolled_back(sentence, at)
+            return rolled_back(sentence, at)
         is_health = any(problem_of(one) == PauseReason.HEALTH for one in targets if one.state == TargetState.FAILED)
         reason = decision.reason or PauseReason.NEEDS_ATTENTION
         if reason is PauseReason.FAILURE_BUDGET and is_health:
             reason = PauseReason.HEALTH
-        return self._paused(row, reason, sentence, at)
+        return paused(reason, sentence, at)
 
     def _baked(
         self,
@@ -267,14 +245,14 @@ class RolloutRun:
         """Watch a wave that is healthy, and go on once it has baked: only on what is seen now (RUN-2)."""
         sick = verifying.sick_targets(row, approved, targets, at=at)
         if sick:
-            return _settled(lambda run, actor: rollouts.fail_targets(run, sick, actor=actor, at=at), due_in=NOW)
+            return settled(lambda run, actor: rollouts.fail_targets(run, sick, actor=actor, at=at), due_in=NOW)
         is_settled = row.wave in (*row.data.get("skipped", []), *row.data.get("promoted", []))
         if not is_settled and approved.content.indicators:
             if row.state == RunState.RUNNING:
-                return _settled(_begin_bake(approved, decision, at), due_in=NOW)
+                return settled(_begin_bake(approved, decision, at), due_in=NOW)
             return self._analyse(row, change, approved, decision, at)
         if decision.move is WaveMove.BAKE and row.state == RunState.RUNNING:
-            return _settled(_begin_bake(approved, decision, at), due_in=POLL)
+            return settled(_begin_bake(approved, decision, at), due_in=POLL)
         return self._proceed(row, change, approved, decision, at)
 
     def _analyse(
@@ -304,9 +282,9 @@ class RolloutRun:
         has_passed = row.data.get("analysis") == AnalysisMove.GO_ON and row.bakes_until and at >= row.bakes_until
         if has_passed and decision.move is not WaveMove.BAKE:
             if decision.move is WaveMove.AWAIT_PROMOTION and row.state == RunState.AWAITING_PROMOTION:
-                return _settled(write, due_in=analysis.sample_every(approved, row.wave))
+                return settled(write, due_in=analysis.sample_every(approved, row.wave))
             return self._proceed(row, change, approved, decision, at)
-        return _settled(write, due_in=analysis.sample_every(approved, row.wave))
+        return settled(write, due_in=analysis.sample_every(approved, row.wave))
 
     def _proceed(
         self, row: Run, change: ChangeRequest, approved: Approved, decision: WaveDecision, at: datetime
@@ -318,7 +296,7 @@ class RolloutRun:
             if row.state == RunState.AWAITING_PROMOTION:
                 return Settlement(write=None, due_in=POLL)
             sentence = f"Wave {row.wave} is done. {decision.sentence}"
-            return _settled(_moved("await_promotion", sentence, at), due_in=POLL)
+            return settled(moved("await_promotion", sentence, at), due_in=POLL)
         if decision.move is WaveMove.FINISH:
 
             def write(run: Run, actor: Actor) -> None:
@@ -326,7 +304,7 @@ class RolloutRun:
                 run.data = {**run.data, "finishing": True}
                 run.save(update_fields=["data"])
 
-            return _settled(write, due_in=NOW)
+            return settled(write, due_in=NOW)
         if stopped := self._hindered(row, change, approved, wave=row.wave + 1, at=at):
             return stopped
 
@@ -335,7 +313,7 @@ class RolloutRun:
             run.data = {key: value for key, value in run.data.items() if not key.startswith("analysis")}
             rollouts.open_wave(run, run.wave + 1, actor=actor, at=at)
 
-        return _settled(open_next, due_in=NOW)
+        return settled(open_next, due_in=NOW)
 
     # What stops a run.
 
@@ -357,7 +335,7 @@ class RolloutRun:
         is_waiting = hindrance.reason in SELF_RESUMING and row.wave_opened_at is None
         if is_waiting:
             return self._waiting(row, hindrance, at)
-        return self._paused(row, hindrance.reason, hindrance.sentence, at)
+        return paused(hindrance.reason, hindrance.sentence, at)
 
     def _ask_gate(
         self, row: Run, change: ChangeRequest, approved: Approved, gate: Gate[DeployContext], at: datetime
@@ -372,7 +350,7 @@ class RolloutRun:
                 run.data, run.sentence = {**run.data, "asking": kept}, sentence
                 run.save(update_fields=["data", "sentence"])
 
-            return _settled(go_on_later, due_in=asked.due_in)
+            return settled(go_on_later, due_in=asked.due_in)
         judged = asked
 
         def write(run: Run, actor: Actor) -> None:
@@ -381,13 +359,13 @@ class RolloutRun:
             run.data = without_asking(run.data)
             run.save(update_fields=["data"])
 
-        return _settled(write, due_in=NOW)
+        return settled(write, due_in=NOW)
 
     def _closing(
         self, row: Run, approved: Approved, calendar: Calendar, targets: Sequence[RunTarget], at: datetime
     ) -> Settlement[Run] | None:
         if calendar.frozen:
-            return self._paused(row, calendar.frozen.reason, calendar.frozen.sentence, at)
+            return paused(calendar.frozen.reason, calendar.frozen.sentence, at)
         if calendar.closed is None:
             return None
         is_wave_open = any(one.state not in (TargetState.HEALTHY, TargetState.SKIPPED) for one in targets)
@@ -398,13 +376,13 @@ class RolloutRun:
         if decision is ClosingDecision.GO_ON:
             return None
         if decision is ClosingDecision.ROLL_BACK:
-            return self._rolled_back(f"The window closed. {calendar.closed.sentence}", at)
-        return self._paused(row, calendar.closed.reason, calendar.closed.sentence, at)
+            return rolled_back(f"The window closed. {calendar.closed.sentence}", at)
+        return paused(calendar.closed.reason, calendar.closed.sentence, at)
 
     def _waiting(self, row: Run, hindrance: Hindrance, at: datetime) -> Settlement[Run]:
         if row.state == RunState.WAITING_FOR_WINDOW:
             return Settlement(write=None, due_in=LOOK_AGAIN)
-        return _settled(_moved("wait", hindrance.sentence, at), due_in=LOOK_AGAIN)
+        return settled(moved("wait", hindrance.sentence, at), due_in=LOOK_AGAIN)
 
     def _superseded(self, row: Run, change: ChangeRequest, at: datetime) -> Settlement[Run] | None:
         """End a run whose change was revised, held or canceled before anything was touched."""
@@ -412,7 +390,7 @@ class RolloutRun:
         if is_ours or row.wave_opened_at is not None:
             return None
         sentence = f"{change.number} moved on to “{ChangeState(change.state).label.lower()}” before this run began."
-        return _settled(
+        return settled(
             lambda run, actor: rollouts.end_before_start(run, sentence=sentence, actor=actor, at=at), due_in=None
         )
 
@@ -427,55 +405,6 @@ class RolloutRun:
                 return
             raise Permanent(lost.sentence) from None
         confirm_lease(row)
-
-    def _paused(self, row: Run, reason: PauseReason, sentence: str, at: datetime) -> Settlement[Run]:
-        def write(run: Run, actor: Actor) -> None:
-            if RUN.allows("pause", run.state):
-                rollouts.pause(run, reason, sentence, actor=actor, at=at)
-
-        return _settled(write, due_in=LOOK_AGAIN)
-
-    def _rolled_back(self, why: str, at: datetime) -> Settlement[Run]:
-        def write(run: Run, actor: Actor) -> None:
-            run.data = {**run.data, "cause": why}
-            run.detected_at = at
-            run.save(update_fields=["data", "detected_at"])
-            rollouts.begin_rollback(run, why=why, actor=actor, at=at)
-
-        return _settled(write, due_in=NOW)
-
-
-def _do(run: Run, verb: str, *, words: str, actor: Actor, at: datetime) -> None:
-    """Carry out what a person asked of a locked run."""
-    match verb:
-        case "start":
-            move_run(run, "start", sentence=f"Started by {words}.", actor=actor, at=at)
-        case "pause":
-            rollouts.pause(run, PauseReason.BY_PERSON, f"Paused by {words}.", actor=actor, at=at)
-        case "resume":
-            rollouts.resume(run, f"Resumed by {words}. Everything is checked again.", actor=actor, at=at)
-        case "promote" | "skip":
-            key, what = (
-                ("promoted", "Promoted") if verb == "promote" else ("skipped", "The rest of the bake is skipped")
-            )
-            data = {**run.data, key: [*run.data.get(key, []), run.wave]}
-            move_run(run, verb, sentence=f"{what} by {words}.", actor=actor, at=at, data=data)
-        case "abort":
-            move_run(run, "abort", sentence=f"Aborting, asked by {words}.", actor=actor, at=at)
-        case "roll_back":
-            rollouts.begin_rollback(run, why=f"Asked by {words}.", actor=actor, at=at)
-
-
-def _settled(write: Write, *, due_in: timedelta | None) -> Settlement[Run]:
-    return Settlement(write=lambda run: write(run, system_actor(f"run:{run.pk}")), due_in=due_in)
-
-
-def _moved(verb: str, sentence: str, at: datetime) -> Write:
-    def write(run: Run, actor: Actor) -> None:
-        if RUN.allows(verb, run.state):
-            move_run(run, verb, sentence=sentence, actor=actor, at=at)
-
-    return write
 
 
 def _begin_bake(approved: Approved, decision: WaveDecision, at: datetime) -> Write:
