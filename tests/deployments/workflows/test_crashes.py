@@ -19,10 +19,10 @@ from changecontrol import clock
 from changecontrol.models import AuditEvent
 from changecontrol.workflow import engine
 from deployments.actions import rollouts
-from deployments.workflows import crowding, ending, reverting, rollout, steps, target
+from deployments.workflows import crowding, ending, reverting, rollout, settling, steps, target
 from tests.deployments.workflows.scene import BAD, NEW, Scene, pass_time
 
-FILES = {one.__file__ for one in (rollout, target, steps, crowding, reverting, ending, rollouts)}
+FILES = {one.__file__ for one in (rollout, settling, target, steps, crowding, reverting, ending, rollouts)}
 SHARDS = 4
 EVERY = 1 if os.environ.get("EVERY_LINE") else 4
 """How many lines apart the crashes are: each takes a rollout from start to end, so all of them take ten minutes."""
@@ -32,7 +32,7 @@ BACK = frozenset(
         "_expected",
         "_move_back",
         "_own_up",
-        "_rolled_back",
+        "rolled_back",
         "_taken_back",
         "_verify",
         "begin_rollback",
