@@ -32,13 +32,13 @@ BACK = frozenset(
         "_expected",
         "_move_back",
         "_own_up",
-        "rolled_back",
         "_taken_back",
         "_verify",
         "begin_rollback",
         "finish_rollback",
         "own_up",
         "roll_back",
+        "rolled_back",
     }
 )
 """The functions of the way back, beside all of `reverting`; the way there is crashed through by the other story."""
