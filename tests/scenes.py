@@ -43,7 +43,7 @@ from tests.plugin import ROOT, TestDatabase
 
 SPEED = 10.0
 """How much faster than life pods start and orders are lost."""
-RIGHTS = ROOT / "deploy" / "rbac.yaml"
+DEPLOY = ROOT / "deploy"
 LOOK_SECONDS = 0.3
 PATIENCE_SECONDS = 150.0
 REVIEWERS = {"Technical review": "cy", "Change manager": "ben"}
@@ -270,8 +270,12 @@ def retailer(
     # A browser of an earlier test may have left its event loop in this thread; nothing of Django runs in it.
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        with PracticeServer.start(state=folder / "practice", speed=100, keeps_objects=True):
-            loading.load(Paths(folder), rights=RIGHTS, at=clock.now())
+        paths = Paths(folder)
+        with (
+            PracticeServer.start(state=paths.practice, speed=100, keeps_objects=True),
+            PracticeServer.start(state=paths.standby, speed=100, keeps_objects=True),
+        ):
+            loading.load(paths, deploy=DEPLOY, at=clock.now())
         call_command("make_evidence_key", str(folder / "evidence.pem"), stdout=io.StringIO())
         connections.close_all()
         loaded = TestDatabase()
@@ -292,11 +296,12 @@ def stage(fresh_db: TestDatabase, retailer: Retailer, tmp_path: Path) -> Iterato
     with (
         _begin_from(retailer, fresh_db),
         PracticeServer.start(state=paths.practice, speed=SPEED, keeps_objects=True) as practice,
+        PracticeServer.start(state=paths.standby, speed=SPEED, keeps_objects=True),
     ):
         GitSource.objects.update(url="")
         for slug in ("northwind", "alder-pine", "kite"):
             GitSource.objects.filter(tenant__slug=slug).update(url=str(paths.repositories / f"{slug}.git"))
-        loading.load(paths, rights=RIGHTS, at=clock.now())
+        loading.load(paths, deploy=DEPLOY, at=clock.now())
         with serving(
             OBJECT_STORE_URL=f"file://{folder}/objects",
             GIT_MIRRORS=str(folder / "mirrors"),

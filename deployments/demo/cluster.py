@@ -105,12 +105,31 @@ class Administrator:
 def prepare(state: Path, rights: Path, environments: list[EnvironmentPlan]) -> Access:
     """Make namespaces, rights and running workloads where they are missing, and write the executor's kubeconfig."""
     admin = Administrator(state)
+    binding = _prepare_account(admin, rights)
+    for environment in environments:
+        _prepare_namespace(admin, environment, binding)
+    return _access(admin, state)
+
+
+def prepare_standby(state: Path, rights: Path, rehearsing: Path) -> Access:
+    """Make the rights to bring environments up and take them down again, where nothing else runs."""
+    admin = Administrator(state)
+    _prepare_account(admin, rights)
+    for one in yaml.safe_load_all(rehearsing.read_text()):
+        admin.apply(f"/apis/{one['apiVersion']}/{one['kind'].lower()}s", one)
+    return _access(admin, state)
+
+
+def _prepare_account(admin: Administrator, rights: Path) -> dict[str, Any]:
+    """Make the executor and its role, and return what binds both in a namespace."""
     account, role, binding = yaml.safe_load_all(rights.read_text())
     admin.ensure("/api/v1/namespaces", _namespace(HOME))
     admin.ensure(f"/api/v1/namespaces/{HOME}/serviceaccounts", account)
     admin.apply("/apis/rbac.authorization.k8s.io/v1/clusterroles", role)
-    for environment in environments:
-        _prepare_namespace(admin, environment, binding)
+    return dict(binding)
+
+
+def _access(admin: Administrator, state: Path) -> Access:
     token = admin.token_for(HOME, ACCOUNT)
     authority = (state / "ca.crt").read_text()
     return Access(

@@ -25,13 +25,15 @@ from changecontrol.models import ChangeRequest, Freeze, Tenant, User, Window
 from changecontrol.models.estate import Stage
 from changecontrol.rules.content import Content, IndicatorRule, OnFailure, Promotion, Wave
 from changecontrol.rules.roles import Role
-from deployments.demo.cluster import Access, prepare
+from deployments.demo.cluster import Access, prepare, prepare_standby
 from deployments.demo.manifests import BROKEN, GOOD, LEAKING, Release
 from deployments.demo.repositories import ensure_repository
 from deployments.demo.retailer import PROCESSES, TENANTS, TenantPlan, stores_of
 from deployments.practice.tls import write_atomically
 
 CLUSTER = "practice"
+STANDBY = "standby"
+"""Where environments are rehearsed (drills of level 5)."""
 ADMINISTRATOR = "admin"
 
 
@@ -84,18 +86,28 @@ class Paths:
         return self.folder / "practice"
 
     @property
+    def standby(self) -> Path:
+        return self.folder / "standby"
+
+    @property
     def sign_ins(self) -> Path:
         return self.folder / "sign-ins"
 
 
-def load(paths: Paths, *, rights: Path, at: datetime) -> None:
-    """Bring everything the demo needs to the database, the practice clusters and the repositories."""
+def load(paths: Paths, *, deploy: Path, at: datetime) -> None:
+    """Bring everything the demo needs to the database, the practice clusters and the repositories.
+
+    `deploy` is the folder with the rights that an executor needs.
+    """
     paths.repositories.mkdir(parents=True, exist_ok=True)
+    rights = deploy / "rbac.yaml"
     given = prepare(paths.practice, rights, [one for tenant in TENANTS for one in tenant.environments])
+    standby = prepare_standby(paths.standby, rights, deploy / "rbac-rehearsal.yaml")
     with transaction.atomic():
         password = _password(paths.sign_ins)
         admin = _actor(_administrator(password))
-        _load_cluster(given, actor=admin, at=at)
+        _load_cluster(CLUSTER, "Practice cluster", given, actor=admin, at=at)
+        _load_cluster(STANDBY, "Standby cluster", standby, actor=admin, at=at)
         for plan in TENANTS:
             _load_tenant(plan, ensure_repository(paths.repositories, plan), actor=admin, at=at)
         for person in PEOPLE:
@@ -131,11 +143,11 @@ def _administrator(password: str) -> User:
     )
 
 
-def _load_cluster(given: Access, *, actor: Actor, at: datetime) -> None:
-    """The practice estate has a new address at every start, and so the cluster's references are renewed."""
+def _load_cluster(slug: str, name: str, given: Access, *, actor: Actor, at: datetime) -> None:
+    """A practice cluster has a new address at every start, and so its references are renewed."""
     answers = {
-        "slug": CLUSTER,
-        "name": "Practice cluster",
+        "slug": slug,
+        "name": name,
         "credential": f"file:{given.kubeconfig}",
         "metrics_url": given.metrics_url,
         "metrics_credential": f"file:{given.metrics_token}",

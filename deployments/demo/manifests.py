@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -52,6 +52,12 @@ def files_of(environment: EnvironmentPlan, release: Release) -> dict[str, bytes]
                 objects.append(_service(name))
         files[f"{cohort or 'office'}.yaml"] = _documents(objects)
     return files
+
+
+def rehearsal_of(environment: EnvironmentPlan, release: Release) -> dict[str, bytes]:
+    """Return the files by which an environment is rehearsed in the standby cluster: the same, on a copy."""
+    copies = ((environment.database, environment.standby_database),)
+    return files_of(environment, replace(release, databases=copies))
 
 
 def _documents(objects: list[dict[str, Any]]) -> bytes:

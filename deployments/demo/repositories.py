@@ -9,7 +9,7 @@ from pathlib import Path
 import pygit2
 from pygit2.enums import FileMode
 
-from deployments.demo.manifests import BROKEN, GOOD, LEAKING, RESTORED, RUNNING, Release, files_of
+from deployments.demo.manifests import BROKEN, GOOD, LEAKING, RESTORED, RUNNING, Release, files_of, rehearsal_of
 from deployments.demo.retailer import TenantPlan
 
 FIRST_COMMIT_AT = datetime(2026, 11, 2, 8, 0, tzinfo=UTC)
@@ -44,7 +44,12 @@ def _commit(
     repository: pygit2.Repository, tenant: TenantPlan, release: Release, *, parents: list[pygit2.Oid], day: int
 ) -> pygit2.Oid:
     environments = {one.slug: _tree(repository, files_of(one, release)) for one in tenant.environments}
-    root = _folder(repository, {"environments": _folder(repository, environments)})
+    folders = {"environments": _folder(repository, environments)}
+    rehearsals = {one.slug: rehearsal_of(one, release) for one in tenant.environments if one.standby_database}
+    if rehearsals:
+        trees = {slug: _tree(repository, files) for slug, files in rehearsals.items()}
+        folders["rehearsals"] = _folder(repository, trees)
+    root = _folder(repository, folders)
     when = int((FIRST_COMMIT_AT + timedelta(days=6 * day)).timestamp())
     signature = pygit2.Signature(*AUTHOR, when, 0)
     return repository.create_commit(None, signature, signature, release.summary, root, parents)

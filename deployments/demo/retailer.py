@@ -43,6 +43,8 @@ class EnvironmentPlan:
     processes: tuple[str, ...] = ()
     cluster: str = "practice"
     database: str = ""
+    standby_database: str = ""
+    """What its database is called where it is rehearsed; empty where it never is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,15 @@ TENANTS = (
             EnvironmentPlan("nw-hel", "Northwind Helsinki", "production", ("nw-hel-a", "nw-hel-b"), _STORE),
             EnvironmentPlan("nw-ber", "Northwind Berlin", "production", ("nw-ber-a", "nw-ber-b"), _STORE),
             EnvironmentPlan("nw-lis", "Northwind Lisbon", "production", ("nw-lis-a", "nw-lis-b"), _STORE),
-            EnvironmentPlan("nw-shop", "Northwind web shop", "production", (), ("ecommerce",), database="nw_shop"),
+            EnvironmentPlan(
+                "nw-shop",
+                "Northwind web shop",
+                "production",
+                (),
+                ("ecommerce",),
+                database="nw_shop",
+                standby_database="nw_shop_standby",
+            ),
             EnvironmentPlan("nw-warehouse", "Northwind warehouse", "production", (), ("warehouse",)),
             EnvironmentPlan("nw-finance", "Northwind finance", "production", (), ("finance",)),
             EnvironmentPlan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +23,8 @@ SHOP = "nw-shop"
 UNPROVED = "nw-analytics"
 """What has a policy and no point: the gate stops its changes until somebody backs it up and holds a drill."""
 DATABASES = {SHOP: "nw_shop", UNPROVED: "nw_analytics"}
+STANDBY = "standby"
+"""The cluster in which the shop comes up in a drill of level 5, on a database of its own name."""
 OWNER = "rio"
 
 
@@ -54,6 +56,8 @@ def load(paths: Paths, *, at: datetime) -> None:
         paths.filestore(database).mkdir(parents=True, exist_ok=True)
         if not BackupPolicy.objects.filter(environment=environment).exists():
             content = _content(paths, database, recipient=keys["owner"], at=at)
+            if slug == SHOP:
+                content = _rehearsed(content, paths, slug=slug, database=database)
             publish_backup_policy(
                 actor=operator_actor(), environment_id=environment.pk, content=content, seen_version=0, at=at
             )
@@ -97,6 +101,17 @@ def _content(paths: Paths, database: str, *, recipient: str, at: datetime) -> Po
         keep_weekly=4,
         verify_days=1,
         drill_days=30,
+    )
+
+
+def _rehearsed(content: PolicyContent, paths: Paths, *, slug: str, database: str) -> PolicyContent:
+    return replace(
+        content,
+        rehearsal_cluster=STANDBY,
+        rehearsal_path=f"rehearsals/{slug}",
+        rehearsal_target=f"file:{paths.secret('server')}",
+        rehearsal_database=f"{database}_standby",
+        rehearsal_filestore=(paths.folder / "standby").as_uri(),
     )
 
 

@@ -51,7 +51,9 @@ What to try first:
   5. Sign in as Rio and open Recovery: the web shop is backed up, and was restored to prove it. Restore it to a time
      of your choice, hold a drill, sabotage a copy. Ada's change of analytics waits until a point of it is proved.
   6. As Ada, restore the web shop and put it in place, as a change: the database nw_shop_restored, the branch
-     shop-restored. Approve it as Cy, Ben and his deputy, and watch backup, restore and cut-over."""
+     shop-restored. Approve it as Cy, Ben and his deputy, and watch backup, restore and cut-over.
+  7. Then, as Rio, back the web shop up and hold a drill of level 5 of that point: the shop comes up from it in another
+     cluster, is asked how it is, and is taken down again."""
 
 
 class Stopped(Exception):
@@ -101,7 +103,8 @@ class Demo:
         environment |= {MARK: str(self._folder)}
         manage("migrate", "--no-input", "--verbosity", "0", environment=environment)
         ensure_signing_key(self._folder, environment=environment)
-        self._supervisor.start(practice(self._folder))
+        for name in ("practice", "standby"):
+            self._supervisor.start(practice(self._folder, name))
         manage("load_demo", "--folder", str(self._folder), environment=environment)
         manage("demo_recovery", "--folder", str(self._folder / "recovery"), environment=environment)
         address = environment["BASE_URL"]
@@ -190,10 +193,10 @@ class Demo:
             raise Stopped
 
 
-def practice(folder: Path) -> Program:
-    """The practice estate: the clusters that the demo's changes go to."""
-    state = private_folder(folder / "practice")
-    return Program(name="practice", command=(*MANAGE, "practice", "--state", str(state)))
+def practice(folder: Path, name: str) -> Program:
+    """A cluster of the practice estate: the one that changes go to, or the one in which the web shop is rehearsed."""
+    state = private_folder(folder / name)
+    return Program(name=name, command=(*MANAGE, "practice", "--state", str(state)))
 
 
 def web(port: int) -> Program:

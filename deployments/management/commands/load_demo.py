@@ -30,6 +30,6 @@ class Command(BaseCommand):
             self.stdout.write(loading.sign_ins(paths))
             return
         try:
-            loading.load(paths, rights=settings.BASE_DIR / "deploy" / "rbac.yaml", at=clock.now())
+            loading.load(paths, deploy=settings.BASE_DIR / "deploy", at=clock.now())
         except NotReady as problem:
             raise CommandError(str(problem)) from problem

@@ -25,7 +25,7 @@ from changecontrol.rules.content_problems import problems
 from changecontrol.rules.roles import Role
 from deployments.demo import loading
 from deployments.demo.manifests import BROKEN, GOOD, LEAKING, RUNNING
-from tests.scenes import RIGHTS, World
+from tests.scenes import DEPLOY, World
 
 pytestmark = pytest.mark.slow
 
@@ -39,22 +39,22 @@ def rows() -> dict[str, list[Any]]:
     }
 
 
-def test_loading_again_adds_nothing_and_renews_only_the_cluster(stage: World) -> None:
+def test_loading_again_adds_nothing_and_renews_only_the_clusters(stage: World) -> None:
     before, password = rows(), stage.password
 
-    loading.load(stage.paths, rights=RIGHTS, at=clock.now())
+    loading.load(stage.paths, deploy=DEPLOY, at=clock.now())
 
     after = rows()
     assert stage.password == password
     changed = {label for label in before if before[label] != after[label]}
-    # The practice cluster's references are renewed, which leaves its event.
+    # The references of both practice clusters are renewed, which leaves an event each.
     assert changed <= {"changecontrol.Cluster", "changecontrol.AuditEvent", "changecontrol.AuditChain"}
-    assert len(after["changecontrol.Cluster"]) == 1
+    assert len(after["changecontrol.Cluster"]) == 2
 
 
 def test_loaded_retailer_is_whole(stage: World) -> None:
     counts = {model: model.objects.count() for model in (Tenant, Store, Cohort, Environment, Cluster)}
-    assert counts == {Tenant: 3, Store: 150, Cohort: 12, Environment: 20, Cluster: 1}
+    assert counts == {Tenant: 3, Store: 150, Cohort: 12, Environment: 20, Cluster: 2}
     assert {person.username for person in loading.PEOPLE} < set(User.objects.values_list("username", flat=True))
     for person in loading.PEOPLE:
         user = User.objects.get(username=person.username)

@@ -53,6 +53,21 @@ def test_every_branch_brings_its_release_and_environments_name_what_runs(tmp_pat
     assert images_in(path, "refs/heads/losing-orders", "nw-pilot") == {LEAKING.image}
 
 
+def test_the_shop_is_rehearsed_as_it_runs_on_a_copy_of_its_own_name(tmp_path: Path) -> None:
+    # BCK-5
+    path = ensure_repository(tmp_path, NORTHWIND)
+    repository = pygit2.Repository(str(path))
+    for ref in BRANCHES:
+        tree = repository.references[ref].peel(pygit2.Commit).tree
+        there, copy = (
+            b"".join(tree[f"{folder}/nw-shop/{name}"].read_raw() for name in ("office.yaml", "shared.yaml"))
+            for folder in ("environments", "rehearsals")
+        )
+
+        database = b"nw_shop_restored" if ref == "refs/heads/shop-restored" else b"nw_shop"
+        assert copy == there.replace(b"db_name: " + database, b"db_name: nw_shop_standby")
+
+
 def test_repository_that_is_there_is_kept_as_it_is(tmp_path: Path) -> None:
     path = ensure_repository(tmp_path, NORTHWIND)
     repository = pygit2.Repository(str(path))
