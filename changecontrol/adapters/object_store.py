@@ -1,5 +1,5 @@
 """The `ObjectStore` port through obstore: a local folder (`file:///dir`), S3 (`s3://bucket/prefix?endpoint=…`), Google
-Cloud Storage (`gs://bucket/prefix`) or Azure (`az://account/container/prefix`).
+Cloud Storage (`gs://bucket/prefix`) or Azure (`az://account/container/prefix`), these two with `?endpoint=…` as well.
 
 Objects are created once and never overwritten; which of two writers wins is decided by the store, not here.
 """
@@ -7,8 +7,9 @@ Objects are created once and never overwritten; which of two writers wins is dec
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,27 @@ MAX_RETRIES = 2
 PROBE_PREFIX = "reachable"
 LISTED_AT_ONCE = 1000
 _RETRYING: RetryConfig = {"max_retries": MAX_RETRIES, "retry_timeout": timedelta(seconds=REQUEST_SECONDS)}
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified (?:bucket|container) does not exist", re.IGNORECASE)
+_SAYS = (
+    (_NO_BUCKET, "The object store could not {doing}: its bucket does not exist."),
+    (
+        re.compile(r"InvalidObjectState|BlobArchived|BlobBeingRehydrated"),
+        "The object store could not {doing}: it lies in an archive that is not read at once. Bring it back from there.",
+    ),
+    # In the answer to a batch, which is how Azure deletes, a lock, a hold, a lease and snapshots are 409 and 412.
+    (
+        re.compile(
+            r"RetentionPolicyNotMet|ObjectUnderActiveHold|BlobImmutableDueTo|\(code: 4(?:09|12)\)", re.IGNORECASE
+        ),
+        "The object store could not {doing}: a lock, a hold, a lease or a snapshot of its own keeps it.",
+    ),
+    # A listing and a deletion report a refusal as a generic error, in its words alone.
+    (
+        re.compile(r"status code: 40[13]\b|\(code: 40[13]\)|AccessDenied"),
+        "The object store does not let this credential {doing}.",
+    ),
+)
+"""What an error's words say, the narrower cause first: a store says 403 for a lock, too."""
 
 
 class StoredObjects:
@@ -51,14 +73,18 @@ class StoredObjects:
         except AlreadyExistsError:
             self._check_same(key, data)
         except (BaseError, OSError, ValueError) as error:
-            raise _failure(error, doing=f"store {key}") from None
+            # Azure refuses whoever may only create before it looks whether the object is there, as by an attempt whose
+            # answer was lost.
+            if not (isinstance(error, PermissionDeniedError) and self._holds(key, data)):
+                raise _failure(error, doing=f"store {key}") from None
         return StoredObject(key=key, size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
     def observe_object(self, key: str) -> bytes | None:
         _check_key(key)
         try:
             return bytes(obstore.get(self._store, key).bytes())
-        except FileNotFoundError:
+        except FileNotFoundError as absent:
+            _check_bucket(absent, doing=f"read {key}")
             return None
         except (BaseError, OSError, ValueError) as error:
             raise _failure(error, doing=f"read {key}") from None
@@ -70,6 +96,8 @@ class StoredObjects:
             end = min(start + size, whole)
             return bytes(obstore.get_range(self._store, key, start=start, end=end)) if start < end else b""
         except FileNotFoundError:
+            # What is asked by HEAD is answered without words: this raises where the bucket itself is absent.
+            self.observe_object(key)
             return None
         except (BaseError, OSError, ValueError) as error:
             raise _failure(error, doing=f"read {key}") from None
@@ -87,8 +115,8 @@ class StoredObjects:
         _check_key(key)
         try:
             obstore.delete(self._store, key)
-        except FileNotFoundError:
-            return
+        except FileNotFoundError as absent:
+            _check_bucket(absent, doing=f"delete {key}")
         except (BaseError, OSError, ValueError) as error:
             raise _failure(error, doing=f"delete {key}") from None
 
@@ -98,6 +126,12 @@ class StoredObjects:
             obstore.list(self._store, prefix=PROBE_PREFIX, chunk_size=1).collect()
         except (BaseError, OSError, ValueError) as error:
             raise _failure(error, doing="answer") from None
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        try:
+            return self.observe_object(key) == data
+        except (Transient, Permanent):
+            return False
 
     def _check_same(self, key: str, data: bytes) -> None:
         stored = self.observe_object(key)
@@ -110,9 +144,10 @@ class StoredObjects:
 def open_store(url: str, *, credential: str = "", secrets: Secrets | None = None) -> StoredObjects:
     """Return the store at an address.
 
-    `credential` is a reference: to `ACCESS_KEY:SECRET_KEY` for S3, to a service account's JSON for Google Cloud,
-    to an account's key for Azure. Without one the usual variables of the environment count (AWS_…, GOOGLE_…, AZURE_…).
-    Raises `Permanent` for an address or a credential that is not accepted.
+    `credential` is a reference: to `ACCESS_KEY:SECRET_KEY` for S3; to a service account's JSON for Google Cloud; for
+    Azure to an account's key, a shared access signature, or a service principal's JSON. Without one the usual variables
+    of the environment count (AWS_…, GOOGLE_…, AZURE_…). Raises `Permanent` for an address or a credential that is not
+    accepted.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
@@ -127,11 +162,8 @@ def open_store(url: str, *, credential: str = "", secrets: Secrets | None = None
             "az://account/container."
         )
     secret = _secret(credential, secrets)
-    if parts.scheme == "s3":
-        return StoredObjects(_open_s3(parts, secret=secret))
-    if parts.query:
-        raise Permanent("The address of this store knows no options.")
-    return StoredObjects(_open_gcs(parts, secret=secret) if parts.scheme == "gs" else _open_azure(parts, secret=secret))
+    opened = {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[parts.scheme]
+    return StoredObjects(opened(parts, secret=secret))
 
 
 def _secret(credential: str, secrets: Secrets | None) -> str:
@@ -142,12 +174,17 @@ def _secret(credential: str, secrets: Secrets | None) -> str:
     return secrets.read(credential).strip()
 
 
-def _open_s3(parts: SplitResult, *, secret: str) -> S3Store:
+def _options(parts: SplitResult, *, known: Collection[str], kind: str) -> dict[str, str]:
     options = parse_qs(parts.query)
-    if set(options) - {"endpoint", "region"}:
-        raise Permanent("The address of an S3 store knows the options endpoint and region only.")
-    settings: dict[str, Any] = {"region": options.get("region", ["us-east-1"])[0]}
-    endpoint = options.get("endpoint", [""])[0]
+    if set(options) - set(known):
+        raise Permanent(f"The address of {kind} knows {' and '.join(known)} only.")
+    return {name: values[0] for name, values in options.items()}
+
+
+def _open_s3(parts: SplitResult, *, secret: str) -> Any:
+    options = _options(parts, known=("endpoint", "region"), kind="an S3 store")
+    settings: dict[str, Any] = {"region": options.get("region", "us-east-1")}
+    endpoint = options.get("endpoint", "")
     if endpoint:
         settings["endpoint"] = endpoint
         settings["virtual_hosted_style_request"] = False
@@ -156,60 +193,68 @@ def _open_s3(parts: SplitResult, *, secret: str) -> S3Store:
         if not (access_key and colon and secret_key):
             raise Permanent("The credential of an S3 store is ACCESS_KEY:SECRET_KEY.")
         settings |= {"access_key_id": access_key, "secret_access_key": secret_key}
-    return _s3_store(parts.hostname or "", prefix=parts.path.strip("/"), settings=settings, endpoint=endpoint)
+    return _opened(S3Store, parts.hostname or "", prefix=parts.path, endpoint=endpoint, settings=settings)
 
 
-def _open_gcs(parts: SplitResult, *, secret: str) -> GCSStore:
-    settings: dict[str, Any] = {"service_account_key": secret} if secret else {}
-    try:
-        return GCSStore(
-            parts.hostname or "",
-            prefix=parts.path.strip("/") or None,
-            client_options=_client_options(),
-            retry_config=_RETRYING,
-            **settings,
-        )
-    except (BaseError, ValueError):
-        raise Permanent("The address or credential of the Google Cloud Storage is not accepted.") from None
+def _open_gcs(parts: SplitResult, *, secret: str) -> Any:
+    endpoint = _options(parts, known=("endpoint",), kind="a bucket of Google Cloud").get("endpoint", "")
+    settings: dict[str, Any] = {"base_url": endpoint.rstrip("/")} if endpoint else {}
+    if secret:
+        settings["service_account_key"] = secret
+    return _opened(GCSStore, parts.hostname or "", prefix=parts.path, endpoint=endpoint, settings=settings)
 
 
-def _open_azure(parts: SplitResult, *, secret: str) -> AzureStore:
+def _open_azure(parts: SplitResult, *, secret: str) -> Any:
+    endpoint = _options(parts, known=("endpoint",), kind="an Azure container").get("endpoint", "")
     container, _, prefix = parts.path.strip("/").partition("/")
-    settings: dict[str, Any] = {"account_key": secret} if secret else {}
-    try:
-        return AzureStore(
-            container,
-            prefix=prefix or None,
-            account_name=parts.hostname or "",
-            client_options=_client_options(),
-            retry_config=_RETRYING,
-            **settings,
-        )
-    except (BaseError, ValueError):
-        raise Permanent("The address or credential of the Azure container is not accepted.") from None
+    if not container:
+        raise Permanent("The address of an Azure container is az://account/container.")
+    settings: dict[str, Any] = {"account_name": parts.hostname or "", **_azure_credential(secret)}
+    if endpoint:
+        settings["endpoint"] = endpoint.rstrip("/")
+    return _opened(AzureStore, container, prefix=prefix, endpoint=endpoint, settings=settings)
 
 
-def _client_options(*, allow_http: bool = False) -> ClientConfig:
-    return {
-        "allow_http": allow_http,
+def _azure_credential(secret: str) -> dict[str, str]:
+    """Return a secret as obstore names it, and its kind: else a key in the environment would win over a signature."""
+    if not secret:
+        return {}
+    if secret.startswith("{"):
+        try:
+            principal = json.loads(secret)
+            names = {"client_id": principal["appId"], "client_secret": principal["password"]}
+            return {"credential_type": "client_secret", "tenant_id": principal["tenant"], **names}
+        except (ValueError, KeyError):
+            raise Permanent(
+                "A service principal of Azure is JSON with tenant, appId and password, as it was made."
+            ) from None
+    if "sig=" in secret:
+        return {"credential_type": "sas_token", "sas_token": secret.removeprefix("?")}
+    return {"credential_type": "access_key", "account_key": secret}
+
+
+def _opened(kind: Any, bucket: str, *, prefix: str, endpoint: str, settings: dict[str, Any]) -> Any:
+    options: ClientConfig = {
+        # http is for a server on the same private network; the settings' checks say where it may not be.
+        "allow_http": endpoint.startswith("http://"),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "timeout": timedelta(seconds=REQUEST_SECONDS),
     }
-
-
-def _s3_store(bucket: str, *, prefix: str, settings: dict[str, Any], endpoint: str) -> S3Store:
     try:
-        return S3Store(
-            bucket,
-            prefix=prefix or None,
-            # http is for a server on the same private network; the settings' checks say where it may not be.
-            client_options=_client_options(allow_http=endpoint.startswith("http://")),
-            retry_config=_RETRYING,
-            **settings,
+        return kind(
+            bucket, prefix=prefix.strip("/") or None, client_options=options, retry_config=_RETRYING, **settings
         )
-    except (BaseError, ValueError):
+    except (BaseError, ValueError) as error:
         # The library's message quotes its settings, the secret key among them.
-        raise Permanent("The address of the S3 store is not accepted.") from None
+        if "service account path or service account key" in str(error):
+            raise Permanent(
+                "GOOGLE_SERVICE_ACCOUNT names a service account for every store, and this one has its own: say "
+                "GOOGLE_APPLICATION_CREDENTIALS instead."
+            ) from None
+        raise Permanent(f"The address or credential of {_NAMES[kind]} is not accepted.") from None
+
+
+_NAMES = {S3Store: "the S3 store", GCSStore: "the Google Cloud Storage", AzureStore: "the Azure container"}
 
 
 def _check_key(key: str) -> None:
@@ -218,13 +263,19 @@ def _check_key(key: str) -> None:
         raise Permanent("The key of an object is a relative path of plain words.")
 
 
+def _check_bucket(absent: FileNotFoundError, *, doing: str) -> None:
+    """Raise `Permanent` where an object is absent because its bucket is: then nothing is known of the object."""
+    if _NO_BUCKET.search(str(absent)):
+        raise _failure(absent, doing=doing) from None
+
+
 def _failure(error: Exception, *, doing: str) -> Transient | Permanent:
-    # A listing and a deletion report a refusal as a generic error, in its words alone.
-    is_refused = re.search(r"status code: 40[13]\b|AccessDenied", str(error)) is not None
-    if is_refused or isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
+    words = str(error)
+    for pattern, sentence in _SAYS:
+        if pattern.search(words):
+            return Permanent(sentence.format(doing=doing))
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
         return Permanent(f"The object store does not let this credential {doing}.")
     if isinstance(error, InvalidPathError | ValueError):
         return Permanent(f"The object store cannot {doing}: the key is not one it accepts.")
-    if "NoSuchBucket" in str(error):
-        return Permanent(f"The object store could not {doing}: its bucket does not exist.")
     return Transient(f"The object store could not {doing} now.")

@@ -165,14 +165,16 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content_type, content = _bytes_of(reply.body)
         self.send_response(reply.status)
-        self.send_header("Content-Type", content_type)
+        if "Content-Type" not in reply.headers:
+            self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
-    do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = _do  # noqa: N815 the names http.server calls
+    do_GET = do_HEAD = do_POST = do_PATCH = do_DELETE = do_PUT = _do  # noqa: N815 the names http.server calls
 
     def log_message(self, *args: Any) -> None:
         """Say nothing."""

@@ -8,7 +8,15 @@ from changecontrol.adapters.fakes.objects import FakeSecrets
 from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Permanent, Transient
 
-SECRETS = FakeSecrets({"env:PAIR": "key:canary", "env:HALF": "canary", "file:/gcs": "{canary", "env:AZURE": "canary!"})
+SECRETS = FakeSecrets(
+    {
+        "env:PAIR": "key:canary",
+        "env:HALF": "canary",
+        "file:/gcs": "{canary",
+        "env:AZURE": "canary!",
+        "env:WHO": '{"appId": "canary"}',
+    }
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +30,8 @@ SECRETS = FakeSecrets({"env:PAIR": "key:canary", "env:HALF": "canary", "file:/gc
         "s3://bucket?endpoint=https://x&skip_signature=true",
         "gs://bucket?region=here",
         "az://account/container?region=here",
+        "az://account",
+        "az://account/?endpoint=https://x",
         "https://bucket.example",
     ],
 )
@@ -32,7 +42,12 @@ def test_addresses_that_are_refused(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("url", "credential"),
-    [("s3://bucket", "env:HALF"), ("gs://bucket/points", "file:/gcs"), ("az://account/container", "env:AZURE")],
+    [
+        ("s3://bucket", "env:HALF"),
+        ("gs://bucket/points", "file:/gcs"),
+        ("az://account/container", "env:AZURE"),
+        ("az://account/container", "env:WHO"),
+    ],
 )
 def test_a_credential_of_another_form_is_refused_and_not_quoted(url: str, credential: str) -> None:
     with pytest.raises(Permanent) as raised:

@@ -1,44 +1,49 @@
-"""What every object store must do, held against the fake, a local folder and SeaweedFS."""
+"""What every object store must do, held against the fake, a local folder and a server of each kind."""
 
 from __future__ import annotations
 
 import hashlib
+import random
 import shutil
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from changecontrol.adapters.fakes.objects import FakeObjectStore, FakeSecrets
+from changecontrol.adapters.fakes.objects import FakeObjectStore
 from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore, StoredObject
-from tests.seaweed import READER, WRITER, Seaweed, seaweed
+from recovery.adapters.streams import StreamReader, StreamWriter, leftovers, verify_stream
+from tests.google import WRITES, google
+from tests.stores import KINDS, Place, place
 
 
 @pytest.fixture(scope="module")
-def real_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    with seaweed(tmp_path_factory.mktemp("seaweed")) as server:
-        yield server
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Place]]:
+    """Yield what starts a server of a kind the first time one is asked for."""
+    with ExitStack() as started:
+        yield cache(lambda kind: started.enter_context(place(kind, tmp_path_factory.mktemp("store"))))
 
 
-def open_s3(
-    server: Seaweed, *, credential: tuple[str, str] = WRITER, bucket: str = "evidence", prefix: str = "packs"
-) -> ObjectStore:
-    secrets = FakeSecrets({"env:PAIR": ":".join(credential)})
-    url = f"s3://{bucket}/{prefix}?endpoint={server.url}"
-    return open_store(url, credential="env:PAIR", secrets=secrets)
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest, places: Callable[[str], Place]) -> Place:
+    return places(request.param)
 
 
-@pytest.fixture(params=["fake", "folder", "seaweed"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+@pytest.fixture(params=["fake", "folder", *KINDS])
+def store(request: pytest.FixtureRequest, tmp_path: Path, places: Callable[[str], Place]) -> ObjectStore:
     if request.param == "fake":
         return FakeObjectStore()
     if request.param == "folder":
         return open_store(f"file://{tmp_path}/objects")
-    return open_s3(request.getfixturevalue("real_s3"), prefix=uuid.uuid4().hex)
+    return places(request.param).open(prefix=uuid.uuid4().hex)
 
 
 def test_object_is_stored_once_and_read_back(store: ObjectStore) -> None:
@@ -145,38 +150,110 @@ def test_keys_that_lead_out_are_refused(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "objects")
 
 
-def test_wrong_access_key_is_permanent(real_s3: Seaweed) -> None:
-    store = open_s3(real_s3, credential=("stranger", "secret"))
+def test_keys_of_any_words_come_back_as_they_were(store: ObjectStore) -> None:
+    keys = {f"shop/{word}/x" for word in ("a b", "a+b", "50%", "ä&<ö>", "q?x=1#y", "it's")}
 
-    with pytest.raises(Permanent, match="does not let this credential store a"):
-        store.ensure_object("a", b"1")
-    with pytest.raises(Permanent, match="does not let this credential answer"):
-        store.observe_reachable()
+    for key in keys:
+        store.ensure_object(key, key.encode())
+
+    assert {one.key for one in store.observe_objects("shop")} == keys
+    assert all(store.observe_object(key) == key.encode() for key in keys)
+    for key in keys:
+        store.ensure_absent(key)
+    assert list(store.observe_objects("shop")) == []
 
 
-def test_who_only_reads_cannot_write_and_a_wrong_secret_does_neither(real_s3: Seaweed) -> None:
+def test_stream_is_whole_and_what_an_attempt_left_is_found_and_cleared(store: ObjectStore) -> None:
+    data = random.Random(7).randbytes(1_000_003)
+    killed = StreamWriter(store, "points/1/base", part_bytes=100_000)
+    killed.write(data[:350_000])
+    while len(list(store.observe_objects("points/1"))) < 3:
+        time.sleep(0.01)
+
+    with StreamWriter(store, "points/1/base", part_bytes=100_000) as writer:
+        writer.write(data)
+
+    far = datetime(2100, 1, 1, tzinfo=UTC)
+    assert StreamReader(store, "points/1/base").readall() == data
+    left = list(leftovers(store, "points", before=far))
+    assert len(left) == 3
+    for key in left:
+        store.ensure_absent(key)
+    assert list(leftovers(store, "points", before=far)) == []
+    assert verify_stream(store, "points/1/base").size == len(data)
+    with (
+        pytest.raises(Permanent, match="exists with other content"),
+        StreamWriter(store, "points/1/base", part_bytes=100_000) as again,
+    ):
+        again.write(b"other")
+    assert StreamReader(store, "points/1/base").readall() == data
+
+
+def test_a_list_of_many_pages_is_whole() -> None:
+    with google() as state:
+        state.listed_at_once = 2
+        found = Place(f"gs://evidence?endpoint={state.url}", state.make_account("writer", WRITES), "", "").open()
+        for number in range(7):
+            found.ensure_object(f"many/{number}", b"")
+
+        assert sorted(one.key for one in found.observe_objects("many")) == [f"many/{number}" for number in range(7)]
+
+
+def test_who_is_unknown_is_refused(server: Place) -> None:
     prefix = uuid.uuid4().hex
-    open_s3(real_s3, prefix=prefix).ensure_object("a", b"1")
-    reader = open_s3(real_s3, credential=READER, prefix=prefix)
-    stranger = open_s3(real_s3, credential=(WRITER[0], "guessed"), prefix=prefix)
+    server.open(prefix=prefix).ensure_object("a", b"1")
+    stranger = server.open("stranger", prefix=prefix)
 
-    assert reader.observe_object("a") == b"1"
-    for refused in (reader, stranger):
-        with pytest.raises(Permanent, match="does not let this credential store b"):
-            refused.ensure_object("b", b"2")
+    with pytest.raises(Permanent, match="does not let this credential store b"):
+        stranger.ensure_object("b", b"1")
     with pytest.raises(Permanent, match="does not let this credential read a"):
         stranger.observe_object("a")
-    with pytest.raises(Permanent, match="does not let this credential list"):
+    with pytest.raises(Permanent, match="does not let this credential read a"):
+        stranger.observe_range("a", start=0, size=1)
+    with pytest.raises(Permanent, match="does not let this credential list below"):
         list(stranger.observe_objects("below"))
+    with pytest.raises(Permanent, match="does not let this credential delete a"):
+        stranger.ensure_absent("a")
+    with pytest.raises(Permanent, match="does not let this credential answer"):
+        stranger.observe_reachable()
+
+
+def test_who_only_reads_cannot_write(server: Place) -> None:
+    prefix = uuid.uuid4().hex
+    server.open(prefix=prefix).ensure_object("a", b"1")
+    reader = server.open("reader", prefix=prefix)
+
+    assert reader.observe_object("a") == b"1"
+    assert [one.key for one in server.open("reader").observe_objects(prefix)] == [f"{prefix}/a"]
+    with pytest.raises(Permanent, match="does not let this credential store b"):
+        reader.ensure_object("b", b"2")
     with pytest.raises(Permanent, match="does not let this credential delete a"):
         reader.ensure_absent("a")
     assert reader.observe_object("a") == b"1"
 
 
-def test_bucket_that_does_not_exist_is_not_reachable(real_s3: Seaweed) -> None:
-    store = open_s3(real_s3, bucket="absent")
+def test_who_may_only_create_stores_an_object_and_is_content_where_it_is_there(server: Place) -> None:
+    creator = server.open("creator", prefix=uuid.uuid4().hex)
 
-    with pytest.raises(Permanent, match="its bucket does not exist"):
+    first = creator.ensure_object("a", b"1")
+    with StreamWriter(creator, "points/1/base", part_bytes=100) as writer:
+        writer.write(bytes(1000))
+
+    assert creator.ensure_object("a", b"1") == first
+    assert verify_stream(creator, "points/1/base").size == 1000
+    with pytest.raises(Permanent):
+        creator.ensure_object("a", b"2")
+    with pytest.raises(Permanent, match="does not let this credential delete a"):
+        creator.ensure_absent("a")
+    assert creator.observe_object("a") == b"1"
+
+
+def test_bucket_that_does_not_exist_is_named_and_nothing_is_missing_from_it(server: Place) -> None:
+    store = server.open(bucket="absent")
+
+    with pytest.raises(Permanent, match="could not answer: its bucket does not exist"):
         store.observe_reachable()
     with pytest.raises(Permanent):
         store.ensure_object("a", b"1")
+    with pytest.raises(Permanent, match="could not list a: its bucket does not exist"):
+        list(store.observe_objects("a"))
