@@ -95,7 +95,7 @@ class NewBackupPolicyVersion(PlaceWords):
         required=False,
         help_text="age recipients: who may read what is written.",
     )
-    lock_days = _number("How long the store refuses to delete.")
+    lock_days = _number("For how many days points count as locked: as the bucket is set, which is not asked.")
     keep_last = _number()
     keep_daily = _number()
     keep_weekly = _number()

@@ -39,7 +39,7 @@ ENGINE_HINTS = {
 HINTS: Mapping[str, Mapping[str, str]] = {"repeats": REPEAT_HINTS, "engine": ENGINE_HINTS}
 WIDE = frozenset({"engine", "repeats", "days", "recipients"})
 REFERENCE = "secrets are named, never written: file:/run/secrets/name, env:NAME or vault:path#key"
-STORE = "Such as s3://bucket/folder, gs://, az:// or file:///folder."
+STORE = "Such as s3://bucket/folder, gs://bucket, az://account/container or file:///folder."
 
 
 def _line(label: str, hint: str = "", *, length: int = 300) -> forms.CharField:
@@ -154,7 +154,7 @@ class BackupPolicyForm(RefusableForm):
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text="Who may read what is written. One a line: age1…",
     )
-    lock_days = _count("Object lock, in days", "How long the store refuses to delete. 0: it does not.")
+    lock_days = _count("Object lock, in days", "As the bucket itself is set, which is not asked. 0: none.")
     keep_last = _count("Last points", "At least one.")
     keep_daily = _count("Days", "The newest of each is kept.")
     keep_weekly = _count("Weeks", "The newest of each is kept.")

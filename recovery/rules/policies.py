@@ -11,9 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 from recovery.rules.restores import check_target
 from recovery.rules.schedule import Schedule, check_schedule
 
-SCHEMES = frozenset({"s3", "gs", "az", "file"})
-OPTIONS = frozenset({"endpoint", "region"})
-"""What the address of a store may say besides where it is."""
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "s3": ("endpoint", "region"),
+    "gs": ("endpoint",),
+    "az": ("endpoint",),
+    "file": (),
+}
+"""The schemes of a store's address, and what each may say besides where it is."""
 REFERENCE_SCHEMES = ("env:", "file:", "vault:")
 ENGINES = ("postgres", "pg_dump", "cloudnativepg", "external")
 REFERENCES = (
@@ -180,10 +184,16 @@ def _wrong_address(address: str) -> str:
     try:
         parts = urlsplit(address)
         options = set(parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-        is_plain = not (parts.username or parts.password or parts.fragment or options - OPTIONS)
+        has_user = bool(parts.username or parts.password)
     except ValueError:
         return "This is not an address."
-    if parts.scheme not in SCHEMES or len(address) > 500:
+    known = OPTIONS.get(parts.scheme)
+    if known is None or len(address) > 500:
         return "An address begins with s3://, gs://, az:// or file://."
     # Never quoted back: it may hold a secret.
-    return "" if is_plain else "An address carries no user or password, and no option but endpoint and region."
+    if has_user or parts.fragment or options - set(known):
+        but = f"no option but {' and '.join(known)}" if known else "no option"
+        return f"An address carries no user or password, and {but}."
+    if parts.scheme == "az" and not parts.path.strip("/"):
+        return "A container of Azure is named by az://account/container."
+    return ""

@@ -122,7 +122,7 @@ def _counted(newest_first: Sequence[KeptPoint], keep: Keep, *, at: datetime) -> 
 def _protected(newest_first: Sequence[KeptPoint], *, at: datetime) -> list[tuple[KeptPoint, str]]:
     found = [(one, f"Legal hold “{one.hold}” names it.") for one in newest_first if one.hold]
     found += [
-        (one, f"The store keeps it locked until {moment(one.locked_until)}.")
+        (one, f"It counts as locked until {moment(one.locked_until)}.")
         for one in newest_first
         if one.locked_until is not None and one.locked_until > at
     ]

@@ -142,7 +142,7 @@ def _times(found: RecoveryPoint) -> list[dict[str, Any]]:
         },
         {"label": "Attachments copied", "at": found.filestore_at, "note": _attachments(found)},
         {"label": "Finished", "at": found.finished_at, "note": ""},
-        {"label": "Locked until", "at": found.locked_until, "note": "the store refuses to delete it before"},
+        {"label": "Locked until", "at": found.locked_until, "note": "by the policy; the store is not asked"},
         {
             "label": "Removal asked",
             "at": found.removal_asked_at,

@@ -178,14 +178,15 @@ def _schedule(policy: BackupPolicy) -> list[dict[str, Any]]:
 
 
 def _stores(policy: BackupPolicy) -> list[dict[str, Any]]:
-    lock = f"{counted(policy.lock_days, 'day')}, in which the store refuses to delete" if policy.lock_days else "none"
+    lock = counted(policy.lock_days, "day") if policy.lock_days else "none"
+    said = "as the bucket is set, which is not asked" if policy.lock_days else ""
     return [
         _code("Destination", policy.store),
         _code("Its credential", policy.store_credential),
         _code("Copy", policy.copy_store),
         _code("Credential of the copy", policy.copy_credential),
         *(_code("age recipient", one) for one in policy.recipients),
-        {"label": "Object lock", "value": lock},
+        {"label": "Object lock", "value": lock, "note": said},
     ]
 
 

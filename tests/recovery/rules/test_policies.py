@@ -119,6 +119,10 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         ("s3://points?word=1", "An address carries no user or password, and no option but endpoint and region."),
         ("s3://points?region", "This is not an address."),
         ("s3://points#word", "An address carries no user or password, and no option but endpoint and region."),
+        ("gs://points?region=here", "An address carries no user or password, and no option but endpoint."),
+        ("az://account/points?region=here", "An address carries no user or password, and no option but endpoint."),
+        ("file:///points?endpoint=https://x", "An address carries no user or password, and no option."),
+        ("az://account", "A container of Azure is named by az://account/container."),
         ("s3://" + "x" * 500, "An address begins with s3://, gs://, az:// or file://."),
     ],
 )
@@ -126,6 +130,19 @@ def test_an_address_carries_no_secret(address: str, sentence: str) -> None:
     for name in ("store", "copy_store", "filestore"):
         words: dict[str, Any] = {name: address}
         assert policy_problems(replace(WHOLE, **words)) == {name: [sentence]}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://points/shop?endpoint=https://s3.corp.example&region=eu-1",
+        "gs://points/shop?endpoint=https://storage.corp.example",
+        "az://account/points/shop?endpoint=https://account.blob.core.usgovcloudapi.net",
+        "file:///srv/points",
+    ],
+)
+def test_an_address_of_each_kind_is_taken(address: str) -> None:
+    assert policy_problems(replace(WHOLE, store=address)) == {}
 
 
 @pytest.mark.parametrize("name", REFERENCES)

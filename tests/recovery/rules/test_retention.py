@@ -78,7 +78,7 @@ def test_each_point_that_stays_has_its_reasons() -> None:
     assert found.stays == {
         "incremental": ("It is the last one.",),
         "read": ("A restore or a drill reads it.",),
-        "locked": ("The store keeps it locked until 24 Nov 2026 10:00:00 UTC.",),
+        "locked": ("It counts as locked until 24 Nov 2026 10:00:00 UTC.",),
         "held": ("Legal hold “Case 7” names it.",),
         "proved": ("It is the last verified point.",),
         "base": ("incremental, which stays, cannot be restored without it.",),
