@@ -146,8 +146,8 @@ def sandboxes(settings: Any) -> Iterator[Path]:
 def shop(
     fresh_db: TestDatabase, shop_server: Postgres, sandboxes: Path, tmp_path: Path, settings: Any
 ) -> Iterator[Shop]:
-    estate, policy = _founded(shop_server, tmp_path, settings, wal_seconds=1, filestore_seconds=1)
-    yield from _archived(estate, policy, shop_server, tmp_path, sandboxes)
+    estate, policy = founded(shop_server, tmp_path, settings, wal_seconds=1, filestore_seconds=1)
+    yield from archived(estate, policy, shop_server, tmp_path, sandboxes)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def dumped(
     canary = f"{READER}-canary"
     shop_server.run_sql(f"CREATE ROLE {READER} LOGIN PASSWORD '{canary}' IN ROLE pg_read_all_data;")
     try:
-        estate, policy = _founded(shop_server, tmp_path, settings, **DUMPS)
+        estate, policy = founded(shop_server, tmp_path, settings, **DUMPS)
         with psycopg.connect(doors.url_of(shop_server.superuser_url, database=DATABASE)) as connection:
             # For its table of sentinels.
             connection.execute(f"GRANT CREATE ON SCHEMA public TO {READER}")
@@ -172,7 +172,7 @@ def dumped(
         shop_server.run_sql(f"DROP ROLE {READER};")
 
 
-def _founded(shop_server: Postgres, tmp_path: Path, settings: Any, **words: Any) -> tuple[SmallEstate, BackupPolicy]:
+def founded(shop_server: Postgres, tmp_path: Path, settings: Any, **words: Any) -> tuple[SmallEstate, BackupPolicy]:
     """Make the shop's database, its attachments and its policy."""
     settings.POSTGRES_PROGRAMS = [str(shop_server.tool("pg_basebackup").parent)]
     with psycopg.connect(shop_server.superuser_url, autocommit=True) as connection:
@@ -188,26 +188,25 @@ def _founded(shop_server: Postgres, tmp_path: Path, settings: Any, **words: Any)
     for name, secret in secrets.items():
         (tmp_path / name).write_text(secret)
         (tmp_path / name).chmod(0o600)
+    places: dict[str, Any] = {
+        "source": f"file:{tmp_path}/source",
+        "filestore": f"file://{tmp_path}/filestore",
+        "store": f"file://{tmp_path}/objects",
+        "copy_store": f"file://{tmp_path}/elsewhere",
+        "identity": f"file:{tmp_path}/owner",
+        "index_identity": f"file:{tmp_path}/index",
+        "restore_credential": "",
+        "restore_target": f"file:{tmp_path}/target",
+        "restore_filestore": f"file://{tmp_path}/restored",
+    }
+    recipients = (OWNER.recipient,)
     policy = backup_policy(
-        estate.production,
-        at=clock.now(),
-        source=f"file:{tmp_path}/source",
-        filestore=f"file://{tmp_path}/filestore",
-        store=f"file://{tmp_path}/objects",
-        copy_store=f"file://{tmp_path}/elsewhere",
-        identity=f"file:{tmp_path}/owner",
-        index_identity=f"file:{tmp_path}/index",
-        restore_credential="",
-        restore_target=f"file:{tmp_path}/target",
-        restore_filestore=f"file://{tmp_path}/restored",
-        recipients=(OWNER.recipient,),
-        has_sentinel=True,
-        **words,
+        estate.production, at=clock.now(), recipients=recipients, has_sentinel=True, **{**places, **words}
     )
     return estate, policy
 
 
-def _archived(
+def archived(
     estate: SmallEstate, policy: BackupPolicy, server: Postgres, folder: Path, sandboxes: Path
 ) -> Iterator[Shop]:
     keeper = Keeper(policy, url=server.superuser_url)
