@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 
 from changecontrol.errors import Conflict
 from changecontrol.lifecycles.job import JOB, JobState
@@ -64,7 +65,7 @@ def tell_leftover(*, pk: int, reason: str) -> None:
 
 @transaction.atomic
 def tell_job_trouble(*, pk: int, reason: str, at: datetime) -> None:
-    """Say what keeps a job from beginning; one past its deadline fails with it."""
+    """Say what keeps a job from beginning, or that nothing does; one past its deadline fails with it."""
     job = _unheld(pk, at=at)
     if job is None:
         return
@@ -75,7 +76,24 @@ def tell_job_trouble(*, pk: int, reason: str, at: datetime) -> None:
 
 
 @transaction.atomic
-def count_job_failure(*, seen: Job, reason: str, at: datetime, after: float | None = None) -> None:
+def tell_silence(*, pk: int, reason: str, at: datetime) -> None:
+    """Say that a job's cluster does not answer. A pod that may not have begun has its time for it from when it does."""
+    # Nobody has taken it on, nor given it back, since it was placed.
+    untouched = Job.objects.filter(pk=pk, lease_until__isnull=True, placed_at__gte=F("next_due_at"))
+    untouched.update(placed_at=at)
+    tell_job_trouble(pk=pk, reason=reason, at=at)
+
+
+@transaction.atomic
+def put_off_job(*, seen: Job, reason: str, at: datetime, after: float | None = None) -> None:
+    """Have a job placed later that its cluster did not take now: that is no attempt at it."""
+    job = _unheld(seen.pk, at=at)
+    if job is not None and (job.next_due_at, job.placed_at) == (seen.next_due_at, seen.placed_at):
+        engine.put_off(job, reason, at=at, after=after)
+
+
+@transaction.atomic
+def count_job_failure(*, seen: Job, reason: str, at: datetime) -> None:
     """Count a failed attempt at a job that nobody works on: it is tried again later, or fails as its last one.
 
     Counts once, however many hosts have seen it.
@@ -85,7 +103,7 @@ def count_job_failure(*, seen: Job, reason: str, at: datetime, after: float | No
         return
     job.placed_at = None
     job.save(update_fields=["placed_at"])
-    if not engine.count_failure(job, reason, at=at, after=after):
+    if not engine.count_failure(job, reason, at=at):
         _end_unheld(job, "fail", reason=reason, at=at)
 
 

@@ -56,6 +56,8 @@ class JobFacts:
     lease_until: datetime | None
     placed_at: datetime | None
     deadline_at: datetime | None
+    attempts: int = 0
+    trouble: str = ""
 
 
 Decision = tuple[Move, str]
@@ -68,7 +70,7 @@ def decide_move(job: JobFacts, sight: Sight | None, *, at: datetime) -> Decision
     move, reason = _open(job, sight, at=at)
     if move in _ENDS or job.is_stop_asked or is_held(job, at=at) or not is_late(job.deadline_at, at=at):
         return move, reason
-    return Move.FAIL, reason or LATE
+    return Move.FAIL, reason or f"{LATE} {job.trouble}".rstrip()
 
 
 def is_late(deadline_at: datetime | None, *, at: datetime) -> bool:
@@ -138,7 +140,9 @@ def _under_way(job: JobFacts, sight: Sight, *, at: datetime, placed_at: datetime
     if at > placed_at + BEGINS_WITHIN:
         minutes = int(BEGINS_WITHIN.total_seconds() // 60)
         return Move.COUNT, sight.trouble or f"Its pod did not take the job on within {minutes} minutes."
-    return (Move.TELL, sight.trouble) if sight.trouble else (Move.WAIT, "")
+    # What kept it from beginning may be over; what an attempt failed of stays until one succeeds.
+    is_news = sight.trouble != job.trouble and (sight.trouble or not job.attempts)
+    return (Move.TELL, sight.trouble) if is_news else (Move.WAIT, "")
 
 
 def _has_settled(job: JobFacts) -> bool:

@@ -415,7 +415,7 @@ def due_count(workflow: Workflow[Any], *, at: datetime, limit: int) -> int:
     return len(rows.order_by().values("pk")[:limit])
 
 
-def count_failure(row: Leased, reason: str, *, at: datetime, after: float | None = None) -> bool:
+def count_failure(row: Leased, reason: str, *, at: datetime) -> bool:
     """Count a failed attempt on a locked row that no worker holds, and make it due again later.
 
     Return False, with nothing written but the lease, where its attempts or its time are used up.
@@ -424,15 +424,22 @@ def count_failure(row: Leased, reason: str, *, at: datetime, after: float | None
     row.attempts += 1
     has_left = row.attempts < ATTEMPTS_LIMIT and (row.deadline_at is None or at < row.deadline_at)
     if has_left:
-        row.next_due_at = at + back_off(row.attempts - 1, after=after)
+        row.next_due_at = at + back_off(row.attempts - 1)
         tell_trouble(row, reason, at=at)
     row.save(update_fields=["lease_token", "lease_until", "attempts", "next_due_at"])
     return has_left
 
 
+def put_off(row: Leased, reason: str, *, at: datetime, after: float | None = None) -> None:
+    """Make a locked row that no worker holds due again, soon and then each minute. It counts no attempt."""
+    row.next_due_at = at + back_off(WAITING_ATTEMPTS if row.trouble else 0, after=after)
+    row.save(update_fields=["next_due_at"])
+    tell_trouble(row, reason, at=at)
+
+
 def tell_trouble(row: Leased, reason: str, *, at: datetime) -> None:
-    """Say on a locked row what keeps it from going on; the next step that succeeds clears it."""
-    row.trouble, row.trouble_since = reason, row.trouble_since or at
+    """Say on a locked row what keeps it from going on, or that nothing does; the next step that succeeds clears it."""
+    row.trouble, row.trouble_since = reason, (row.trouble_since or at) if reason else None
     row.save(update_fields=["trouble", "trouble_since"])
 
 

@@ -15,16 +15,18 @@ from changecontrol.actions.jobs import (
     ask_stop,
     count_job_failure,
     place_job,
+    put_off_job,
     refuse_job,
     tell_job_trouble,
     tell_leftover,
+    tell_silence,
     unplace_job,
 )
 from changecontrol.errors import Permanent, Transient
 from changecontrol.lifecycles.job import JobState
 from changecontrol.models import Job
 from changecontrol.ports import JobRunner, JobSight, PlacedJob
-from changecontrol.rules.placing import JobFacts, Move, decide_move, is_late
+from changecontrol.rules.placing import JobFacts, Move, decide_move
 from changecontrol.workflow.claiming import free as unheld
 
 log = structlog.get_logger(__name__)
@@ -52,8 +54,10 @@ def look_after(open_runner: Callable[[], JobRunner], *, kinds: Collection[str], 
     if sights is None or obstacles:
         log.error("jobs.obstacles", reasons=obstacles)
         for job in jobs:
-            # A pod may go on while the cluster cannot be asked, but not beyond its time.
-            if job.placed_at is None or (sights is None and is_late(job.deadline_at, at=at)):
+            # A pod that is at work goes on while the cluster cannot be asked, and is told nothing.
+            if sights is None:
+                tell_silence(pk=job.pk, reason=" ".join(obstacles), at=at)
+            elif job.placed_at is None:
                 tell_job_trouble(pk=job.pk, reason=" ".join(obstacles), at=at)
     if sights is not None:
         known = [*jobs, *_strays(sights, known={job.run for job in jobs})]
@@ -102,7 +106,7 @@ def _tell(job: Job, move: Move, trouble: Transient | Permanent, *, at: datetime)
         if isinstance(trouble, Permanent):
             refuse_job(pk=job.pk, reason=trouble.reason, at=at)
         else:
-            count_job_failure(seen=job, reason=trouble.reason, at=at, after=trouble.after)
+            put_off_job(seen=job, reason=trouble.reason, at=at, after=trouble.after)
     elif job.state != JobState.OPEN:
         tell_leftover(pk=job.pk, reason=trouble.reason)
     else:
@@ -170,6 +174,8 @@ def _facts(job: Job) -> JobFacts:
         lease_until=job.lease_until,
         placed_at=job.placed_at,
         deadline_at=job.deadline_at,
+        attempts=job.attempts,
+        trouble=job.trouble,
     )
 
 

@@ -32,11 +32,14 @@ def key_of(row: BackupRun | Restore | Drill) -> str:
 
 
 def progress_of(row: BackupRun | Restore | Drill, *, at: datetime) -> Progress | None:
-    """Return how far a row's job is; None where none is under way."""
+    """Return how far a row's job is, or what keeps it from going on; None where none is under way."""
     job = Job.objects.filter(key=key_of(row), state=JobState.OPEN).first()
     if job is None:
         return None
     said = job.progress
+    is_held = job.lease_until is not None and job.lease_until > at
+    if job.trouble and not is_held:
+        return Progress(phase="waiting", sentence=job.trouble)
     if not said:
         return Progress(phase="waiting", sentence="It waits for its turn." if job.started_at is None else "It begins.")
     done, total = int(said.get("done_bytes") or 0), said.get("total_bytes")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from changecontrol.actions.jobs import ensure_job
+from changecontrol.actions.jobs import ensure_job, tell_job_trouble
 from changecontrol.models import ChangeRequest, Job, User
 from changecontrol.rules.roles import Role
 from recovery.models import BackupPolicy, Restore
@@ -395,6 +395,26 @@ def test_a_long_step_says_how_far_it_is_and_what_time_is_left(estate: SmallEstat
     assert "30 min left, until about" in text
     assert "10:42 UTC" in text
     assert "50\N{NO-BREAK SPACE}%" in moved
+
+
+def test_a_long_step_says_what_keeps_it_from_going_on_unless_somebody_works_on_it(
+    estate: SmallEstate, rio: User, signed_in: Any
+) -> None:
+    restore = restored(asked_restore(estate.production, by=rio, target_at=SHIPPED), up_to="restore")
+    job = ordered_job(restore, phase="unpacking", sentence="The base.")
+    tell_job_trouble(pk=job.pk, reason="The cluster cannot be reached.", at=NOW)
+    client = signed_in(rio)
+    path = f"/recovery/restores/{restore.pk}/"
+
+    waits = client.get(path)
+    Job.objects.update(lease_until=NOW + timedelta(minutes=1))
+    works = client.get(path)
+
+    assert "The cluster cannot be reached." in waits.text
+    assert "The base." not in waits.text
+    assert "The cluster cannot be reached." not in works.text
+    assert "The base." in works.text
+    assert waits.context["version"] != works.context["version"]
 
 
 def test_an_environment_s_page_leads_to_restoring_and_practising_it(

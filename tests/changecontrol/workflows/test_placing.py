@@ -35,6 +35,7 @@ PLACE = JobCluster(
     disk_gib=50,
     needs_token=False,
 )
+AWAY = Transient("The cluster cannot be reached.")
 GIB = 1024**3
 
 
@@ -208,7 +209,7 @@ def test_a_quota_that_leaves_no_room_for_the_job_is_waited_for(cluster: FakeKube
     cluster.script.fail_before("ensure_applied", OverQuota("The quota of the namespace is too small."))
 
     look(cluster)
-    assert (row().state, row().attempts, row().trouble) == ("open", 1, "The quota of the namespace is too small.")
+    assert (row().state, row().attempts, row().trouble) == ("open", 0, "The quota of the namespace is too small.")
 
     look(cluster, after=timedelta(minutes=2))
     assert row().placed_at is not None
@@ -224,7 +225,7 @@ def test_a_cluster_that_stumbles_is_asked_again(cluster: FakeKubernetes, job: Jo
 
     look(cluster)
     waits = row().next_due_at
-    assert (row().attempts, row().trouble) == (1, trouble.reason)
+    assert (row().attempts, row().trouble) == (0, trouble.reason)
     assert waits is not None
     assert waits >= clock.now() + timedelta(seconds=(trouble.after or 1) - 1)
 
@@ -241,6 +242,74 @@ def test_a_cluster_that_cannot_be_asked_is_told_and_costs_no_attempt(cluster: Fa
     cluster.script.fail_before("observe_labelled", Transient("The cluster cannot be reached."))
     look(cluster, after=timedelta(hours=3))
     assert (row().state, row().reason) == ("failed", "The cluster cannot be reached.")
+
+
+@pytest.mark.parametrize(
+    "trouble", [AWAY, OverQuota("The quota of the namespace is too small.")], ids=["no answer", "quota"]
+)
+def test_a_job_that_cannot_be_placed_waits_until_its_deadline_and_costs_no_attempt(
+    cluster: FakeKubernetes, job: Job, trouble: Exception
+) -> None:
+    cluster.script.fail_before("ensure_applied", trouble, times=1_000)
+
+    for _ in range(110):
+        look(cluster, after=timedelta(minutes=1))
+    assert (row().state, row().attempts, row().trouble) == ("open", 0, str(trouble))
+    calls = [one for one in cluster.script.calls if one.verb == "ensure_applied"]
+    assert 55 <= len(calls) <= 111  # once a minute, and not at each look
+
+    for _ in range(12):
+        look(cluster, after=timedelta(minutes=1))
+    assert (row().state, row().reason) == ("failed", f"Its time was over before it was done. {trouble}")
+
+
+def test_a_job_is_begun_once_its_cluster_answers_after_an_hour(cluster: FakeKubernetes, job: Job) -> None:
+    for operation in ("ensure_applied", "observe_labelled"):
+        cluster.script.fail_before(operation, AWAY, times=30)
+
+    for _ in range(80):
+        look(cluster, after=timedelta(minutes=1))
+    look(cluster)
+    assert row().placed_at is not None
+    engine.tick(only(job.pk))  # as its pod does
+
+    assert (row().state, row().attempts, row().trouble) == ("done", 0, "")
+
+
+def test_a_pod_has_its_time_to_begin_once_its_cluster_answers_again(cluster: FakeKubernetes, job: Job) -> None:
+    look(cluster)
+    pod(cluster, phase="Pending")
+    cluster.script.fail_before("observe_labelled", AWAY, times=60)
+
+    for _ in range(60):
+        look(cluster, after=timedelta(minutes=1))
+    during = (row().attempts, row().trouble)
+    look(cluster, after=timedelta(minutes=1))
+
+    assert during == (0, AWAY.reason)
+    assert (row().state, row().attempts, row().trouble) == ("open", 0, "")
+    look(cluster, after=timedelta(minutes=11))
+    assert (row().attempts, row().trouble) == (1, "Its pod did not take the job on within 10 minutes.")
+
+
+def test_a_pod_that_gave_its_job_back_while_its_cluster_was_away_costs_no_attempt(
+    cluster: FakeKubernetes, job: Job
+) -> None:
+    look(cluster)
+    claimed = engine.claim(only(job.pk), at=clock.now())[0]
+    given_back: engine.Settlement[Job] = engine.Settlement(
+        write=engine.uncounted, due_in=timedelta(seconds=0.1), failed=True, trouble="It is asked for again."
+    )
+    engine.settle(only(job.pk), claimed, given_back, at=clock.now())
+    end(cluster, "Complete")
+    cluster.script.fail_before("observe_labelled", AWAY, times=20)
+
+    for _ in range(20):
+        look(cluster, after=timedelta(minutes=1))
+    for _ in range(2):
+        look(cluster, after=timedelta(minutes=1))
+
+    assert (row().attempts, row().placed_at is not None) == (0, True)
 
 
 def test_a_job_that_the_cluster_refuses_fails(cluster: FakeKubernetes, job: Job) -> None:
@@ -310,7 +379,10 @@ def test_a_job_past_its_deadline_fails_though_what_did_it_does_not_go(
     look(cluster, after=timedelta(minutes=11))
     look(cluster, after=timedelta(hours=2), at_once=at_once)
 
-    assert (row().state, row().reason) == ("failed", "Its time was over before it was done.")
+    assert (row().state, row().reason) == (
+        "failed",
+        "Its time was over before it was done. Its pod did not take the job on within 10 minutes.",
+    )
 
 
 def test_a_placed_job_fails_at_its_deadline_though_its_cluster_cannot_be_asked(
