@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from changecontrol.adapters.kubernetes.pods import why_it_waits
+from changecontrol.adapters.kubernetes.pods import short, why_it_waits
 from changecontrol.errors import Permanent, Transient, UnderWay
-from changecontrol.ports import Kubernetes, ObjectRef, Right
+from changecontrol.ports import Kubernetes, NotAllowed, ObjectRef, Right
 from recovery.adapters.cloudnativepg.fields import part_of, text_of
 from recovery.adapters.cloudnativepg.manifests import (
     API,
@@ -53,6 +53,7 @@ RIGHTS = tuple(
             (OPERATOR, "clusters", ("create", "delete", "get", "list", "patch")),
             (PLUGIN_GROUP, "objectstores", ("get", "list")),
             ("batch", "jobs", ("list",)),
+            ("", "events", ("list",)),
             ("", "persistentvolumeclaims", ("delete", "get", "list")),
             ("", "pods", ("list",)),
         )
@@ -171,7 +172,21 @@ class OperatorClusters:
         pods = self._kubernetes.observe_labelled(
             _PODS, namespace=state.cluster.namespace, label=CLUSTER_LABEL, value=state.cluster.name
         )
-        return read_recovery(live, failure=next(filter(None, map(failure_of, jobs)), ""), obstacle=why_it_waits(pods))
+        failure = next(filter(None, map(failure_of, jobs)), "")
+        obstacle = why_it_waits(pods) if pods or failure else self._why_without_pod(jobs[0] if jobs else live)
+        return read_recovery(live, failure=failure, obstacle=obstacle)
+
+    def _why_without_pod(self, subject: Mapping[str, Any]) -> str:
+        """Return what the cluster warns of about what should have made a pod: no quota or policy is told elsewhere."""
+        try:
+            warnings = self._kubernetes.observe_warnings(ObjectRef.of(subject))
+        except NotAllowed:
+            # A right that came with a release is no reason to give up a recovery that goes on without it.
+            return (
+                "It has no pod, and what keeps it away cannot be read: grant the right to list events, as "
+                "deploy/rbac-cloudnativepg.yaml does."
+            )
+        return f"Its pod does not begin: {short(warnings[-1])}" if warnings else ""
 
     def _check_cleared(self, cluster: DatabaseCluster) -> None:
         """Raise `UnderWay` while anything of an earlier cluster of this name is there.

@@ -162,6 +162,24 @@ def test_recovery_that_no_node_takes_says_so(estate: Estate) -> None:
     assert state.standing is RecoveryStanding.SETTING_UP
 
 
+def test_recovery_whose_pod_a_quota_forbids_says_so_and_goes_on_once_there_is_room(estate: Estate) -> None:
+    backup = backed_up(estate)
+    assert backup.stopped_at is not None
+    path = f"/api/v1/namespaces/{estate.namespace}/resourcequotas"
+    metadata = {"name": "small", "namespace": estate.namespace}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": {"pods": "1"}}}
+    estate.apply(path, quota)
+
+    estate.clusters.ensure_recovery_cluster(estate.recovery(to=backup.stopped_at))
+    state = eventually(observed(estate), holds=lambda state: "quota" in state.sentence)
+    estate.apply(path, {**quota, "spec": {"hard": {"pods": "5"}}})
+
+    assert "Its pod does not begin: FailedCreate: Error creating: pods " in state.sentence
+    assert "exceeded quota: small" in state.sentence
+    assert state.standing is RecoveryStanding.SETTING_UP
+    assert eventually(observed(estate), holds=ended).standing is RecoveryStanding.READY
+
+
 def left_of(estate: Estate, run: str) -> tuple[str, ...]:
     return estate.clusters.ensure_recovery_cluster_absent(run=run, namespace=estate.namespace)
 

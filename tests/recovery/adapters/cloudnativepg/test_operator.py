@@ -11,7 +11,7 @@ import pytest
 
 from changecontrol.adapters.fakes.kubernetes import Effect, FakeKubernetes
 from changecontrol.errors import Permanent, Transient, UnderWay
-from changecontrol.ports import ObjectRef, Right
+from changecontrol.ports import NotAllowed, ObjectRef, Right
 from recovery.adapters.cloudnativepg import open_clusters
 from recovery.adapters.cloudnativepg.operator import KINDS, RIGHTS
 from recovery.ports.clusters import (
@@ -288,6 +288,41 @@ def test_recovery_whose_pod_does_not_begin_says_why(
     assert state is not None
     assert state.standing is RecoveryStanding.SETTING_UP
     assert state.sentence == f"shop/drill-7 is being recovered: Setting up primary.{why}"
+
+
+def test_recovery_of_which_there_is_no_pod_says_what_the_cluster_warns_of(
+    clusters: DatabaseClusters, kubernetes: FakeKubernetes
+) -> None:
+    clusters.ensure_recovery_cluster(WISH)
+    ref, job_ref = ObjectRef(API, "Cluster", "shop", "drill-7"), ObjectRef("batch/v1", "Job", "shop", "drill-7-1")
+    kubernetes.say(ref, {"phase": "Setting up primary"})
+    kubernetes.warnings[ref] = ["ServiceAccountNotFound: db is not there"]
+    kubernetes.warnings[job_ref] = ["FailedCreate: older", "FailedCreate: exceeded quota: small"]
+
+    def told() -> str:
+        state = clusters.observe_recovery_cluster(run="drill-7", namespace="shop")
+        assert state is not None
+        assert state.standing is RecoveryStanding.SETTING_UP
+        return state.sentence.removeprefix("shop/drill-7 is being recovered: Setting up primary.")
+
+    without_job = told()
+    kubernetes.job_ends = ""
+    labels = {RUN_LABEL: "drill-7", CLUSTER_LABEL: "drill-7"}
+    metadata = {"name": "drill-7-1", "namespace": "shop", "labels": labels}
+    kubernetes.apply_as("operator", {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {}})
+    without_pod = told()
+    kubernetes.script.fail_before("observe_warnings", NotAllowed("The executor may not list Event in shop."))
+    without_right = told()
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, "name": "drill-7-1-x"}, "spec": {}}
+    kubernetes.apply_as("job-controller", pod)
+
+    assert without_job == " Its pod does not begin: ServiceAccountNotFound: db is not there."
+    assert without_pod == " Its pod does not begin: FailedCreate: exceeded quota: small."
+    assert without_right == (
+        " It has no pod, and what keeps it away cannot be read: grant the right to list events, as "
+        "deploy/rbac-cloudnativepg.yaml does."
+    )
+    assert told() == ""
 
 
 def test_recovered_server_is_reached_as_the_operator_says_once_it_does(
