@@ -114,7 +114,7 @@ class DatabaseClusterState:
     storage_size: str = ""
     storage_class: str = ""
     pod_needs: Mapping[str, Any] = field(default_factory=dict)
-    """What of its definition its pods need to begin, in the operator's words."""
+    """What of its definition a cluster recovered from it needs to begin, in the operator's words."""
     timeline: int | None = None
     system_identifier: str = ""
     findings: tuple[str, ...] = ()
@@ -168,7 +168,7 @@ class RecoveryCluster:
     storage_class: str = ""
     backup_id: str = ""
     pod_needs: Mapping[str, Any] = field(default_factory=dict)
-    """What its pods need to begin, as those of what it comes from."""
+    """What it needs to begin, as what it comes from has it."""
 
 
 @dataclass(frozen=True, slots=True)

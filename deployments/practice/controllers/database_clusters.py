@@ -24,9 +24,10 @@ from deployments.practice.controllers.database_facts import (
 )
 from deployments.practice.controllers.database_instances import (
     ensure_pod,
-    ensure_volume,
+    ensure_volumes,
     metadata_of,
     pod_spec_of,
+    volumes_of,
 )
 from deployments.practice.controllers.world import Key, World, condition
 from deployments.practice.eviction import is_ready
@@ -59,13 +60,14 @@ def look(world: World, key: Key) -> None:
 def _set_up(world: World, item: Item) -> None:
     status: Body = {"phase": SETTING_UP, "phaseReason": f"Creating primary instance {item.name}-1"}
     status |= {"image": item.body["spec"].get("imageName") or IMAGE, "targetPrimary": f"{item.name}-1"}
-    status |= {"instances": 1, "instanceNames": [f"{item.name}-1"], "jobCount": 1, "pvcCount": 1}
+    status |= {"instances": 1, "instanceNames": [f"{item.name}-1"], "jobCount": 1}
+    status["pvcCount"] = len(volumes_of(item))
     status |= {"writeService": f"{item.name}-rw", "readService": f"{item.name}-r"}
     message = "Cluster Is Not Ready"
     set_condition(status, "Ready", value="False", reason="ClusterIsNotReady", message=message, at=world.now())
     written = write(world, item, status)
     world.event(item, "CreatingInstance", f"Primary instance {item.name}-1", component=COMPONENT)
-    ensure_volume(world, written)
+    ensure_volumes(world, written)
     _ensure_secret(world, written)
     if source_of(written) is not None:
         _ensure_job(world, written)
@@ -158,6 +160,8 @@ def _failure(world: World, item: Item) -> str:
     to = time_of(target) if target else None
     if any(ails(one, Ailment.RECOVERY_FAILS) for one in (item, origin) if one is not None):
         return "FATAL: could not restore the backup"
+    if origin is not None and (strange := sorted(_tablespaces(item) ^ _tablespaces(origin))):
+        return f"FATAL: tablespaces without a volume of their own: {', '.join(strange)}"
     first = first_recoverable(world, origin or item, source)
     if first is None or (to is not None and to < first):
         return NO_BACKUP
@@ -166,6 +170,10 @@ def _failure(world: World, item: Item) -> str:
     if to is not None and to.timestamp() > (end.timestamp() if end is not None else world.clock.now()):
         return NOT_REACHED
     return ""
+
+
+def _tablespaces(item: Item) -> set[str]:
+    return {one["name"] for one in item.body["spec"].get("tablespaces") or ()}
 
 
 def _job_name(item: Item) -> str:

@@ -1,4 +1,4 @@
-"""The volume of a database cluster's primary, its job and its pod: which may begin, and which goes after which.
+"""The volumes of a database cluster's primary, its job and its pod: which may begin, and which goes after which.
 
 Replicas are not played. The operator is one before 1.30: it takes a volume that is there, also one that is about to go.
 """
@@ -36,10 +36,13 @@ def pod_spec_of(cluster: Item, container: Body) -> Body:
     wanted = cluster.body["spec"]
     affinity = wanted.get("affinity") or {}
     image = str(cluster.body["status"]["image"])
-    claim = {"claimName": instance_name(cluster)}
+    volumes = [
+        {"name": name, "persistentVolumeClaim": {"claimName": claim}}
+        for claim, (name, _, _) in volumes_of(cluster).items()
+    ]
     spec: Body = {
         "containers": [{"image": image, "resources": wanted.get("resources") or {}, **container}],
-        "volumes": [{"name": "pgdata", "persistentVolumeClaim": claim}],
+        "volumes": volumes,
     }
     said = {
         "nodeSelector": affinity.get("nodeSelector"),
@@ -49,16 +52,29 @@ def pod_spec_of(cluster: Item, container: Body) -> Body:
     return spec | {name: value for name, value in said.items() if value}
 
 
-def ensure_volume(world: World, cluster: Item) -> None:
-    name, storage = instance_name(cluster), cluster.body["spec"].get("storage") or {}
-    if world.get("PersistentVolumeClaim", "", (cluster.namespace, name)) is not None:
-        return
-    spec: Body = {"accessModes": ["ReadWriteOnce"]}
-    spec["resources"] = {"requests": {"storage": storage.get("size", "1Gi")}}
-    if storage.get("storageClass"):
-        spec["storageClassName"] = storage["storageClass"]
-    metadata = metadata_of(cluster, name, {"cnpg.io/pvcRole": "PG_DATA"}) | {"finalizers": [PROTECTION]}
-    world.create("PersistentVolumeClaim", "", {"metadata": metadata, "spec": spec}, manager=MANAGER)
+def volumes_of(cluster: Item) -> dict[str, tuple[str, str, Body]]:
+    """Return the claims of a primary by name: what its pod calls it, its role, and what is asked of it."""
+    wanted, name = cluster.body["spec"], instance_name(cluster)
+    found = {name: ("pgdata", "PG_DATA", wanted.get("storage") or {})}
+    if wanted.get("walStorage"):
+        found[f"{name}-wal"] = ("pg-wal", "PG_WAL", wanted["walStorage"])
+    for one in wanted.get("tablespaces") or ():
+        volume = f"tbs-{one['name'].replace('_', '-').lower()}"
+        found[f"{name}-{volume}"] = (volume, "PG_TABLESPACE", one["storage"])
+    return found
+
+
+def ensure_volumes(world: World, cluster: Item) -> None:
+    for name, (_, role, storage) in volumes_of(cluster).items():
+        if world.get("PersistentVolumeClaim", "", (cluster.namespace, name)) is None:
+            template = storage.get("pvcTemplate") or {}
+            spec: Body = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, **template}
+            if storage.get("size"):
+                spec["resources"] = {"requests": {"storage": storage["size"]}}
+            if storage.get("storageClass"):
+                spec["storageClassName"] = storage["storageClass"]
+            metadata = metadata_of(cluster, name, {"cnpg.io/pvcRole": role}) | {"finalizers": [PROTECTION]}
+            world.create("PersistentVolumeClaim", "", {"metadata": metadata, "spec": spec}, manager=MANAGER)
 
 
 def ensure_pod(world: World, cluster: Item) -> Item:

@@ -49,7 +49,9 @@ def recovery_manifest(wish: RecoveryCluster) -> dict[str, Any]:
     recovery: dict[str, Any] = {"source": wish.origin}
     if target := _target(wish):
         recovery["recoveryTarget"] = target
-    storage = {"size": wish.size} | ({"storageClass": wish.storage_class} if wish.storage_class else {})
+    storage = {**wish.pod_needs.get("storage", {}), "size": wish.size}
+    if wish.storage_class:
+        storage["storageClass"] = wish.storage_class
     labels = {RUN_LABEL: wish.run}
     spec: dict[str, Any] = {
         **wish.pod_needs,

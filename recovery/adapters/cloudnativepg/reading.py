@@ -17,6 +17,7 @@ from recovery.adapters.cloudnativepg.fields import (
     timeline_of,
 )
 from recovery.adapters.cloudnativepg.manifests import PLUGIN, RUN_LABEL
+from recovery.adapters.cloudnativepg.needs import image_of, needs_of, volume_of
 from recovery.ports.clusters import (
     ClusterBackup,
     ClusterBackupMethod,
@@ -44,8 +45,6 @@ HOPELESS = frozenset(
 
 An unknown plugin is not among them: it has not been loaded yet, as after any restart, and the operator looks again.
 """
-POD_NEEDS = ("affinity", "imagePullSecrets", "resources", "serviceAccountTemplate")
-"""What of a definition says where its pods may run, with how much, as whom, and how their image is pulled."""
 BACKUP_STARTED = "BackupStarted"
 """The reason for which `LastBackupSucceeded` is False while the next backup runs."""
 
@@ -128,6 +127,7 @@ def read_cluster(live: Body, *, store: Body | None) -> DatabaseClusterState:
     server = text_of(configured or parameters or {}, "serverName") or cluster.name
     object_store = text_of(parameters or {}, "barmanObjectName") if method is ClusterBackupMethod.PLUGIN else ""
     window = _window_in(store, server) if method is ClusterBackupMethod.PLUGIN else _window_of(status)
+    storage = volume_of(part_of(spec, "storage"))
     archiving = condition_of(status, "ContinuousArchiving")
     last_backup = condition_of(status, "LastBackupSucceeded")
     findings = _findings(cluster, method, archiving, last_backup, window)
@@ -145,10 +145,10 @@ def read_cluster(live: Body, *, store: Body | None) -> DatabaseClusterState:
         last_backup=last_backup,
         window=window,
         archive_timeout=archive_timeout_of(part_of(spec, "postgresql", "parameters")),
-        image=text_of(status, "image") or text_of(spec, "imageName"),
-        storage_size=text_of(part_of(spec, "storage"), "size"),
-        storage_class=text_of(part_of(spec, "storage"), "storageClass"),
-        pod_needs={name: spec[name] for name in POD_NEEDS if spec.get(name)},
+        image=image_of(spec, status),
+        storage_size=storage.get("size", ""),
+        storage_class=storage.get("storageClass", ""),
+        pod_needs=needs_of(spec, status),
         timeline=number_of(status.get("timelineID")),
         system_identifier=text_of(status, "systemID"),
         findings=findings,

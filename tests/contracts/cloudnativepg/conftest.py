@@ -88,9 +88,16 @@ class Estate:
         return f"/apis/{group}/v1/namespaces/{self.namespace}/{plural}"
 
     def database(
-        self, *, method: ClusterBackupMethod = ClusterBackupMethod.PLUGIN, behaviour: str = "nothing"
+        self,
+        *,
+        method: ClusterBackupMethod = ClusterBackupMethod.PLUGIN,
+        behaviour: str = "nothing",
+        more: dict[str, Any] | None = None,
     ) -> DatabaseCluster:
-        """Have a production database, backed up by this method. `behaviour` is the practice estate's word."""
+        """Have a production database, backed up by this method. `behaviour` is the practice estate's word.
+
+        `more` is added to its definition.
+        """
         # The same place twice: production writes with one credential, recoveries read with another.
         for name in ("store", "read-only"):
             place = (
@@ -110,7 +117,7 @@ class Estate:
             backed_up = {"plugins": [{"name": PLUGIN, "isWALArchiver": True, "parameters": parameters}]}
         image = "ghcr.io/cloudnative-pg/postgresql:17.2"
         storage = {"size": "20Gi", "storageClass": "fast"}
-        wanted: dict[str, Any] = {"instances": 3, "imageName": image, "storage": storage, **backed_up}
+        wanted: dict[str, Any] = {"instances": 3, "imageName": image, "storage": storage, **backed_up, **(more or {})}
         about: dict[str, Any] = {"name": "odoo-db", "namespace": self.namespace, "annotations": {ANNOTATION: behaviour}}
         about["labels"] = {INVENTORY_LABEL: self.namespace}
         body = {"apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "metadata": about, "spec": wanted}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,13 @@ from recovery.ports.postgres import Consistent
 from tests.contracts.cloudnativepg.conftest import Estate, eventually, now
 
 
-def backed_up(estate: Estate, *, method: ClusterBackupMethod = ClusterBackupMethod.PLUGIN) -> ClusterBackup:
-    estate.database(method=method)
+def backed_up(
+    estate: Estate,
+    *,
+    method: ClusterBackupMethod = ClusterBackupMethod.PLUGIN,
+    more: dict[str, Any] | None = None,
+) -> ClusterBackup:
+    estate.database(method=method, more=more)
     found = eventually(
         lambda: estate.clusters.ensure_backup(run="backup-1", cluster=estate.origin, method=method),
         holds=lambda backup: backup.is_done,
@@ -178,6 +184,31 @@ def test_recovery_whose_pod_a_quota_forbids_says_so_and_goes_on_once_there_is_ro
     assert "exceeded quota: small" in state.sentence
     assert state.standing is RecoveryStanding.SETTING_UP
     assert eventually(observed(estate), holds=ended).standing is RecoveryStanding.READY
+
+
+def test_recovery_has_the_volumes_of_its_source_and_none_without_a_tablespace_s(estate: Estate) -> None:
+    volume = {"size": "5Gi", "pvcTemplate": {"accessModes": ["ReadWriteOncePod"]}}
+    tablespaces = [{"name": "old_orders", "storage": volume}]
+    more = {"walStorage": volume, "tablespaces": tablespaces, "postgresql": {"parameters": {"max_connections": "500"}}}
+    backup = backed_up(estate, more=more)
+    assert backup.stopped_at is not None
+    source = estate.clusters.observe_cluster(estate.origin)
+    assert source is not None
+    bare = estate.recovery(to=backup.stopped_at, run="drill-6")
+    wish = replace(estate.recovery(to=backup.stopped_at), pod_needs=source.pod_needs)
+
+    estate.clusters.ensure_recovery_cluster(bare)
+    estate.clusters.ensure_recovery_cluster(wish)
+
+    assert eventually(observed(estate, "drill-6"), holds=ended).standing is RecoveryStanding.FAILED
+    assert eventually(observed(estate), holds=ended).standing is RecoveryStanding.READY
+    live = estate.kubernetes.observe_object(ObjectRef("postgresql.cnpg.io/v1", "Cluster", estate.namespace, "drill-7"))
+    assert live is not None
+    assert {name: live["spec"][name] for name in more} == more
+    claims = [one for one in left_of(estate, "drill-7") if one.startswith("PersistentVolumeClaim")]
+    place = f"PersistentVolumeClaim {estate.namespace}/drill-7-1"
+    assert sorted(claims) == [place, f"{place}-tbs-old-orders", f"{place}-wal"]
+    eventually(lambda: left_of(estate, "drill-7"), holds=lambda left: left == ())
 
 
 def left_of(estate: Estate, run: str) -> tuple[str, ...]:

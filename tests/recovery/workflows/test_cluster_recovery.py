@@ -212,7 +212,13 @@ def test_a_cluster_is_recovered_moved_beside_the_old_made_harmless_and_removed(s
 
 
 def test_recovered_cluster_has_what_its_sources_pods_need_also_where_that_is_gone(shop: Shop) -> None:
-    needs: dict[str, Any] = {"imagePullSecrets": [{"name": "registry"}], "resources": {"requests": {"memory": "8Gi"}}}
+    needs: dict[str, Any] = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "resources": {"requests": {"memory": "8Gi"}},
+        "walStorage": {"size": "5Gi"},
+        "tablespaces": [{"name": "archive", "storage": {"size": "50Gi"}}],
+        "postgresql": {"parameters": {"max_connections": "500"}},
+    }
     source = ObjectRef(API, "Cluster", shop.scene.namespace, "odoo-db")
     status = shop.scene.kubernetes.objects()[source]["status"]
     shop.scene.database(**IN_TREE, **needs)

@@ -144,17 +144,51 @@ def test_recovery_takes_over_what_the_pods_of_its_source_need_and_nothing_else(
     clusters: DatabaseClusters, kubernetes: FakeKubernetes
 ) -> None:
     toleration = {"key": "databases", "operator": "Exists", "effect": "NoSchedule"}
-    needs = {
+    needs: dict[str, Any] = {
         "affinity": {"nodeSelector": {"pool": "databases"}, "tolerations": [toleration]},
         "imagePullSecrets": [{"name": "registry"}],
+        "postgresGID": 999,
+        "postgresUID": 999,
         "resources": {"requests": {"cpu": "2", "memory": "8Gi"}, "limits": {"memory": "8Gi"}},
         "serviceAccountTemplate": {
             "metadata": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/db"}}
         },
+        "walStorage": {"size": "5Gi", "storageClass": "fast"},
+        "tablespaces": [
+            {"name": "archive", "storage": {"size": "50Gi"}, "owner": {"name": "odoo"}},
+            {"name": "scratch", "storage": {"size": "9Gi"}, "temporary": True},
+        ],
+        "postgresql": {
+            "parameters": {
+                "max_connections": "500",
+                "max_locks_per_transaction": "256",
+                "max_prepared_transactions": "20",
+                "max_wal_senders": "30",
+                "max_worker_processes": "64",
+            },
+            "shared_preload_libraries": ["timescaledb"],
+            "extensions": [{"name": "timescaledb", "image": {"reference": "registry.example/timescaledb:2.20"}}],
+        },
     }
     archive = {"backup": {"barmanObjectStore": {"destinationPath": "s3://odoo/db"}}, "plugins": [{"name": PLUGIN}]}
-    others = {"instances": 3, "walStorage": {"size": "5Gi"}, "managed": {"roles": [{"name": "odoo"}]}}
-    kubernetes.apply_as("administrator", strangers("Cluster", "odoo-db", spec={**needs, **archive, **others}))
+    others = {
+        "instances": 3,
+        "managed": {"roles": [{"name": "odoo"}], "services": {"disabledDefaultServices": ["ro"]}},
+        "externalClusters": [{"name": "elsewhere"}],
+        "replica": {"enabled": False, "source": "elsewhere"},
+        "superuserSecret": {"name": "known"},
+        "priorityClassName": "production",
+        "env": [{"name": "TZ", "value": "UTC"}],
+    }
+    server: dict[str, Any] = {
+        **needs["postgresql"],
+        "parameters": {**needs["postgresql"]["parameters"], "archive_timeout": "1min", "cron.database_name": "odoo"},
+        "shared_preload_libraries": ["pg_cron", "timescaledb", "pg_net"],
+        "pg_hba": ["host all all all trust"],
+        "synchronous": {"method": "any", "number": 1},
+    }
+    wanted = {**needs, **archive, **others, "postgresql": server}
+    kubernetes.apply_as("administrator", strangers("Cluster", "odoo-db", spec=wanted))
     source = clusters.observe_cluster(SHOP)
     assert source is not None
 
@@ -172,6 +206,61 @@ def test_recovery_takes_over_what_the_pods_of_its_source_need_and_nothing_else(
         "storage",
     ]
     assert spec["instances"] == 1
+
+
+def test_recovery_takes_over_what_a_template_of_claims_says_of_any_volume(
+    clusters: DatabaseClusters, kubernetes: FakeKubernetes
+) -> None:
+    template: dict[str, Any] = {
+        "accessModes": ["ReadWriteOncePod"],
+        "resources": {"requests": {"storage": "80Gi"}},
+        "storageClassName": "fast",
+        "volumeName": "pv-of-production",
+        "dataSource": {"kind": "VolumeSnapshot", "name": "of-production"},
+    }
+    storage = {"pvcTemplate": template, "resizeInUseVolumes": False}
+    tablespaces = [{"name": "archive", "storage": storage}]
+    spec = {"instances": 3, "storage": storage, "walStorage": {**storage, "size": "5Gi"}, "tablespaces": tablespaces}
+    kubernetes.apply_as("administrator", strangers("Cluster", "odoo-db", spec=spec))
+    source = clusters.observe_cluster(SHOP)
+    assert source is not None
+
+    wish = replace(WISH, size=source.storage_size, storage_class=source.storage_class, pod_needs=source.pod_needs)
+    clusters.ensure_recovery_cluster(wish)
+
+    made = kubernetes.objects()[ObjectRef(API, "Cluster", "shop", "drill-7")]["spec"]
+    volume = {"size": "80Gi", "storageClass": "fast", "pvcTemplate": {"accessModes": ["ReadWriteOncePod"]}}
+    assert made["storage"] == volume
+    assert made["walStorage"] == {**volume, "size": "5Gi"}
+    assert made["tablespaces"] == [{"name": "archive", "storage": volume}]
+
+
+@pytest.mark.parametrize(
+    "image, named",
+    [
+        ("registry.example:5000/pg:17.2@sha256:ab", "registry.example:5000/pg:17.2@sha256:ab"),
+        ("registry.example:5000/pg@sha256:ab", "registry.example:5000/pg:17@sha256:ab"),
+        ("registry.example/pg:stable@sha256:ab", "registry.example/pg:17@sha256:ab"),
+        ("registry.example/pg:17-bookworm", "registry.example/pg:17-bookworm"),
+    ],
+)
+def test_image_of_a_catalog_is_named_with_its_version_and_needs_the_catalog_no_more(
+    clusters: DatabaseClusters, kubernetes: FakeKubernetes, image: str, named: str
+) -> None:
+    catalog = {"apiGroup": "postgresql.cnpg.io", "kind": "ClusterImageCatalog", "name": "pg", "major": 17}
+    server = {"extensions": [{"name": "vector"}]}
+    spec = {"instances": 3, "imageCatalogRef": catalog, "postgresql": server}
+    ref = kubernetes.apply_as("administrator", strangers("Cluster", "odoo-db", spec=spec)).ref
+    vector = {"name": "vector", "image": {"reference": "registry.example/pgvector:0.8"}}
+    kubernetes.say(ref, {"image": image, "pgDataImageInfo": {"image": image, "extensions": [vector]}})
+    source = clusters.observe_cluster(SHOP)
+    assert source is not None
+
+    clusters.ensure_recovery_cluster(replace(WISH, image=source.image, pod_needs=source.pod_needs))
+
+    made = kubernetes.objects()[ObjectRef(API, "Cluster", "shop", "drill-7")]["spec"]
+    assert (made["imageName"], "imageCatalogRef" in made) == (named, False)
+    assert made["postgresql"] == {"extensions": [vector]}
 
 
 @pytest.mark.parametrize(
