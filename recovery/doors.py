@@ -74,7 +74,7 @@ def open_store_to_read(policy: BackupPolicy) -> ObjectStore:
 
 
 def store_at(address: str, *, credential: str) -> ObjectStore:
-    """Open a store. `credential` is a reference to `ACCESS_KEY:SECRET_KEY`, or empty."""
+    """Open a store. `credential` is a reference, or empty; it is read again where the store refuses what it said."""
     opened: ObjectStore = wiring.adapter("object_store")(
         address, credential=credential, secrets=wiring.secrets() if credential else None
     )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import obstore
@@ -31,11 +33,19 @@ from changecontrol.ports import Secrets, StoredObject
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
+Result = TypeVar("Result")
+
 CONNECT_SECONDS = 3
 REQUEST_SECONDS = 60
 MAX_RETRIES = 2
 PROBE_PREFIX = "reachable"
 LISTED_AT_ONCE = 1000
+REFUSED = re.compile(
+    r"status code: 40[13]\b|\(code: 40[13]\)|AccessDenied|ExpiredToken|InvalidToken|TokenRefreshRequired"
+)
+"""A listing and a deletion report a refusal as a generic error, in its words alone; S3 calls a session over a 400."""
+PERHAPS_REFUSED = re.compile(r"status code: 400\b")
+"""What a look at one object alone is answered, without a word, where the session is over."""
 _RETRYING: RetryConfig = {"max_retries": MAX_RETRIES, "retry_timeout": timedelta(seconds=REQUEST_SECONDS)}
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified (?:bucket|container) does not exist", re.IGNORECASE)
 _SAYS = (
@@ -51,25 +61,47 @@ _SAYS = (
         ),
         "The object store could not {doing}: a lock, a hold, a lease or a snapshot of its own keeps it.",
     ),
-    # A listing and a deletion report a refusal as a generic error, in its words alone.
-    (
-        re.compile(r"status code: 40[13]\b|\(code: 40[13]\)|AccessDenied"),
-        "The object store does not let this credential {doing}.",
-    ),
 )
 """What an error's words say, the narrower cause first: a store says 403 for a lock, too."""
 
 
-class StoredObjects:
-    """The store at one address."""
+class Renewal:
+    """Reads a credential again that a store refuses. Of the one in use it keeps a digest alone, keyed by chance."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, reference: str, *, secrets: Secrets | None, opened: Callable[[str], Any]) -> None:
+        self._reference = reference
+        self._secrets = secrets
+        self._opened = opened
+        self._key = os.urandom(32)
+        self._digest = b""
+
+    def store(self) -> Any | None:
+        """Return the store as the reference opens it now; None where it still says what was said before."""
+        secret = _secret(self._reference, self._secrets)
+        digest = hashlib.blake2b(secret.encode(), key=self._key).digest()
+        if digest == self._digest:
+            return None
+        store = self._opened(secret)
+        self._digest = digest
+        return store
+
+
+class StoredObjects:
+    """The store at one address.
+
+    Work of hours outlives a credential of one: where the store refuses it, its reference is read again, and the refusal
+    is believed where that says nothing new, or what it says is refused as well.
+    """
+
+    def __init__(self, store: Any, *, renewal: Renewal | None = None) -> None:
         self._store = store
+        self._renewal = renewal
+        self._renewing = threading.Lock()
 
     def ensure_object(self, key: str, data: bytes) -> StoredObject:
         _check_key(key)
         try:
-            obstore.put(self._store, key, data, mode="create", use_multipart=False)
+            self._ask(lambda store: obstore.put(store, key, data, mode="create", use_multipart=False))
         except AlreadyExistsError:
             self._check_same(key, data)
         except (BaseError, OSError, ValueError) as error:
@@ -82,7 +114,7 @@ class StoredObjects:
     def observe_object(self, key: str) -> bytes | None:
         _check_key(key)
         try:
-            return bytes(obstore.get(self._store, key).bytes())
+            return self._ask(lambda store: bytes(obstore.get(store, key).bytes()))
         except FileNotFoundError as absent:
             _check_bucket(absent, doing=f"read {key}")
             return None
@@ -92,9 +124,11 @@ class StoredObjects:
     def observe_range(self, key: str, *, start: int, size: int) -> bytes | None:
         _check_key(key)
         try:
-            whole = obstore.head(self._store, key)["size"]
+            whole = self._ask(lambda store: obstore.head(store, key)["size"])
             end = min(start + size, whole)
-            return bytes(obstore.get_range(self._store, key, start=start, end=end)) if start < end else b""
+            if start >= end:
+                return b""
+            return self._ask(lambda store: bytes(obstore.get_range(store, key, start=start, end=end)))
         except FileNotFoundError:
             # What is asked by HEAD is answered without words: this raises where the bucket itself is absent.
             self.observe_object(key)
@@ -105,16 +139,15 @@ class StoredObjects:
     def observe_objects(self, prefix: str) -> Iterator[StoredObject]:
         _check_key(prefix)
         try:
-            for chunk in obstore.list(self._store, prefix=prefix, chunk_size=LISTED_AT_ONCE):
-                for found in chunk:
-                    yield StoredObject(key=found["path"], size=found["size"], modified_at=found["last_modified"])
+            for found in self._listed(prefix):
+                yield StoredObject(key=found["path"], size=found["size"], modified_at=found["last_modified"])
         except (BaseError, OSError, ValueError) as error:
             raise _failure(error, doing=f"list {prefix}") from None
 
     def ensure_absent(self, key: str) -> None:
         _check_key(key)
         try:
-            obstore.delete(self._store, key)
+            self._ask(lambda store: obstore.delete(store, key))
         except FileNotFoundError as absent:
             _check_bucket(absent, doing=f"delete {key}")
         except (BaseError, OSError, ValueError) as error:
@@ -123,7 +156,7 @@ class StoredObjects:
     def observe_reachable(self) -> None:
         try:
             # A listing, because a bucket that does not exist answers a look at one object as if only that were absent.
-            obstore.list(self._store, prefix=PROBE_PREFIX, chunk_size=1).collect()
+            self._ask(lambda store: obstore.list(store, prefix=PROBE_PREFIX, chunk_size=1).collect())
         except (BaseError, OSError, ValueError) as error:
             raise _failure(error, doing="answer") from None
 
@@ -132,6 +165,57 @@ class StoredObjects:
             return self.observe_object(key) == data
         except (Transient, Permanent):
             return False
+
+    def _ask(self, act: Callable[[Any], Result]) -> Result:
+        used, may_read = self._store, True
+        while True:
+            try:
+                return act(used)
+            except (BaseError, OSError, ValueError) as error:
+                if not self._may_be_over(error):
+                    raise
+                following, has_read = self._following(used, may_read=may_read)
+                if following is None:
+                    raise
+            used, may_read = following, may_read and not has_read
+
+    def _listed(self, prefix: str) -> Iterator[Any]:
+        """List in the order of keys, which is that of every store with a credential, and go on behind the last one."""
+        used, may_read, last = self._store, True, ""
+        while True:
+            behind = {"offset": last} if last else {}
+            try:
+                for chunk in obstore.list(used, prefix=prefix, chunk_size=LISTED_AT_ONCE, **behind):
+                    for found in chunk:
+                        # Whoever reads this takes the time for each: one listing may outlive several credentials.
+                        may_read, last = True, found["path"]
+                        yield found
+                return
+            except (BaseError, OSError, ValueError) as error:
+                if not self._may_be_over(error):
+                    raise
+                following, has_read = self._following(used, may_read=may_read)
+                if following is None:
+                    raise
+            used, may_read = following, may_read and not has_read
+
+    def _may_be_over(self, error: Exception) -> bool:
+        is_perhaps = _is_refusal(error) or PERHAPS_REFUSED.search(str(error)) is not None
+        return is_perhaps and self._renewal is not None
+
+    def _following(self, refused: Any, *, may_read: bool) -> tuple[Any | None, bool]:
+        """Return the store to ask after one that was refused, and whether its credential was read for this; or None.
+
+        Each call reads once: what is refused with what was just read for it is refused. What others read meanwhile is
+        tried without that. Raises `Transient` where nobody says now what the credential is.
+        """
+        assert self._renewal is not None
+        with self._renewing:
+            if self._store is not refused:
+                return self._store, False
+            following = self._renewal.store() if may_read else None
+            self._store = following or refused
+            return following, True
 
     def _check_same(self, key: str, data: bytes) -> None:
         stored = self.observe_object(key)
@@ -144,10 +228,10 @@ class StoredObjects:
 def open_store(url: str, *, credential: str = "", secrets: Secrets | None = None) -> StoredObjects:
     """Return the store at an address.
 
-    `credential` is a reference: to `ACCESS_KEY:SECRET_KEY` for S3; to a service account's JSON for Google Cloud; for
-    Azure to an account's key, a shared access signature, or a service principal's JSON. Without one the usual variables
-    of the environment count (AWS_…, GOOGLE_…, AZURE_…). Raises `Permanent` for an address or a credential that is not
-    accepted.
+    `credential` is a reference: for S3 to `ACCESS_KEY:SECRET_KEY` or the JSON of an AWS credential process; for Google
+    Cloud to a service account's JSON; for Azure to an account's key, a shared access signature, or a service
+    principal's JSON. Without one the usual variables of the environment count (AWS_…, GOOGLE_…, AZURE_…). Raises
+    `Permanent` for an address or a credential that is not accepted.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
@@ -161,9 +245,9 @@ def open_store(url: str, *, credential: str = "", secrets: Secrets | None = None
             "An object store is named by file:///folder, s3://bucket?endpoint=https://host, gs://bucket or "
             "az://account/container."
         )
-    secret = _secret(credential, secrets)
     opened = {"s3": _open_s3, "gs": _open_gcs, "az": _open_azure}[parts.scheme]
-    return StoredObjects(opened(parts, secret=secret))
+    renewal = Renewal(credential, secrets=secrets, opened=lambda secret: opened(parts, secret=secret))
+    return StoredObjects(renewal.store(), renewal=renewal if credential else None)
 
 
 def _secret(credential: str, secrets: Secrets | None) -> str:
@@ -189,11 +273,29 @@ def _open_s3(parts: SplitResult, *, secret: str) -> Any:
         settings["endpoint"] = endpoint
         settings["virtual_hosted_style_request"] = False
     if secret:
-        access_key, colon, secret_key = secret.partition(":")
-        if not (access_key and colon and secret_key):
-            raise Permanent("The credential of an S3 store is ACCESS_KEY:SECRET_KEY.")
-        settings |= {"access_key_id": access_key, "secret_access_key": secret_key}
+        settings |= _s3_keys(secret)
     return _opened(S3Store, parts.hostname or "", prefix=parts.path, endpoint=endpoint, settings=settings)
+
+
+def _s3_keys(secret: str) -> dict[str, str]:
+    if secret.startswith("{"):
+        try:
+            said = json.loads(secret)
+            keys = {"access_key_id": said["AccessKeyId"], "secret_access_key": said["SecretAccessKey"]}
+            keys |= {"session_token": said["SessionToken"]} if said.get("SessionToken") else {}
+            is_whole = all(isinstance(one, str) and one for one in keys.values())
+        except (ValueError, KeyError):
+            is_whole = False
+    else:
+        access_key, _, secret_key = secret.partition(":")
+        keys = {"access_key_id": access_key, "secret_access_key": secret_key}
+        is_whole = bool(access_key and secret_key)
+    if not is_whole:
+        raise Permanent(
+            "The credential of an S3 store is ACCESS_KEY:SECRET_KEY, or JSON with AccessKeyId, SecretAccessKey and "
+            "SessionToken, as a credential process of AWS writes it."
+        )
+    return keys
 
 
 def _open_gcs(parts: SplitResult, *, secret: str) -> Any:
@@ -274,8 +376,13 @@ def _failure(error: Exception, *, doing: str) -> Transient | Permanent:
     for pattern, sentence in _SAYS:
         if pattern.search(words):
             return Permanent(sentence.format(doing=doing))
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
+    if _is_refusal(error):
         return Permanent(f"The object store does not let this credential {doing}.")
     if isinstance(error, InvalidPathError | ValueError):
         return Permanent(f"The object store cannot {doing}: the key is not one it accepts.")
     return Transient(f"The object store could not {doing} now.")
+
+
+def _is_refusal(error: Exception) -> bool:
+    is_one = isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError)
+    return is_one or REFUSED.search(str(error)) is not None

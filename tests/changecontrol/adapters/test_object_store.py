@@ -7,11 +7,14 @@ import pytest
 from changecontrol.adapters.fakes.objects import FakeSecrets
 from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Permanent, Transient
+from tests.sessions import sessions_of
 
 SECRETS = FakeSecrets(
     {
         "env:PAIR": "key:canary",
         "env:HALF": "canary",
+        "env:CUT": '{"AccessKeyId": "key", "SecretAccessKey": "canary',
+        "env:KEYLESS": '{"AccessKeyId": "key", "SessionToken": "canary"}',
         "file:/gcs": "{canary",
         "env:AZURE": "canary!",
         "env:WHO": '{"appId": "canary"}',
@@ -44,6 +47,8 @@ def test_addresses_that_are_refused(url: str) -> None:
     ("url", "credential"),
     [
         ("s3://bucket", "env:HALF"),
+        ("s3://bucket", "env:CUT"),
+        ("s3://bucket", "env:KEYLESS"),
         ("gs://bucket/points", "file:/gcs"),
         ("az://account/container", "env:AZURE"),
         ("az://account/container", "env:WHO"),
@@ -79,3 +84,50 @@ def test_s3_server_that_is_down_is_transient_and_quotes_no_secret() -> None:
         store.observe_reachable()
 
     assert "canary" not in raised.value.reason
+
+
+def test_listing_goes_on_from_where_it_was_when_its_credential_ends() -> None:
+    with sessions_of(lasts=1) as sessions:
+        sessions.objects |= {f"points/{number:05d}": b"1" for number in range(3500)}
+        store = sessions.store()
+
+        found = [one.key for one in store.observe_objects("points")]
+
+        assert found == sorted(sessions.objects)
+        assert sessions.given == 4
+
+
+def test_range_is_read_although_the_look_at_its_object_is_refused_without_a_word() -> None:
+    with sessions_of(lasts=1) as sessions:
+        sessions.objects["a"] = b"0123456789"
+        store = sessions.store()
+
+        assert store.observe_object("a") == b"0123456789"
+        assert store.observe_range("a", start=0, size=10) == b"0123456789"
+        assert sessions.given == 3
+
+
+def test_session_with_a_token_of_its_own_is_followed_by_the_next() -> None:
+    with sessions_of(lasts=2) as sessions:
+        sessions.objects["a"] = b"1"
+        store = sessions.store(field="session")
+
+        assert [store.observe_object("a") for _ in range(5)] == [b"1"] * 5
+        assert sessions.tokens == {"token1", "token2", "token3"}
+
+
+def test_session_that_is_over_and_not_followed_by_another_is_a_refusal() -> None:
+    with sessions_of(lasts=2) as sessions:
+        sessions.objects["points/1"] = b"1"
+        store = sessions.store()
+        assert (store.observe_object("points/1"), store.observe_object("points/1")) == (b"1", b"1")
+        sessions.is_stopped = True
+
+        for act, doing in (
+            (lambda: store.observe_object("points/1"), "read points/1"),
+            (lambda: store.ensure_object("points/2", b"2"), "store points/2"),
+            (lambda: list(store.observe_objects("points")), "list points"),
+        ):
+            with pytest.raises(Permanent) as raised:
+                act()
+            assert raised.value.reason == f"The object store does not let this credential {doing}."

@@ -23,6 +23,7 @@ from recovery.adapters.streams import (
     observe_stream,
     verify_stream,
 )
+from tests.sessions import sessions_of
 
 DATA = bytes(range(256)) * 10
 KEY = "points/1/base"
@@ -166,6 +167,31 @@ def test_deleted_stream_leaves_nothing() -> None:
 
     assert all(key.startswith("points/10/") for key in store.objects)
     assert StreamReader(store, "points/10/base").readall() == DATA
+
+
+def test_stream_outlives_the_credentials_it_is_written_and_read_with() -> None:
+    with sessions_of(lasts=5) as sessions:
+        with StreamWriter(sessions.store(), KEY, part_bytes=100) as writer:
+            writer.write(DATA)
+        store = sessions.store()
+
+        assert StreamReader(store, KEY).readall() == DATA
+        assert verify_stream(store, KEY).size == len(DATA)
+        assert sessions.given > 10
+
+
+def test_stream_whose_credential_ends_and_is_followed_by_none_is_refused() -> None:
+    with sessions_of(lasts=10**6) as sessions:
+        with StreamWriter(sessions.store(), KEY, part_bytes=100) as writer:
+            writer.write(DATA)
+        sessions.lasts = 5
+        reader = StreamReader(sessions.store(), KEY)
+        sessions.is_stopped = True
+
+        with pytest.raises(
+            Permanent, match=r"^The object store does not let this credential read points/1/base\.parts/"
+        ):
+            reader.readall()
 
 
 KILLED = """
