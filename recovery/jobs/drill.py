@@ -128,7 +128,8 @@ def _ask(_: Mapping[str, Any], drill: Drill, bench: Bench, checks: Checks, outco
     saying.begin("restoring", "Fetching the copy.", total_bytes=size_to_restore(drill.point))
     _fetched(drill, checks, stored=stored, sandbox=sandbox)
     with checks.asking("Restored and started", 2) as words:
-        restored = stored.start(sandbox, at=drill.target_at)
+        database = database_at(drill.environment, drill.target_at)
+        restored = stored.start(sandbox, at=drill.target_at, database=database)
         words.append(f"PostgreSQL {stored.server_version} answers as of {moment(drill.target_at)}.")
     with restored:
         server = Server(restored.url, stored.server_version, stored.programs)

@@ -8,7 +8,7 @@ from typing import Any
 
 from changecontrol.errors import Hindered, Permanent, Transient, UnderWay
 from recovery import doors
-from recovery.adapters.postgres.programs import Programs, connected, find_programs, observe_version
+from recovery.adapters.postgres.programs import Programs, connected, entrance_of, find_programs, observe_version
 from recovery.models import RecoveryPoint
 from recovery.ports.clusters import DatabaseClusters
 
@@ -46,7 +46,7 @@ def recovered_server(point: RecoveryPoint, recovery: Mapping[str, Any]) -> Serve
     clusters = doors.open_database_clusters(point.environment)
     try:
         told = _told(clusters, recovery)
-        url = doors.url_of(told, database="postgres")
+        url = entrance_of(told, database=point.environment.database)
         with connected(url) as connection:
             major, version = observe_version(connection)
     except Permanent as trouble:

@@ -156,7 +156,8 @@ def _brought_back(order: Mapping[str, Any], restore: Restore, *, bench: Bench, s
         return
     stored = stored_of(bench)
     saying.begin("restoring", "Fetching the copy.", total_bytes=restore.size)
-    with stored.start(sandbox, at=restore.target_at) as restored:
+    database = database_at(restore.environment, restore.target_at)
+    with stored.start(sandbox, at=restore.target_at, database=database) as restored:
         yield Server(restored.url, stored.server_version, stored.programs)
 
 

@@ -62,15 +62,21 @@ class StoredBase:
         self.bench.saying.say("Holding the copy against its manifest.")
         verify_copy(sandbox, programs=self.programs)
 
-    def start(self, sandbox: Sandbox, *, at: datetime) -> Restored:
-        """Bring the database back to a time; what was fetched before is not fetched again."""
+    def start(self, sandbox: Sandbox, *, at: datetime, database: str = "") -> Restored:
+        """Bring the server back to a time; what was fetched before is not fetched again. `database` is one it has."""
         if self._coverage is None:
             self.fetch(sandbox, at=at)
         assert self._coverage is not None
         self.bench.saying.say("Replaying WAL up to the time.")
         base = self.base
         return start_copy(
-            sandbox, programs=self.programs, base=base, coverage=self._coverage, at=at, role=base.superuser
+            sandbox,
+            programs=self.programs,
+            base=base,
+            coverage=self._coverage,
+            at=at,
+            role=base.superuser,
+            database=database,
         )
 
     def part(self, origin: Origin, *, sha256: str) -> DatabasePart:
@@ -101,7 +107,7 @@ class StoredDump:
             "no manifest to be held against."
         )
 
-    def start(self, sandbox: Sandbox, *, at: datetime) -> Restored:
+    def start(self, sandbox: Sandbox, *, at: datetime, database: str = "") -> Restored:
         """Bring the database back on a server that is made for it. `at` is the dump's own moment."""
         if at != self.dump.started_at:
             raise Permanent("A dump is brought back to its own moment alone.")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.processes import Account, run_as, stop_child
@@ -52,6 +52,8 @@ AWAY = re.compile(
     r"terminating connection|remaining connection slots|too many connections|could not receive|No route to host",
     re.IGNORECASE,
 )
+LOBBIES = ("postgres", "template1")
+"""The databases that a server is made with and whoever means no other is let into; either may be gone or closed."""
 NO_ROOM = "No space left on device"
 """What a program says, and the log of a server, where a disk is full."""
 ROWS = re.compile(r"\s*(?:\S+: )?(?:DETAIL|CONTEXT|HINT|STATEMENT|QUERY):", re.IGNORECASE)
@@ -225,6 +227,22 @@ def connected(url: str) -> Iterator[psycopg.Connection[Any]]:
             yield connection
     except psycopg.Error as error:
         raise _refused("The database", error, url=url) from None
+
+
+def entrance_of(url: str, *, database: str) -> str:
+    """Return the address at which a server lets us in: of a lobby that it has, else of the database named.
+
+    Raises what it said of the first.
+    """
+    refusals: list[Permanent] = []
+    for name in dict.fromkeys(filter(None, (*LOBBIES, database))):
+        address = make_conninfo(url, dbname=name)
+        try:
+            with connected(address):
+                return address
+        except Permanent as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
 
 
 def _refused(name: str, error: psycopg.Error, *, url: str) -> Transient | Permanent:

@@ -17,14 +17,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-import psycopg
 from psycopg.conninfo import make_conninfo
 
 from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.ports import ObjectStore
 from changecontrol.processes import end_with_parent, last_lines, run_as, stop_child, wait_until
 from recovery.adapters.postgres.fetching import fetch_copy
-from recovery.adapters.postgres.programs import NO_ROOM, Programs, lsn_of, one_row, plain_environment, run_program
+from recovery.adapters.postgres.programs import (
+    NO_ROOM,
+    Programs,
+    connected,
+    entrance_of,
+    lsn_of,
+    one_row,
+    plain_environment,
+    run_program,
+)
 from recovery.adapters.postgres.sandbox import STOP_STEPS, Sandbox, make_sandbox, tear_down, written_to
 from recovery.adapters.postgres.wal import (
     LONG_HEADER,
@@ -103,14 +111,15 @@ def start_copy(
     coverage: Coverage,
     at: RestoreTo,
     role: str,
-    database: str = "postgres",
+    database: str = "",
     unpack_seconds: float = 0.0,
     seconds: float = REPLAY_SECONDS,
 ) -> Restored:
     """Replay a fetched copy to a time, promote it, and return it as a role of the source sees it.
 
-    Start from the main thread: the server ends with it. Raises `Permanent` with the server's last words where it does
-    not come up, and where it replayed less than it should have; `Hindered` where there is no such role, and no room.
+    `database` is one to enter by where those that a server is made with are gone. Start from the main thread: the
+    server ends with it. Raises `Permanent` with the server's last words where it does not come up, and where it
+    replayed less than it should have; `Hindered` where there is no such role, and no room.
     """
     if programs.major != base.server_major:
         raise Permanent(f"The backup is of PostgreSQL {base.server_major}, the programs are of {programs.major}.")
@@ -125,7 +134,7 @@ def start_copy(
             is_up(sandbox, child=child, seconds=seconds)
         if child.poll() is not None:
             raise not_started(sandbox)
-        url = address_in(sandbox, database=database, role=role)
+        url = _entrance(sandbox, role=role, database=database)
         replayed, last_commit_at = _replayed(url)
         if replayed < base.stop_lsn:
             raise _fell_short(sandbox, replayed=replayed, wanted=base.stop_lsn)
@@ -157,7 +166,7 @@ def restore(
     run_id: str,
     programs: Programs,
     role: str,
-    database: str = "postgres",
+    database: str = "",
 ) -> Restored:
     """Restore a base backup to a time and start it. What fails leaves no folder behind."""
     check_covered(coverage_of(base, archive=archive), at=at)
@@ -263,7 +272,7 @@ def _control_settings(sandbox: Sandbox, *, programs: Programs) -> dict[str, str]
 
 def address_in(sandbox: Sandbox, *, database: str, role: str) -> str:
     """Return where a database of the sandbox's server answers."""
-    return f"postgresql:///{database}?host={sandbox.socket}&port={PORT}&user={quote(role, safe='')}"
+    return f"postgresql:///{quote(database, safe='')}?host={sandbox.socket}&port={PORT}&user={quote(role, safe='')}"
 
 
 def spawn(sandbox: Sandbox, *, programs: Programs) -> subprocess.Popen[bytes]:
@@ -309,17 +318,21 @@ def _said(sandbox: Sandbox) -> str:
     return last_lines(sandbox.log, count=20)
 
 
-def _replayed(url: str) -> tuple[int, datetime | None]:
+def _entrance(sandbox: Sandbox, *, role: str, database: str) -> str:
+    """Return the address at which the server answers: its `postgres` may have been dropped, or be called otherwise."""
     try:
-        with psycopg.connect(url, autocommit=True) as connection:
-            replayed, last_commit_at, is_in_recovery = one_row(
-                connection,
-                "SELECT pg_last_wal_replay_lsn(), pg_last_xact_replay_timestamp(), pg_is_in_recovery()",
-            )
-    except psycopg.Error as error:
-        reason = f"The restored server does not let the role in: {str(error).strip()[-200:]}"
-        # The copy is as its server was: it is we who ask for somebody else.
-        raise Hindered(reason) if NO_ROLE.search(reason) else Permanent(reason) from None
+        return entrance_of(address_in(sandbox, database=database, role=role), database=database)
+    except Permanent as refusal:
+        reason = f"The restored server does not let the role in: {refusal.reason}"
+    # The copy is as its server was: it is we who ask for somebody else.
+    raise Hindered(reason) if NO_ROLE.search(reason) else Permanent(reason)
+
+
+def _replayed(url: str) -> tuple[int, datetime | None]:
+    with connected(url) as connection:
+        replayed, last_commit_at, is_in_recovery = one_row(
+            connection, "SELECT pg_last_wal_replay_lsn(), pg_last_xact_replay_timestamp(), pg_is_in_recovery()"
+        )
     if is_in_recovery:
         raise Permanent("The restored server was not promoted.")
     return lsn_of(replayed), last_commit_at

@@ -58,7 +58,14 @@ def question(server: Answering, *, programs: Programs) -> tuple[str, ...]:
     """
     environment = connection_environment(server.url)
     run_program(
-        [programs.path("pg_amcheck"), "--all", "--install-missing", "--no-password", "--jobs=2"],
+        [
+            programs.path("pg_amcheck"),
+            "--all",
+            f"--maintenance-db={environment['PGDATABASE']}",
+            "--install-missing",
+            "--no-password",
+            "--jobs=2",
+        ],
         environment=environment,
         seconds=CHECK_SECONDS,
     )

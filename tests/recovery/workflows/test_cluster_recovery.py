@@ -260,6 +260,22 @@ def test_incident_restore_works_where_the_source_is_gone_and_is_left_as_it_was(s
 
 
 @pytest.mark.slow
+def test_recovered_server_without_the_database_postgres_is_restored_from(shop: Shop) -> None:
+    other = doors.url_of(shop.recovered.superuser_url, database="template1")
+    restore = shop.ticked(shop.asked(), times=2)
+    with psycopg.connect(other, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE postgres RENAME TO lobby")
+    try:
+        shop.recover()
+        shop.ticked(restore, times=4)
+    finally:
+        with psycopg.connect(other, autocommit=True) as connection:
+            connection.execute("ALTER DATABASE lobby RENAME TO postgres")
+
+    assert restore.state == "succeeded", restore.sentence
+
+
+@pytest.mark.slow
 def test_server_that_lets_nobody_in_yet_is_tried_again(shop: Shop) -> None:
     restore = shop.ticked(shop.asked(), times=2)
     shop.recover(url=make_conninfo(shop.recovered.superuser_url, password="not yet"))

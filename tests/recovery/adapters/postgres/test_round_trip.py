@@ -24,7 +24,7 @@ from recovery.adapters.postgres.sandbox import make_sandbox, tear_down
 from recovery.adapters.postgres.sentinel import ensure_sentinel, newest_sentinel
 from recovery.adapters.postgres.verifying import question, verify_stored
 from recovery.adapters.postgres.wal import coverage_of, open_wal
-from recovery.jobs.copies import Bench
+from recovery.jobs.copies import Bench, database_of
 from recovery.jobs.saying import Saying
 from recovery.jobs.stored import StoredBase
 from recovery.models import BackupPolicy, RecoveryPoint
@@ -138,6 +138,54 @@ def test_a_server_made_with_another_superuser_comes_back_and_a_role_it_lacks_is_
         administered.restore(replace(base, superuser="postgres"), at=Latest.LATEST)
 
     assert (base.superuser, who) == ("shop_admin", [("shop_admin", True)])
+
+
+class LobbylessSource(Source):
+    @property
+    def url(self) -> str:
+        return make_conninfo(self.server.superuser_url, dbname="changecontrol")
+
+
+@pytest.fixture
+def lobbyless(source: Source) -> Iterator[LobbylessSource]:
+    """The source as a server whose database `postgres` was given another name."""
+    lobbyless = LobbylessSource(**vars(source))
+    lobbyless.execute("ALTER DATABASE postgres RENAME TO shop")
+    yield lobbyless
+    lobbyless.execute("ALTER DATABASE template1 ALLOW_CONNECTIONS true")
+    lobbyless.execute("ALTER DATABASE shop RENAME TO postgres")
+
+
+@pytest.mark.parametrize("is_template_open", [True, False])
+def test_a_server_without_the_database_postgres_comes_back_and_is_questioned(
+    lobbyless: LobbylessSource, is_template_open: bool
+) -> None:
+    lobbyless.execute(f"ALTER DATABASE template1 ALLOW_CONNECTIONS {is_template_open}")
+    archiver = lobbyless.archiver()
+    archiver.start()
+    try:
+        base = lobbyless.back_up()
+        ship_until(archiver, now_at(lobbyless))
+    finally:
+        archiver.stop()
+    bench = Bench(
+        point=RecoveryPoint(),
+        policy=BackupPolicy(),
+        store=lobbyless.store,
+        identities=(KEY.identity,),
+        folder=lobbyless.runs,
+        run_id="monday",
+        saying=Saying(lambda _: None),
+    )
+    stored = StoredBase(bench, base, lobbyless.archive(), lobbyless.programs)
+
+    sandbox = make_sandbox(lobbyless.runs, run_id="monday")
+    with stored.start(sandbox, at=base.finished_at, database="shop") as restored:
+        databases = question(restored, programs=lobbyless.programs)
+        found = database_of(restored.url, wanted="shop")
+
+    assert databases == ("changecontrol", "shop", *(["template1"] if is_template_open else []))
+    assert found == "shop"
 
 
 def test_restored_rows_are_exactly_those_committed_before_the_time(
