@@ -28,7 +28,7 @@ from recovery.models import (
 from recovery.models.backup import BackupKind
 from recovery.models.policy import Engine
 from recovery.queries.attachments import places_of
-from recovery.rules.attachments import Place, times_without
+from recovery.rules.attachments import Place, newest_until, times_without
 from recovery.rules.coverage import Backup, Coverage, Segment, Span, cover, cover_as_told, together
 from recovery.rules.objectives import (
     Expectation,
@@ -131,7 +131,9 @@ def _coverage(
                 servers.setdefault(server, []).extend(segments)
         covered = coverage_in_store(rows, servers)
         if places := copied.get(store):
-            covered = covered.until(places[-1].newest)
+            newest = newest_until(places[-1].newest or places[-1].since, places)
+            assert newest is not None, "a store has places where something is copied"
+            covered = covered.until(newest)
             for since, until in times_without(places):
                 covered = covered.without(since, until)
         found.append(covered)

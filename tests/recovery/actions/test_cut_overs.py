@@ -7,15 +7,29 @@ from typing import Any
 
 import pytest
 from django.db import transaction
+from django.forms import model_to_dict
 
 from changecontrol.access import system_actor
+from changecontrol.errors import Permanent
 from changecontrol.models import AuditEvent, Environment, Message, Run
 from changecontrol.views.timeline import entry_of
-from recovery.actions.cut_overs import abandon_cut_over, keep_old, move_cut_over, put_in_place, release_old
+from recovery.actions.copies import NewFilestoreCopy, record_filestore_copy
+from recovery.actions.cut_overs import (
+    NOT_VERSIONED,
+    abandon_cut_over,
+    keep_old,
+    move_cut_over,
+    put_in_place,
+    release_old,
+)
 from recovery.actions.points import record_verification
-from recovery.models import BackupRun, CutOver, RecoveryPoint
+from recovery.models import BackupPolicy, BackupRun, CutOver, FilestoreCopy, RecoveryPoint
+from recovery.queries.attachments import copy_for
 from recovery.queries.cut_overs import databases_in_turn
 from recovery.queries.freshness import freshness_of
+from recovery.queries.points import coverage_of
+from recovery.rules.coverage import Span
+from recovery.rules.times import moment
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, small_estate
 from tests.factories.recovery import (
@@ -27,6 +41,7 @@ from tests.factories.recovery import (
     copy_attachments,
     recorded_point,
     recovery_owner,
+    ship_wal,
 )
 
 pytestmark = pytest.mark.django_db
@@ -122,6 +137,82 @@ def test_dumps_of_a_database_that_was_given_up_are_no_way_back() -> None:
     assert list(states) == [("before", "copied"), ("baked", "broken")]
     assert not freshness_of(estate.production, NOW + 4 * HOUR).is_verified
     assert BackupRun.objects.latest("pk").reason.endswith("its dumps are of a database that was given up.")
+
+
+def copy_by(policy: BackupPolicy, at: datetime) -> FilestoreCopy:
+    """Have a job of a version of a policy copy the attachments, whichever is in force by then."""
+    copy = NewFilestoreCopy(f"late-{policy.version}", f"filestore/{at}", 100, "b" * 64, at, 4, 4000, 400)
+    with transaction.atomic():
+        return record_filestore_copy(policy, copy=copy, actor=system_actor(), at=at)
+
+
+def test_until_attachments_are_copied_again_none_of_a_folder_that_was_given_up_go_with_a_moment(
+    estate: SmallEstate,
+) -> None:
+    point = RecoveryPoint.objects.get(key="p1")
+    ship_wal(estate.production, NOW - 2 * HOUR, NOW + 3 * HOUR)
+    cut_over = baking(estate)
+    copy_attachments(estate.production, NOW + 2 * HOUR)
+    baked_at = NOW + 1.5 * HOUR
+    while_it_bakes = copy_for(point, baked_at)
+
+    rolled_back(cut_over, at=NOW + 3 * HOUR)
+
+    assert while_it_bakes is not None
+    assert while_it_bakes.policy.filestore.endswith("/northwind_monday")
+    safe = NOW - HOUR / 2
+    with pytest.raises(Permanent, match=f"The last safe time before it is {moment(safe)}."):
+        copy_for(point, baked_at)
+    assert coverage_of(estate.production).spans == (Span(NOW - HOUR, safe),)
+    copy_attachments(estate.production, NOW + 3 * HOUR)
+    once_it_is_back = copy_for(point, baked_at)
+    assert once_it_is_back is not None
+    assert once_it_is_back.taken_at == NOW + 3 * HOUR
+    assert coverage_of(estate.production).spans == (Span(NOW - HOUR, NOW + 3 * HOUR),)
+
+
+def test_a_policy_that_was_edited_while_it_baked_keeps_no_moment_with_a_folder_that_was_given_up(
+    estate: SmallEstate,
+) -> None:
+    point = RecoveryPoint.objects.get(key="p1")
+    cut_over = baking(estate)
+    copy_attachments(estate.production, NOW + 1.5 * HOUR)
+    in_force = BackupPolicy.objects.active().get()
+    columns = model_to_dict(in_force, exclude=NOT_VERSIONED)
+    BackupPolicy.objects.filter(pk=in_force.pk).update(is_active=False)
+    BackupPolicy.objects.create(
+        environment=estate.production,
+        version=in_force.version + 1,
+        created_at=NOW + 2 * HOUR,
+        created_by=in_force.created_by,
+        **columns | {"keep_last": 9},
+    )
+    rolled_back(cut_over, at=NOW + 3 * HOUR)
+    copy_attachments(estate.production, NOW + 3 * HOUR)
+
+    found = [copy_for(point, NOW + hours * HOUR) for hours in (0, 1.2, 2.5)]
+
+    assert [one.taken_at for one in found if one] == [NOW + 3 * HOUR] * 3
+
+
+def test_a_copy_of_the_folder_that_was_left_goes_with_no_moment_after(estate: SmallEstate) -> None:
+    point, before = RecoveryPoint.objects.get(key="p1"), BackupPolicy.objects.active().get()
+    ship_wal(estate.production, NOW - 2 * HOUR, NOW + 3 * HOUR)
+    baking(estate)
+    late = copy_by(before, NOW + HOUR + HOUR / 60)
+
+    just_before = copy_for(point, NOW + HOUR / 2)
+
+    assert just_before == late
+    with pytest.raises(Permanent, match="of where they then lay"):
+        copy_for(point, NOW + HOUR)
+    assert [one.end < NOW + HOUR for one in coverage_of(estate.production).spans] == [True]
+    copy_attachments(estate.production, NOW + 1.5 * HOUR)
+    assert [(copy_for(point, NOW + hours * HOUR) or late).taken_at - NOW for hours in (0.5, 1, 1.2)] == [
+        late.taken_at - NOW,
+        1.5 * HOUR,
+        1.5 * HOUR,
+    ]
 
 
 def test_putting_in_place_and_keeping_leave_exactly_their_events(estate: SmallEstate) -> None:
