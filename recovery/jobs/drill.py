@@ -195,7 +195,7 @@ def _told(drill: Drill, checks: Checks) -> None:
     if state is None or covered is None or not covered[0] <= drill.target_at <= covered[1]:
         why = f"{cluster} is gone."
         if state is not None:
-            why = " ".join(state.findings) if state.is_up else f"No instance of {cluster} is up."
+            why = state.trouble or " ".join(state.findings)
         raise Hindered(f"The operator does not say that {moment(drill.target_at)} can be restored. {why}".strip())
     with checks.asking("WAL of the operator", 1) as words:
         words.append(f"The operator says that it can restore {moment(covered[0])} to {moment(covered[1])}.")

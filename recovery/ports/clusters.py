@@ -119,16 +119,16 @@ class DatabaseClusterState:
     system_identifier: str = ""
     findings: tuple[str, ...] = ()
     """What is wrong with its backups, a sentence each; empty where nothing is."""
-    ready_instances: int = 0
-    """How many of its instances answer. The operator writes no number where none does."""
+    trouble: str = ""
+    """Why its primary does not answer, in a sentence; empty where it does."""
 
     @property
     def is_up(self) -> bool:
-        """Tell whether any instance answers, as one does while others are replaced.
+        """Tell whether the primary answers, as it does while standbys are replaced: it alone archives.
 
-        `archiving` is what the instance that archives said last: with none up it stays as it was, and means nothing.
+        `archiving` is what it said last: with it down that stays as it was, whatever standbys do, and means nothing.
         """
-        return self.ready_instances > 0
+        return not self.trouble
 
     def covered(self, at: datetime) -> tuple[datetime, datetime] | None:
         """Return the times that can surely be restored, both included; None where there are none, or nobody can tell.

@@ -79,7 +79,7 @@ def check_archiving(clusters: DatabaseClusters, *, namespace: str, inventory: st
     """Return where the operator says that it archives the WAL of an environment; else raise, with its words."""
     database = _state(clusters, namespace=namespace, inventory=inventory)
     if not database.is_up:
-        raise Permanent(f"No instance of {database.cluster} is up: whatever it said last, it archives no WAL.")
+        raise Permanent(f"{database.trouble} It archives no WAL, whatever it said last.")
     if database.archiving is None or not database.archiving.is_true:
         raise Permanent(database.findings[0])
 

@@ -37,6 +37,8 @@ IMAGE = "ghcr.io/cloudnative-pg/postgresql:18.1"
 SETTING_UP = "Setting up primary"
 WAITING = "Waiting for the instances to become active"
 UNRECOVERABLE = "Cluster is unrecoverable and needs manual intervention"
+INACTIVE = ("Pending", "Succeeded", "Failed")
+"""Phases in which the operator takes a pod for one that will not answer."""
 NOT_REACHED = "FATAL: recovery ended before configured recovery target was reached"
 NO_BACKUP = "no target backup found"
 
@@ -53,8 +55,8 @@ def look(world: World, key: Key) -> None:
     elif phase == WAITING:
         _come_up(world, item)
     elif phase == HEALTHY:
-        ensure_pod(world, item)
-        write(world, item, _archiving(world, item, status_of(item)))
+        status = _instances(item, status_of(item), primary=ensure_pod(world, item))
+        write(world, item, _archiving(world, item, status))
 
 
 def _set_up(world: World, item: Item) -> None:
@@ -116,14 +118,31 @@ def _healthy(world: World, item: Item) -> Body:
     status, origin = status_of(item), origin_of(world, item)
     status.pop("phaseReason", None)
     count = int(item.body["spec"]["instances"])
-    status |= {"phase": HEALTHY, "instances": count, "readyInstances": count, "currentPrimary": f"{item.name}-1"}
+    status |= {"phase": HEALTHY, "instances": count, "currentPrimary": f"{item.name}-1"}
     status["instanceNames"] = [f"{item.name}-{number}" for number in range(1, count + 1)]
     before: Body = (origin.body.get("status") or {}) if origin is not None else {}
     # A recovered server is the old one on a timeline of its own.
     status["timelineID"] = int(before.get("timelineID", 1)) + 1 if source_of(item) is not None else 1
     status["systemID"] = before.get("systemID") or system_id(item.metadata["uid"])
+    status = _instances(item, status, primary=ensure_pod(world, item))
     set_condition(status, "Ready", value="True", reason="ClusterIsReady", message="Cluster is Ready", at=world.now())
     return _archiving(world, item, status)
+
+
+def _instances(item: Item, status: Body, *, primary: Item) -> Body:
+    """Say which instances are ready, as the operator does from their pods; those of standbys are not played.
+
+    A primary that is down is named as before, and nobody is promoted: as with a delay of failover that never ends.
+    """
+    names = list(status["instanceNames"])
+    up = names if is_ready(primary) else names[1:]
+    down = "failed" if (primary.body.get("status") or {}).get("phase") in INACTIVE else "replicating"
+    told = {"healthy": up, down: [one for one in names if one not in up]}
+    status["instancesStatus"] = {words: pods for words, pods in told.items() if pods}
+    said = {one: {"isPrimary": one == primary.name, "timeLineID": status["timelineID"], "ip": ""} for one in up}
+    status["instancesReportedState"] = {**{one: {"isPrimary": False, "ip": ""} for one in names}, **said}
+    status.pop("readyInstances", None)
+    return status | ({"readyInstances": len(up)} if up else {})
 
 
 def _archiving(world: World, item: Item, status: Body) -> Body:

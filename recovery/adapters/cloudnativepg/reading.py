@@ -45,6 +45,12 @@ HOPELESS = frozenset(
 
 An unknown plugin is not among them: it has not been loaded yet, as after any restart, and the operator looks again.
 """
+POD_HEALTHY = "healthy"
+"""Below this the operator lists the pods that are ready."""
+FAILING_OVER = "pending"
+"""The target primary from when the operator gives a primary up until it has chosen the next."""
+UPGRADING_ITSELF = "Online upgrade in progress"
+"""While the operator replaces its own program in the primary it does not reach it, and PostgreSQL goes on."""
 BACKUP_STARTED = "BackupStarted"
 """The reason for which `LastBackupSucceeded` is False while the next backup runs."""
 
@@ -152,7 +158,7 @@ def read_cluster(live: Body, *, store: Body | None) -> DatabaseClusterState:
         timeline=number_of(status.get("timelineID")),
         system_identifier=text_of(status, "systemID"),
         findings=findings,
-        ready_instances=number_of(status.get("readyInstances")) or 0,
+        trouble=_trouble_of(cluster, status),
     )
 
 
@@ -223,6 +229,28 @@ def _of_backup(what: str, standing: ClusterBackupStanding, status: Body, *, unto
 def _is_ready(status: Body) -> bool:
     ready = condition_of(status, "Ready")
     return text_of(status, "phase") == HEALTHY and (ready is None or ready.is_true is True)
+
+
+def _trouble_of(cluster: DatabaseCluster, status: Body) -> str:
+    """Say why the primary does not answer; empty where it does.
+
+    The operator names the one that was promoted last, and goes on to name it until another is. Where it has not told
+    which of its pods are ready, nobody knows of one that the primary is not.
+    """
+    primary, target = text_of(status, "currentPrimary"), text_of(status, "targetPrimary")
+    if not number_of(status.get("readyInstances")):
+        # It writes no number where none is.
+        return f"No instance of {cluster} is up."
+    healthy = part_of(status, "instancesStatus").get(POD_HEALTHY)
+    is_told = bool(primary) and "instancesStatus" in status
+    if is_told and primary not in (healthy if isinstance(healthy, list) else ()):
+        return f"The primary {primary} of {cluster} is not up, whatever its standbys are."
+    if target == FAILING_OVER:
+        return f"The operator finds the primary {primary} of {cluster} dead, and has yet to choose another."
+    failing = text_of(status, "currentPrimaryFailingSinceTimestamp")
+    if failing and text_of(status, "phase") != UPGRADING_ITSELF:
+        return f"The operator does not reach the primary {primary} of {cluster} since {failing}."
+    return ""
 
 
 def _window_of(status: Body) -> RecoveryWindow:

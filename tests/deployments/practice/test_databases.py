@@ -433,6 +433,23 @@ def test_cluster_whose_pod_no_node_takes_does_not_come_up(databases: Databases) 
     assert "didn't match Pod's node affinity/selector" in unscheduled(databases, "odoo-db-1")
 
 
+def test_primary_that_goes_down_is_named_on_while_its_standbys_stay_ready(databases: Databases) -> None:
+    databases.cluster(**IN_TREE)
+    up = databases.healthy()
+    databases.cluster(**IN_TREE, affinity={"nodeSelector": {"pool": "databases"}})
+    databases.shop.client.ask("DELETE", databases.shop.path("pods", "odoo-db-1", group="v1"))
+
+    down = databases.until("clusters", "odoo-db", lambda status: status.get("readyInstances") == 2)
+
+    assert up["instancesStatus"] == {"healthy": ["odoo-db-1", "odoo-db-2", "odoo-db-3"]}
+    assert up["instancesReportedState"]["odoo-db-1"] == {"isPrimary": True, "timeLineID": 1, "ip": ""}
+    assert down["instancesStatus"] == {"healthy": ["odoo-db-2", "odoo-db-3"], "failed": ["odoo-db-1"]}
+    assert down["instancesReportedState"]["odoo-db-1"] == {"isPrimary": False, "ip": ""}
+    assert (down["currentPrimary"], down["targetPrimary"], down["phase"]) == ("odoo-db-1", "odoo-db-1", up["phase"])
+    # What it said last, which it alone could take back.
+    assert condition(down, "ContinuousArchiving")["status"] == "True"
+
+
 def test_cluster_that_is_made_while_the_volume_of_another_goes_never_starts(databases: Databases) -> None:
     databases.cluster(**IN_TREE)
     databases.backup("nightly")

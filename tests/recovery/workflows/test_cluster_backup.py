@@ -197,7 +197,7 @@ def test_owners_hear_of_an_operator_that_does_not_archive_until_it_does(scene: S
     database = scene.database(**IN_TREE)
     policy = BackupPolicy.objects.get()
 
-    def alarms_after(status: str, **up: int) -> set[str]:
+    def alarms_after(status: str, **up: Any) -> set[str]:
         archiving = {"type": "ContinuousArchiving", "status": status, "message": "exit status 1"}
         scene.kubernetes.say(database, {"conditions": [archiving], **up})
         work = AlarmWork()
@@ -212,6 +212,8 @@ def test_owners_hear_of_an_operator_that_does_not_archive_until_it_does(scene: S
     assert alarms_after("True", readyInstances=3) == set()
     assert alarms_after("False", readyInstances=3) == {said}
     assert alarms_after("True", readyInstances=1) == set()
+    standbys = {"currentPrimary": "odoo-db-1", "instancesStatus": {"healthy": ["odoo-db-2"], "failed": ["odoo-db-1"]}}
+    assert alarms_after("True", readyInstances=1, **standbys) == {said}
     # The condition is the instance's own word, and stays as it was once none is there to take it back.
     assert alarms_after("True") == {said}
 
@@ -288,7 +290,9 @@ def test_times_stay_covered_where_the_operator_says_nothing_and_go_with_its_back
     assert [one.tag for one in AuditEvent.objects.filter(tag=str(Tag.WAL_RECORDED))] == [str(Tag.WAL_RECORDED)]
 
 
-def test_times_go_on_while_instances_are_replaced_and_stay_where_none_is_up(scene: Scene) -> None:  # BCK-3
+def test_times_go_on_while_instances_are_replaced_and_stay_where_the_primary_or_all_are_down(
+    scene: Scene,
+) -> None:  # BCK-3
     database = scene.database(**IN_TREE)
     point = scene.pointed()
     status = scene.kubernetes.objects()[database]["status"]
@@ -304,10 +308,12 @@ def test_times_go_on_while_instances_are_replaced_and_stay_where_none_is_up(scen
 
     up = told_after(status | told)
     replaced = told_after(status | told | upgrading)
+    standbys = {"currentPrimary": "odoo-db-1", "instancesStatus": {"healthy": ["odoo-db-2", "odoo-db-3"]}}
+    headless = told_after(status | told | standbys)
     del status["readyInstances"]
     dead = told_after(status | told | down)
 
-    assert (up < replaced, dead) == (True, replaced)
+    assert (up < replaced, headless, dead) == (True, replaced, replaced)
 
 
 def test_what_the_policy_lets_go_leaves_our_stores_and_the_operator_keeps_its_own(scene: Scene) -> None:

@@ -265,6 +265,57 @@ def test_covered_range_ends_where_archiving_is_sure() -> None:
     assert covered(works, ready=0) is None
 
 
+UP = {"readyInstances": 3, "currentPrimary": "odoo-db-1", "targetPrimary": "odoo-db-1"}
+PODS = ["odoo-db-1", "odoo-db-2", "odoo-db-3"]
+
+
+@pytest.mark.parametrize(
+    ("said", "trouble"),
+    [
+        ({}, ""),
+        ({"instancesStatus": {"healthy": PODS}}, ""),
+        # A standby is replaced.
+        ({"readyInstances": 2, "instancesStatus": {"healthy": PODS[:2], "replicating": PODS[2:]}}, ""),
+        # A switchover: the old primary answers until the new one does.
+        ({"targetPrimary": "odoo-db-2", "instancesStatus": {"healthy": PODS}}, ""),
+        # Promoted, and the one that was it is away.
+        ({"currentPrimary": "odoo-db-2", "instancesStatus": {"healthy": PODS[1:], "failed": PODS[:1]}}, ""),
+        (
+            {"readyInstances": 2, "instancesStatus": {"healthy": PODS[1:], "replicating": PODS[:1]}},
+            "The primary odoo-db-1 of shop/odoo-db is not up, whatever its standbys are.",
+        ),
+        (
+            {"targetPrimary": "odoo-db-2", "readyInstances": 2, "instancesStatus": {"healthy": PODS[1:]}},
+            "The primary odoo-db-1 of shop/odoo-db is not up, whatever its standbys are.",
+        ),
+        (
+            {"targetPrimary": "pending", "instancesStatus": {"healthy": PODS}},
+            "The operator finds the primary odoo-db-1 of shop/odoo-db dead, and has yet to choose another.",
+        ),
+        (
+            {"currentPrimaryFailingSinceTimestamp": "2026-11-28T08:59:00Z", "instancesStatus": {"healthy": PODS}},
+            "The operator does not reach the primary odoo-db-1 of shop/odoo-db since 2026-11-28T08:59:00Z.",
+        ),
+        (
+            {
+                "phase": "Online upgrade in progress",
+                "currentPrimaryFailingSinceTimestamp": "2026-11-28T08:59:00Z",
+                "instancesStatus": {"healthy": PODS},
+            },
+            "",
+        ),
+        ({"readyInstances": 0, "instancesStatus": {"failed": PODS}}, "No instance of shop/odoo-db is up."),
+    ],
+)
+def test_cluster_is_up_while_its_primary_is_and_says_why_it_is_not(said: dict[str, Any], trouble: str) -> None:
+    works = condition("ContinuousArchiving", "True")
+    window = {"firstRecoverabilityPoint": "2026-11-21T03:00:00Z"}
+
+    state = read_cluster(cluster(spec=IN_TREE, conditions=[works], **window, **{**UP, **said}), store=None)
+
+    assert (state.trouble, state.is_up, state.covered(at(9)) is not None) == (trouble, not trouble, not trouble)
+
+
 def test_findings_say_what_is_wrong_with_the_backups() -> None:
     failing = [
         condition("ContinuousArchiving", "False", message="exit status 1"),
