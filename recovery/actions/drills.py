@@ -31,8 +31,8 @@ from recovery.models.policy import Engine
 from recovery.queries.drills import levels_of
 from recovery.queries.points import objectives_of
 from recovery.queries.restores import check_told, point_at
-from recovery.rules.levels import refusal_of
-from recovery.rules.verification import ELSEWHERE, LEVELS, OF_THE_COPY, CheckResult, judge_drill
+from recovery.rules.levels import OF_ANOTHER_TOOL, refusal_of
+from recovery.rules.verification import ELSEWHERE, LEVELS, OF_THE_COPY, VERIFIED_FROM, CheckResult, judge_drill
 
 ASKING = ACTIVE - {DrillState.QUEUED, DrillState.TEARING_DOWN}
 """The copy is questioned where it lies, while it is brought back, and after."""
@@ -268,6 +268,8 @@ def _begin(
     by: User | None,
     at: datetime,
 ) -> Drill:
+    if point.policy.engine == Engine.EXTERNAL and level > VERIFIED_FROM:
+        raise Conflict(OF_ANOTHER_TOOL)
     objectives = objectives_of(environment)
     remembered: dict[str, int] = {}
     if level >= ELSEWHERE:

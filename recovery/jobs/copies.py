@@ -31,6 +31,7 @@ from recovery.lifecycles.drill import ENDED as DRILL_ENDED
 from recovery.lifecycles.restore import ENDED as RESTORE_ENDED
 from recovery.models import BackupPolicy, Drill, RecoveryPoint, Restore
 from recovery.models.point import PartKind
+from recovery.models.policy import Engine
 
 SET_BYTES = 64 * 1024 * 1024
 RESTORE_RUN = re.compile(r"restore-(\d{1,18})-\d{1,18}")
@@ -76,6 +77,8 @@ class Bench:
 
     def check_identity(self) -> None:
         """Raise `Hindered` unless what was written can be read by the key we hold: another says nothing of it."""
+        if self.policy.engine == Engine.EXTERNAL:
+            return  # Whom another tool encrypts to, if it does, each of its files says.
         if not {recipient_of(one) for one in self.identities} & set(self.policy.recipients):
             raise Hindered("The identity of the backup policy is none of its recipients: it opens nothing here.")
 
@@ -105,7 +108,7 @@ def bench_of(point: RecoveryPoint, *, run_id: str, store: ObjectStore | None = N
         point=point,
         policy=policy,
         store=CountedStore(store or doors.open_store_to_read(policy), saying),
-        identities=tuple(doors.identities_of(policy)),
+        identities=_identities_of(policy),
         folder=folder,
         run_id=run_id,
         saying=saying,
@@ -120,6 +123,13 @@ def bench_of(point: RecoveryPoint, *, run_id: str, store: ObjectStore | None = N
             tear_down(folder, run_id=run_id)
         except (Permanent, Hindered, OSError) as trouble:
             raise Leftover(getattr(trouble, "reason", str(trouble))) from None
+
+
+def _identities_of(policy: BackupPolicy) -> tuple[str, ...]:
+    """Return what opens the backups of a policy: nothing where another tool does not encrypt them."""
+    if policy.engine == Engine.EXTERNAL and not policy.identity:
+        return ()
+    return tuple(doors.identities_of(policy))
 
 
 def run_id_of(restore: Restore) -> str:

@@ -32,7 +32,7 @@ from recovery.jobs.observing import ObservedStore, observing
 from recovery.jobs.recovered import Server, recovered_server
 from recovery.jobs.sabotage import sabotaged
 from recovery.jobs.saying import Saying
-from recovery.jobs.stored import StoredBase, StoredDump, stored_of
+from recovery.jobs.stored import Stored, StoredBase, StoredDump, StoredElsewise, stored_of
 from recovery.models import BackupPolicy, Drill, FilestoreCopy
 from recovery.models.backup import BackupKind
 from recovery.models.policy import Engine
@@ -201,12 +201,14 @@ def _told(drill: Drill, checks: Checks) -> None:
         words.append(f"The operator says that it can restore {moment(covered[0])} to {moment(covered[1])}.")
 
 
-def _stored(drill: Drill, bench: Bench, checks: Checks) -> StoredBase | StoredDump:
+def _stored(drill: Drill, bench: Bench, checks: Checks) -> Stored:
     """Level 1: every object is there as it was written, and it is one set."""
     with checks.asking("Dump" if drill.point.kind == BackupKind.DUMP else "Base backup", 1) as words:
         stored = stored_of(bench)
         words.append(stored.verify())
-    _stored_besides(drill, bench, checks, stored=stored)
+    if not isinstance(stored, StoredElsewise):
+        # What another tool registered is all that tells what belongs together.
+        _stored_besides(drill, bench, checks, stored=stored)
     return stored
 
 
@@ -270,9 +272,9 @@ def _check_set(drill: Drill, bench: Bench, *, stored: StoredBase | StoredDump | 
     _refuse([one.sentence for one in mismatches])
 
 
-def _fetched(drill: Drill, checks: Checks, *, stored: StoredBase | StoredDump, sandbox: Sandbox) -> None:
-    if isinstance(stored, StoredDump):
-        return  # It has no manifest: pg_restore has read it to its end, and reads it again as it restores.
+def _fetched(drill: Drill, checks: Checks, *, stored: Stored, sandbox: Sandbox) -> None:
+    if not isinstance(stored, StoredBase):
+        return  # It is held against what it says of itself while it is restored.
     with checks.asking("Unpacked against its manifest", 1) as words:
         stored.fetch(sandbox, at=drill.target_at)
         words.append("pg_verifybackup finds every file of the database and every record of the WAL as written.")

@@ -20,6 +20,9 @@ from recovery.models.point import PartKind
 from recovery.models.policy import Engine
 from recovery.queries.attachments import copy_for
 
+MOST_BYTES = 64 * 1024 * 1024
+"""What is broken is held in memory. Our own objects are smaller; those of another tool may be of any size."""
+
 
 class SabotagedStore:
     """A store that can only be read, and of which one object is not what it was."""
@@ -91,6 +94,11 @@ def _keys(drill: Drill, policy: BackupPolicy, store: ObjectStore) -> Iterator[st
     if policy.engine in (Engine.POSTGRES, Engine.PG_DUMP):
         for part in drill.point.parts.filter(kind__in=[PartKind.DATABASE, PartKind.DATABASE_MANIFEST]):
             yield from observe_stream_keys(store, part.key)
+    if policy.engine == Engine.EXTERNAL:
+        # Whole, for it is broken in memory.
+        files = drill.point.parts.filter(size__lte=MOST_BYTES).values_list("key", flat=True)
+        yield from (f"{doors.prefix_of(policy.environment)}/{key}" for key in files)
+        return
     yield from drill.point.parts.filter(kind=PartKind.CONFIGURATION).values_list("key", flat=True)
     if (copy := copy_for(drill.point, drill.target_at)) is not None:
         yield from attachments.archive_of(policy, store).observe_keys(attachments.point_of(copy))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from changecontrol.errors import Permanent
+from changecontrol.errors import Hindered, Permanent
+from changecontrol.rules.counting import counted
 from changecontrol.workflows.jobs import most_disk
 from recovery.adapters.postgres.base import observe_base_backup
 from recovery.adapters.postgres.dumping import observe_dump, verify_dump
 from recovery.adapters.postgres.fetching import fetch_copy, verify_copy
+from recovery.adapters.postgres.foreign import RegisteredFile, start_file, verify_file
 from recovery.adapters.postgres.programs import Programs
 from recovery.adapters.postgres.restoring import Restored, start_copy
 from recovery.adapters.postgres.sandbox import Sandbox
@@ -18,12 +21,13 @@ from recovery.adapters.postgres.verifying import verify_stored
 from recovery.adapters.postgres.wal import observe_archive
 from recovery.jobs.copies import Bench
 from recovery.models.backup import BackupKind
-from recovery.models.point import PartKind
+from recovery.models.point import PartKind, PointPart
+from recovery.models.policy import Engine
 from recovery.ports.postgres import BaseBackup, Coverage, DatabaseDump, WalArchive
 from recovery.rules.consistency import DatabasePart, Origin
 
 ROLE = "postgres"
-"""Who the server is made with on which a dump is restored."""
+"""Who the server is made with on which a dump is restored, and most that another tool backs up."""
 
 
 @dataclass
@@ -127,9 +131,67 @@ class StoredDump:
         return DatabasePart(origin, "", 0, 0, 0, self.dump.started_at, sha256)
 
 
-def stored_of(bench: Bench) -> StoredBase | StoredDump:
+@dataclass
+class StoredElsewise:
+    """The database of a point that another tool made, as it was registered: it leads to its own moment alone."""
+
+    bench: Bench
+    programs: Programs
+
+    @property
+    def server_version(self) -> str:
+        return self.bench.point.server_version
+
+    def verify(self) -> str:
+        """Read every file that was registered, its evidence too. Raises `Permanent` naming what is wrong."""
+        parts = list(self.bench.point.parts.all())
+        for one in parts:
+            self.bench.saying.say(f"Reading {one.key}.", total_bytes=one.size)
+            verify_file(self.bench.store, self._file(one))
+        return f"{counted(len(parts), 'file')} of another tool, each with the digest it was registered with."
+
+    def start(self, sandbox: Sandbox, *, at: datetime) -> Restored:
+        """Bring the database back as it was registered."""
+        point, files = self.bench.point, {one.kind: self._file(one) for one in self.bench.point.parts.all()}
+        if at != point.consistent_at:
+            raise Permanent("A point that another tool made is brought back to its own moment alone.")
+        self.bench.saying.say("Bringing back what another tool wrote.")
+        return start_file(
+            sandbox,
+            store=self.bench.store,
+            file=files[PartKind.DATABASE],
+            manifest=files.get(PartKind.DATABASE_MANIFEST),
+            identities=self.bench.identities,
+            programs=self.programs,
+            role=ROLE,
+            most_bytes=most_disk(),
+        )
+
+    def _file(self, part: PointPart) -> RegisteredFile:
+        return RegisteredFile(f"{self.bench.prefix}/{part.key}", part.size, part.sha256)
+
+
+Stored = StoredBase | StoredDump | StoredElsewise
+
+
+def stored_of(bench: Bench) -> Stored:
     """Find the database of a point in the store. Raises `Permanent` where it is not the one that was recorded."""
+    if bench.policy.engine == Engine.EXTERNAL:
+        return _registered_of(bench)
     return _dump_of(bench) if bench.point.kind == BackupKind.DUMP else _base_of(bench)
+
+
+def _registered_of(bench: Bench) -> StoredElsewise:
+    """Raises `Hindered` where what was registered does not say enough to be tried: that is no fault of the backup."""
+    point = bench.point
+    if point.kind == BackupKind.INCREMENTAL:
+        raise Hindered("An increment of another tool is put together by that tool alone: register a full one.")
+    if len(point.parts.filter(kind=PartKind.DATABASE)) != 1:
+        raise Hindered("A point of another tool is tried where it has one file of the kind database.")
+    major = re.search(r"\d+", point.server_version)
+    if major is None:
+        raise Hindered("The point does not say of which PostgreSQL it is: register it with its server_version.")
+    return StoredElsewise(bench, bench.programs(major=int(major[0])))
 
 
 def _base_of(bench: Bench) -> StoredBase:

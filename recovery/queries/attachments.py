@@ -11,6 +11,7 @@ from changecontrol.errors import Permanent
 from recovery.lifecycles.cut_over import CutOverState
 from recovery.models import BackupPolicy, CutOver, FilestoreCopy, RecoveryPoint
 from recovery.models.backup import BackupKind
+from recovery.models.policy import Engine
 from recovery.rules.attachments import Place, newest_until, place_at, places_in_turn
 from recovery.rules.times import moment
 
@@ -51,9 +52,11 @@ def copy_for(point: RecoveryPoint, target_at: datetime) -> FilestoreCopy | None:
 
     Odoo only adds files and removes those that nothing names, and a copy holds those a while longer, so a later copy
     holds what an earlier moment needs. With a dump goes the copy that was taken for it: one that began while it was
-    dumped may lack what it names. Raises `Permanent` where attachments are copied and none goes with that time, with
-    the last one that has a copy.
+    dumped may lack what it names. With what another tool made goes none. Raises `Permanent` where attachments are
+    copied and none goes with that time, with the last one that has a copy.
     """
+    if point.policy.engine == Engine.EXTERNAL:
+        return None
     if point.kind == BackupKind.DUMP and hasattr(point, "filestore_copy"):
         return point.filestore_copy
     stores = places_of([point.environment_id])[point.environment_id]

@@ -12,9 +12,10 @@ from django.db.models import Max, Min, QuerySet
 from changecontrol.access import Scope
 from changecontrol.models import Environment
 from recovery.models import BackupPolicy, Drill
+from recovery.models.policy import Engine
 from recovery.queries.points import in_sight, policies_of
 from recovery.rules.alarms import drill_due_at
-from recovery.rules.levels import LevelOffer, offered_levels
+from recovery.rules.levels import LevelOffer, levels_of_another_tool, offered_levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,9 @@ def drills_of(scope: Scope) -> QuerySet[Drill]:
 def levels_of(environment: Environment) -> tuple[LevelOffer, ...]:
     """Return how far a drill of an environment can go, each level with what it asks or why it is not to be had."""
     rows = BackupPolicy.objects.active().filter(environment=environment)
-    policy = rows.only("filestore", "rehearsal_cluster").first()
+    policy = rows.only("engine", "filestore", "rehearsal_cluster").first()
+    if policy is not None and policy.engine == Engine.EXTERNAL:
+        return levels_of_another_tool()
     return offered_levels(
         has_filestore=policy is not None and bool(policy.filestore),
         has_odoo=bool(getattr(settings, "ODOO_COMMAND", "")),

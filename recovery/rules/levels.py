@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -30,6 +31,7 @@ ASKS = {
     5: "The copy goes to the server of another cluster, the environment is brought up there from Git until every "
     "workload is healthy, and all of it is taken down again.",
 }
+OF_ANOTHER_TOOL = "A point that another tool made is drilled up to level 2: nothing tells of its attachments."
 
 
 def offered_levels(*, has_filestore: bool, has_odoo: bool, has_place: bool) -> tuple[LevelOffer, ...]:
@@ -40,7 +42,15 @@ def offered_levels(*, has_filestore: bool, has_odoo: bool, has_place: bool) -> t
     no_filestore = "" if has_filestore else "Its backup policy names no filestore to ask about."
     no_odoo = "" if has_odoo else "This installation has no Odoo to start: name one in ODOO_COMMAND."
     no_place = "" if has_place else "Its backup policy names no other cluster in which to bring it up."
-    refusals = {3: no_filestore, 4: no_filestore or no_odoo, 5: no_place}
+    return _offers({3: no_filestore, 4: no_filestore or no_odoo, 5: no_place})
+
+
+def levels_of_another_tool() -> tuple[LevelOffer, ...]:
+    """Return the levels of points that another tool makes: of attachments it registers nothing that could be asked."""
+    return _offers(dict.fromkeys((3, 4, 5), OF_ANOTHER_TOOL))
+
+
+def _offers(refusals: Mapping[int, str]) -> tuple[LevelOffer, ...]:
     return tuple(LevelOffer(level, NAMES[level], asks, refusals.get(level, "")) for level, asks in ASKS.items())
 
 

@@ -155,6 +155,35 @@ def start_copy(
     return Restored(sandbox, child=child, facts=facts)
 
 
+def start_consistent(sandbox: Sandbox, *, programs: Programs, role: str) -> Restored:
+    """Start an unpacked copy that brings its own WAL, where it is consistent, as a superuser of the source sees it.
+
+    Start from the main thread: the server ends with it. Raises as `start_copy` does.
+    """
+    began = time.monotonic()
+    with written_to(sandbox):
+        _configure_recovery(sandbox, programs=programs, settings={"recovery_target": "immediate"})
+        child = spawn(sandbox, programs=programs)
+    try:
+        if not is_up(sandbox, child=child, seconds=REPLAY_SECONDS):
+            raise not_started(sandbox)
+        url = address_in(sandbox, database="postgres", role=role)
+        replayed, last_commit_at = _replayed(url)
+    except BaseException:
+        stop_child(child, steps=STOP_STEPS)
+        raise
+    facts = RestoredDatabase(
+        run_id=sandbox.run_id,
+        url=url,
+        folder=sandbox.folder,
+        replayed_lsn=replayed,
+        last_commit_at=last_commit_at,
+        unpack_seconds=0.0,
+        replay_seconds=time.monotonic() - began,
+    )
+    return Restored(sandbox, child=child, facts=facts)
+
+
 def restore(
     *,
     store: ObjectStore,
@@ -220,17 +249,23 @@ def _told(sentence: str) -> Permanent | Hindered:
 def _configure(
     sandbox: Sandbox, *, programs: Programs, coverage: Coverage, base: BaseBackup, target: RestoreTo
 ) -> None:
+    timeline = str(coverage.timeline) if coverage.timeline != base.timeline else "current"
+    settings = {"recovery_target_timeline": timeline}
+    if not isinstance(target, Latest):
+        settings["recovery_target_time"] = target.astimezone(UTC).isoformat(sep=" ")
+    _configure_recovery(sandbox, programs=programs, settings=settings)
+
+
+def _configure_recovery(sandbox: Sandbox, *, programs: Programs, settings: Mapping[str, str]) -> None:
     settings = {
         "hot_standby": "off",
         "restore_command": f'cp "{sandbox.wal}/%f" "%p"',
-        "recovery_target_timeline": str(coverage.timeline) if coverage.timeline != base.timeline else "current",
         "recovery_target_action": "promote",
         # It lives no longer than its run, and is made anew where this machine goes down.
         "fsync": "off",
         **_control_settings(sandbox, programs=programs),
+        **settings,
     }
-    if not isinstance(target, Latest):
-        settings["recovery_target_time"] = target.astimezone(UTC).isoformat(sep=" ")
     configure(sandbox, settings=settings)
     for name in ("postgresql.auto.conf", "recovery.signal"):
         (sandbox.data / name).write_text("")

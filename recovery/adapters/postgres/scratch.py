@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from changecontrol.errors import Hindered, Permanent
 from changecontrol.ports import ObjectStore
@@ -64,7 +64,31 @@ def start_dump(
     `Permanent` naming what of the dump is missing or changed, and `Hindered` where this machine lacks what the database
     needs.
     """
-    check_space(sandbox, wanted=dump.database_bytes + SPARE_BYTES, most_bytes=most_bytes)
+    return start_scratch(
+        sandbox,
+        programs=programs,
+        role=role,
+        wanted=dump.database_bytes + SPARE_BYTES,
+        most_bytes=most_bytes,
+        fill=lambda url: _restore(store=store, dump=dump, identities=identities, programs=programs, url=url),
+    )
+
+
+def start_scratch(
+    sandbox: Sandbox,
+    *,
+    programs: Programs,
+    role: str,
+    wanted: int,
+    most_bytes: int | None,
+    fill: Callable[[str], None],
+) -> Restored:
+    """Make a server in an empty sandbox, let `fill` restore into it by its address, and return it.
+
+    `wanted` is what it takes of the disk, `most_bytes` what it may. What fails for what this machine lacks is
+    `Hindered`.
+    """
+    check_space(sandbox, wanted=wanted, most_bytes=most_bytes)
     began = time.monotonic()
     with written_to(sandbox):
         _make_server(sandbox, programs=programs, role=role)
@@ -75,7 +99,7 @@ def start_dump(
             raise Hindered(not_started(sandbox).reason)
         url = address_in(sandbox, database="postgres", role=role)
         unpacking_at = time.monotonic()
-        _restore(sandbox, store=store, dump=dump, identities=identities, programs=programs, url=url)
+        _filled(sandbox, fill=fill, url=url)
     except BaseException:
         stop_child(child, steps=STOP_STEPS)
         raise
@@ -106,19 +130,17 @@ def _make_server(sandbox: Sandbox, *, programs: Programs, role: str) -> None:
         raise Hindered(trouble.reason) from None
 
 
-def _restore(
-    sandbox: Sandbox,
-    *,
-    store: ObjectStore,
-    dump: DatabaseDump,
-    identities: Sequence[str],
-    programs: Programs,
-    url: str,
-) -> None:
+def _filled(sandbox: Sandbox, *, fill: Callable[[str], None], url: str) -> None:
     try:
-        restore_dump(store=store, dump=dump, identities=identities, programs=programs, url=url, database=dump.database)
+        fill(url)
     except Permanent as trouble:
         is_full = shutil.disk_usage(sandbox.folder).free < FULL_BYTES
         if is_full or NOT_OF_THE_DUMP.search(trouble.reason):
             raise Hindered(f"This machine lacks what the database needs: {trouble.reason}") from None
         raise
+
+
+def _restore(
+    *, store: ObjectStore, dump: DatabaseDump, identities: Sequence[str], programs: Programs, url: str
+) -> None:
+    restore_dump(store=store, dump=dump, identities=identities, programs=programs, url=url, database=dump.database)

@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 
 from changecontrol.models import ChangeRequest
 from tests.changecontrol.api.conftest import client_for
+from tests.factories.recovery import backup_policy
 from tests.recovery.api.conftest import AT, Scene
 
 SECTION = (
@@ -34,6 +35,14 @@ def test_what_the_handbook_sends_is_taken(scene: Scene, rio: APIClient, path: st
         words["target_at"] = scene.newer.consistent_at.isoformat()
 
     assert rio.post(f"{AT}/{path}/", words).status_code == 201
+
+
+def test_the_point_of_another_tool_is_registered_as_the_handbook_says(scene: Scene, rio: APIClient) -> None:
+    backup_policy(scene.estate.staging, engine="external", source="", recipients=())
+
+    answer = rio.post(f"{AT}/points/", words_of("points"))
+
+    assert (answer.status_code, answer.json()["state"]) == (201, "copied")
 
 
 def test_every_word_that_the_handbook_picks_is_told(scene: Scene, rio: APIClient) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recovery.rules.levels import offered_levels, refusal_of
+from recovery.rules.levels import levels_of_another_tool, offered_levels, refusal_of
 
 NO_FILESTORE = "Its backup policy names no filestore to ask about."
 NO_ODOO = "This installation has no Odoo to start: name one in ODOO_COMMAND."
@@ -28,6 +28,12 @@ def test_a_level_is_refused_where_there_is_nothing_to_ask(
     offers = offered_levels(has_filestore=has_filestore, has_odoo=has_odoo, has_place=has_place)
 
     assert [refusal_of(level, offers) for level in range(1, 6)] == refusals
+
+
+def test_what_another_tool_made_is_asked_up_to_where_nothing_but_a_database_is_needed() -> None:
+    offers = levels_of_another_tool()
+
+    assert [bool(refusal_of(level, offers)) for level in range(1, 6)] == [False, False, True, True, True]
 
 
 def test_every_offer_says_in_words_what_it_asks() -> None:

@@ -1,0 +1,241 @@
+"""Backups that another tool made: one object each, a dump as `pg_dump` writes it or a base backup as one tar.
+
+What an object is, and whether it is compressed or encrypted, its first bytes say. Every byte is held against the digest
+that it was registered with. What is neither is no fault of the backup, and `Hindered`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import zstandard
+
+from changecontrol.errors import Hindered, Permanent
+from changecontrol.ports import ObjectStore
+from recovery.adapters.encryption import DecryptingReader
+from recovery.adapters.postgres.dumping import WITHOUT_LINKS, WITHOUT_ROLES
+from recovery.adapters.postgres.fetching import LARGE_READS, VERIFY_SECONDS, check_space
+from recovery.adapters.postgres.packing import MAX_WINDOW_BYTES, READ_BYTES
+from recovery.adapters.postgres.programs import (
+    Programs,
+    connection_environment,
+    feed_program,
+    plain_environment,
+    run_program,
+)
+from recovery.adapters.postgres.restoring import Restored, start_consistent
+from recovery.adapters.postgres.sandbox import Sandbox, written_to
+from recovery.adapters.postgres.scratch import SPARE_BYTES, start_scratch
+from recovery.adapters.streams import PART_BYTES
+
+AGE, ZSTD, GZIP, DUMP = b"age-encryption.org/v1\n", b"\x28\xb5\x2f\xfd", b"\x1f\x8b", b"PGDMP"
+TAR, TAR_AT = b"ustar", 257
+MOST_LAYERS = 4
+"""Compressed, encrypted, and once more of each: nobody packs what is packed for ever."""
+MANIFEST_BYTES = 256 * 1024 * 1024
+NOT_OF_THE_DUMP = re.compile(r'database ".*" already exists|unsupported version')
+"""What a server that is made for a dump, or programs that are too old, refuse of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredFile:
+    """An object as it was registered."""
+
+    key: str
+    size: int
+    sha256: str
+
+
+class RegisteredReader(io.RawIOBase):
+    """Read an object from its beginning. Raises `Permanent` where it is missing, and at its end where it is another."""
+
+    def __init__(self, store: ObjectStore, file: RegisteredFile) -> None:
+        self._store = store
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+        data = self._store.observe_range(self._file.key, start=self._at, size=len(buffer))
+        if data is None:
+            raise Permanent(f"{self._file.key} is missing from the store.")
+        self._digest.update(data)
+        self._at += len(data)
+        if not data:
+            self._check()
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _check(self) -> None:
+        key, size = self._file.key, self._file.size
+        if self._at != size:
+            raise Permanent(f"{key} has {self._at:,} bytes, and was registered with {size:,}.")
+        if self._digest.hexdigest() != self._file.sha256:
+            raise Permanent(f"{key} is not what was registered: its digest is another.")
+
+
+def verify_file(store: ObjectStore, file: RegisteredFile) -> None:
+    """Read an object to its end. Raises `Permanent` where it is missing, or not what was registered (level 1)."""
+    reader = RegisteredReader(store, file)
+    buffer = bytearray(PART_BYTES)
+    while reader.readinto(buffer):
+        pass
+
+
+def start_file(
+    sandbox: Sandbox,
+    *,
+    store: ObjectStore,
+    file: RegisteredFile,
+    manifest: RegisteredFile | None,
+    identities: Sequence[str],
+    programs: Programs,
+    role: str,
+    most_bytes: int | None = None,
+) -> Restored:
+    """Bring back in an empty sandbox what an object holds, and return the server as a superuser sees it.
+
+    A base backup leads to where it is consistent, by the WAL within it, and is held against its manifest where there is
+    one. Start from the main thread: the server ends with it. Raises `Permanent` naming what is wrong with the backup.
+    """
+    content = _Content(store, file, identities=identities)
+    if content.is_dump:
+        return start_scratch(
+            sandbox,
+            programs=programs,
+            role=role,
+            wanted=file.size + SPARE_BYTES,
+            most_bytes=most_bytes,
+            fill=lambda url: _restore_dump(content, url=url, programs=programs),
+        )
+    check_space(sandbox, wanted=file.size + SPARE_BYTES, most_bytes=most_bytes)
+    with written_to(sandbox):
+        _unpack(content, sandbox=sandbox, programs=programs)
+        if manifest is not None:
+            text = _Content(store, manifest, identities=identities).whole(limit=MANIFEST_BYTES)
+            (sandbox.data / "backup_manifest").write_bytes(text)
+            sandbox.give(sandbox.data / "backup_manifest")
+            _hold_against_manifest(sandbox, programs=programs)
+    return start_consistent(sandbox, programs=programs, role=role)
+
+
+class _Content:
+    """What an object holds once it is opened, to be read once."""
+
+    def __init__(self, store: ObjectStore, file: RegisteredFile, *, identities: Sequence[str]) -> None:
+        self.key = file.key
+        self._raw = io.BufferedReader(RegisteredReader(store, file), PART_BYTES)
+        self._plain = self._opened(identities)
+
+    @property
+    def is_dump(self) -> bool:
+        """Tell whether it is a dump or a base backup. Raises `Hindered` where it is neither."""
+        head = self._plain.peek(TAR_AT + len(TAR))
+        if head.startswith(DUMP):
+            return True
+        if head[TAR_AT : TAR_AT + len(TAR)] == TAR:
+            return False
+        raise Hindered(
+            f"{self.key} is neither a dump in pg_dump's custom format nor a tar of a base backup: nothing here reads "
+            "it."
+        )
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield all of it, and hold the object against its digest at its end."""
+        try:
+            while data := self._plain.read(READ_BYTES):
+                yield data
+        except (zstandard.ZstdError, zlib.error, OSError, EOFError):
+            raise Permanent(f"{self.key} was opened, and what it holds ends within its compression.") from None
+        # Behind the end of what is compressed there may be more of the object.
+        while self._raw.read(READ_BYTES):
+            pass
+
+    def whole(self, *, limit: int) -> bytes:
+        found = bytearray()
+        for data in self.parts():
+            found += data
+            if len(found) > limit:
+                raise Permanent(f"{self.key} holds more than the {limit:,} bytes it may.")
+        return bytes(found)
+
+    def _opened(self, identities: Sequence[str]) -> io.BufferedReader[Any]:
+        found: io.BufferedReader[Any] = self._raw
+        for _ in range(MOST_LAYERS):
+            head = found.peek(len(AGE))
+            if head.startswith(AGE):
+                found = io.BufferedReader(self._decrypted(found, identities), READ_BYTES)
+            elif head.startswith(ZSTD):
+                zstd = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+                reader = zstd.stream_reader(found, read_size=READ_BYTES, read_across_frames=True)
+                found = io.BufferedReader(cast("io.RawIOBase", reader), READ_BYTES)
+            elif head.startswith(GZIP):
+                found = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=found)), READ_BYTES)
+            else:
+                break
+        return found
+
+    def _decrypted(self, source: io.BufferedReader[Any], identities: Sequence[str]) -> DecryptingReader:
+        if not identities:
+            raise Hindered(f"{self.key} is encrypted, and the backup policy names no identity that opens it.")
+        try:
+            return DecryptingReader(source, identities=identities)
+        except Permanent as refusal:
+            # It has its digest: that our key does not open it says nothing of it.
+            raise Hindered(f"{self.key} is not opened by the identity of the backup policy. {refusal.reason}") from None
+
+
+def _restore_dump(content: _Content, *, url: str, programs: Programs) -> None:
+    command = (programs.path("pg_restore"), "--create", "--exit-on-error", "--no-password", "--dbname=postgres")
+    try:
+        feed_program(
+            [*command, *WITHOUT_ROLES, *WITHOUT_LINKS],
+            content=content.parts(),
+            environment=connection_environment(url),
+        )
+    except Permanent as trouble:
+        if NOT_OF_THE_DUMP.search(trouble.reason):
+            raise Hindered(trouble.reason) from None
+        raise
+
+
+def _unpack(content: _Content, *, sandbox: Sandbox, programs: Programs) -> None:
+    feed_program(
+        ["tar", "--extract", "--file=-", *LARGE_READS, f"--directory={sandbox.data}", "--no-same-owner"],
+        content=content.parts(),
+        environment=plain_environment(),
+        account=sandbox.account,
+        name="Unpacking the base backup",
+    )
+    sandbox.data.chmod(0o700)
+    try:
+        major = (sandbox.data / "PG_VERSION").read_text().strip()
+    except OSError:
+        raise Hindered(
+            f"{content.key} has no data directory of PostgreSQL at its top: nothing here starts it."
+        ) from None
+    if major != str(programs.major):
+        raise Permanent(f"{content.key} is of PostgreSQL {major}, and {programs.major} was registered.")
+    # A server that follows these would write where the source has its own.
+    links = [one for one in (sandbox.data / "pg_wal", *(sandbox.data / "pg_tblspc").glob("*")) if one.is_symlink()]
+    if links:
+        raise Hindered(f"{content.key} names a folder outside of itself ({links[0].name}): nothing here starts it.")
+
+
+def _hold_against_manifest(sandbox: Sandbox, *, programs: Programs) -> None:
+    run_program(
+        [programs.path("pg_verifybackup"), "--quiet", sandbox.data],
+        environment=plain_environment(),
+        account=sandbox.account,
+        seconds=VERIFY_SECONDS,
+    )
