@@ -45,7 +45,10 @@ class OfEnvironmentFilters(django_filters.FilterSet):  # type: ignore[misc]  # t
 
 
 class ProgressSerializer(serializers.Serializer[Any]):
-    """How far the work is. `share` is from 0 to 1; it and `left_seconds` are null while nobody can tell."""
+    """How far the work is. `share` is from 0 to 1; it and `left_seconds` are null while nobody can tell.
+
+    What is left is of the step; where its bytes are not counted, of the phase, going by how long that took last.
+    """
 
     phase = serializers.CharField()
     sentence = serializers.CharField()

@@ -19,18 +19,20 @@ class Saying:
     report: Report
     phases: dict[str, str] = field(default_factory=dict)
     _phase: str = ""
+    _since: str = ""
     _sentence: str = ""
     _done: int = 0
     _total: int | None = None
 
     def begin(self, phase: str, sentence: str, *, total_bytes: int | None = None, at: datetime | None = None) -> None:
         """Say that a phase begins, now or at a time that the far side tells."""
-        self.phases[phase] = (at or clock.now()).isoformat()
+        self._since = self.phases[phase] = (at or clock.now()).isoformat()
         self._phase, self._sentence, self._done, self._total = phase, sentence, 0, total_bytes
         self._tell()
 
     def say(self, sentence: str, *, total_bytes: int | None = None) -> None:
         """Say what is done within the phase."""
+        self._since = clock.now().isoformat()
         self._sentence, self._done, self._total = sentence, 0, total_bytes
         self._tell()
 
@@ -41,7 +43,8 @@ class Saying:
 
     def _tell(self) -> None:
         progress: dict[str, Any] = {"phase": self._phase, "sentence": self._sentence, "done_bytes": self._done}
-        self.report({**progress, "total_bytes": self._total, "phases": dict(self.phases)})
+        times = {"since": self._since, "phases": dict(self.phases)}
+        self.report({**progress, "total_bytes": self._total, **times})
 
 
 class CountedStore:
