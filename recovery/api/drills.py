@@ -6,7 +6,9 @@ from typing import Any
 
 import django_filters
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema_field
+from django.http import HttpResponse, StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -15,6 +17,8 @@ from rest_framework.response import Response
 from changecontrol import clock
 from changecontrol.access import Scope
 from changecontrol.api.base import (
+    READ_REFUSALS,
+    REFUSALS,
     ApiViewSet,
     Words,
     acting,
@@ -24,14 +28,16 @@ from changecontrol.api.base import (
     reading,
     scope_for,
     sight_for,
+    wanted,
     yes_or_no,
 )
 from changecontrol.api.idempotency import idempotent
 from changecontrol.api.runs import TROUBLE_HELP
-from changecontrol.api.times import Moment
+from changecontrol.api.times import Moment, MomentFilter
 from changecontrol.rules.roles import Ability
 from changecontrol.workflow.trouble import trouble_of
 from recovery.actions.drills import sign_off_drill, start_drill
+from recovery.actions.reports import export_drill_reports, print_drill_report
 from recovery.api.corrective_actions import CorrectiveActionSerializer
 from recovery.api.ground import (
     OfEnvironmentFilters,
@@ -44,13 +50,15 @@ from recovery.api.ground import (
     seconds,
 )
 from recovery.api.restores import RtoSerializer, rto_of
-from recovery.lifecycles.drill import DrillState
+from recovery.lifecycles.drill import ENDED, DrillState
 from recovery.models import Drill, DrillCheck, SignOff
 from recovery.models.drill import Sabotage
 from recovery.queries.drills import drills_of
-from recovery.queries.reports import rpo_verdict, rto_verdict, with_report
+from recovery.queries.reports import gaps_of, rpo_verdict, rto_verdict, with_report
+from recovery.rules.levels import method_of
 from recovery.rules.objectives import measure_rpo
 
+UNFINISHED = {code: REFUSALS[code] for code in REFUSALS if code[0] == 409}
 VERDICTS = "`pass`, `fail`, `no_data`, or `inconclusive` where the drill went further back than the RPO allows."
 
 
@@ -143,6 +151,8 @@ class DrillReportSerializer(DrillSerializer, WithProgress):
     rpo_measured_seconds = serializers.SerializerMethodField(
         help_text="Declared time minus the newest sentinel recovered; null where none was."
     )
+    method = serializers.SerializerMethodField(help_text="What it asks, level by level.")
+    gaps = serializers.SerializerMethodField(help_text="What it leaves open: not asked, not measured, or missed.")
     checks: Any = DrillCheckSerializer(many=True, read_only=True)
     corrective_actions: Any = CorrectiveActionSerializer(many=True, read_only=True)
 
@@ -150,6 +160,7 @@ class DrillReportSerializer(DrillSerializer, WithProgress):
         fields = [
             *DrillSerializer.Meta.fields,
             "progress",
+            "method",
             "rto_target_seconds",
             "rto_measured",
             "rto_verdict",
@@ -160,9 +171,16 @@ class DrillReportSerializer(DrillSerializer, WithProgress):
             "trouble_found",
             "leftovers",
             "checks",
+            "gaps",
             "corrective_actions",
         ]
         read_only_fields = fields
+
+    def get_method(self, row: Drill) -> list[str]:
+        return list(method_of(row.level))
+
+    def get_gaps(self, row: Drill) -> list[str]:
+        return list(gaps_of(row)) if row.state in ENDED else []
 
     @extend_schema_field(RtoSerializer)
     def get_rto_measured(self, row: Drill) -> Any:
@@ -178,9 +196,22 @@ class DrillReportSerializer(DrillSerializer, WithProgress):
         return seconds(measure_rpo(declared_at=row.declared_at, newest_sentinel_at=row.newest_sentinel_at))
 
 
+def download(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
+
+
 def report_of(scope: Scope, pk: int | str) -> Any:
     """Return the report of a drill in sight as JSON values."""
     return DrillReportSerializer(first_of(with_report(drills_of(scope)), pk=pk)).data
+
+
+class ReportFilters(django_filters.FilterSet):  # type: ignore[misc]  # the library has no types
+    since = MomentFilter(help_text="ISO 8601; drills declared at or after it.")
+    until = MomentFilter(help_text="ISO 8601; drills declared before it.")
+
+    class Meta:
+        model = Drill
+        fields: list[str] = []
 
 
 class DrillFilters(OfEnvironmentFilters):
@@ -201,6 +232,7 @@ class DrillViewSet(mixins.ListModelMixin, ApiViewSet[Drill]):
     serializer_class = DrillSerializer
     filterset_class = DrillFilters
     seen_with = Ability.RECOVERY_VIEW
+    parts_seen_with = {"reports": Ability.EVIDENCE_EXPORT}
 
     def get_queryset(self) -> QuerySet[Drill]:
         return drills_of(scope_for(self.request))
@@ -209,6 +241,37 @@ class DrillViewSet(mixins.ListModelMixin, ApiViewSet[Drill]):
     def retrieve(self, request: Request, pk: str) -> Response:
         """The report of one drill, or how far it is."""
         return Response(report_of(scope_for(request), pk))
+
+    @extend_schema(
+        responses={
+            (200, "application/pdf"): OpenApiResponse(OpenApiTypes.BINARY, "The report, for people."),
+            **READ_REFUSALS,
+            **UNFINISHED,
+        }
+    )
+    @action(detail=True, pagination_class=None, filterset_class=None)
+    def pdf(self, request: Request, pk: str) -> HttpResponse:
+        """The report of a drill that is over, as PDF; 409 while it goes on. That you took it is recorded."""
+        drill = first_of(drills_of(scope_for(request)), pk=pk)
+        printed = print_drill_report(actor=acting(request), drill_id=drill.pk, at=clock.now())
+        return HttpResponse(printed.data, content_type=printed.media_type, headers=download(printed.name))
+
+    @extend_schema(
+        operation_id="recovery_drills_reports_export",
+        parameters=[
+            OpenApiParameter("since", OpenApiTypes.DATETIME, description="Drills declared at or after it."),
+            OpenApiParameter("until", OpenApiTypes.DATETIME, description="Drills declared before it."),
+        ],
+        responses={
+            (200, "application/x-ndjson"): OpenApiResponse(OpenApiTypes.BINARY, "A report a line, oldest first."),
+            **READ_REFUSALS,
+        },
+    )
+    @action(detail=False, pagination_class=None, filterset_class=ReportFilters)
+    def reports(self, request: Request) -> StreamingHttpResponse:
+        """Every report of a period, of failed drills too: the same bytes each time. That you took them is recorded."""
+        found = export_drill_reports(actor=acting(request), at=clock.now(), **wanted(request, ReportFilters))
+        return StreamingHttpResponse(found.lines, content_type="application/x-ndjson", headers=download(found.name))
 
     @command(request=NewDrill, responses={201: DrillReportSerializer})
     @idempotent

@@ -12,8 +12,9 @@ from django.db.models import QuerySet
 from changecontrol.models import ChangeRequest, User
 from changecontrol.queries.evidence import moment
 from recovery.models import Drill, Restore, SignOff
-from recovery.rules.levels import NAMES
+from recovery.rules.levels import NAMES, method_of
 from recovery.rules.objectives import RecoveryTimes, measure_rpo, measure_rto
+from recovery.rules.times import length
 
 
 def signed_by(drill: Drill) -> SignOff | None:
@@ -59,6 +60,7 @@ def drill_report(drill: Drill) -> dict[str, Any]:
         "environment": drill.environment.slug,
         "level": drill.level,
         "scope": drill.scope,
+        "method": list(method_of(drill.level)),
         "started_by": _who(drill.asked_by) or "schedule",
         "point": {
             "key": drill.point.key,
@@ -108,6 +110,7 @@ def drill_report(drill: Drill) -> dict[str, Any]:
             }
             for one in sorted(drill.checks.all(), key=lambda one: (one.level, one.pk))
         ],
+        "gaps": list(gaps_of(drill)),
         "corrective_actions": [
             {
                 "title": one.title,
@@ -123,6 +126,28 @@ def drill_report(drill: Drill) -> dict[str, Any]:
         ],
         "sign_off": {"by": _who(signed.by), "at": moment(signed.at), "note": signed.note} if signed else None,
     }
+
+
+def gaps_of(drill: Drill) -> Iterator[str]:
+    """Yield what a drill leaves open: levels it asked nothing of, objectives that it missed or did not measure.
+
+    What was asked and failed is among its checks.
+    """
+    asked = {one.level for one in drill.checks.all()}
+    yield from (f"Nothing was asked of L{level}, {name}." for level, name in NAMES.items() if level not in asked)
+    if drill.sabotage:
+        yield "The copy was broken on purpose: it proves that damage is caught, and no way back."
+    rto, rpo = rto_verdict(drill), rpo_verdict(drill)
+    if rto == "no_data":
+        yield "It was never validated: the time to recover was not measured."
+    elif rto == "fail":
+        yield f"The time to recover was longer than the RTO of {length(drill.rto_target)}."
+    if rpo == "no_data":
+        yield "No sentinel row was found: what would be lost was not measured."
+    elif rpo == "inconclusive":
+        yield f"It went further back than the RPO of {length(drill.rpo_target)} allows: the loss was asked for."
+    elif rpo == "fail":
+        yield f"More was lost than the RPO of {length(drill.rpo_target)} allows."
 
 
 def report_json(drill: Drill) -> bytes:

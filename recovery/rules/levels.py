@@ -54,6 +54,11 @@ def _offers(refusals: Mapping[int, str]) -> tuple[LevelOffer, ...]:
     return tuple(LevelOffer(level, NAMES[level], asks, refusals.get(level, "")) for level, asks in ASKS.items())
 
 
+def method_of(level: int) -> tuple[str, ...]:
+    """Say how a drill of a level goes about it: what it asks, and all that the levels before it ask."""
+    return tuple(f"L{one}, {NAMES[one]}: {asks}" for one, asks in ASKS.items() if one <= level)
+
+
 def refusal_of(level: int, offers: tuple[LevelOffer, ...]) -> str:
     """Say why a drill of this level cannot be held; empty where it can."""
     return next(one.refusal for one in offers if one.level == level)

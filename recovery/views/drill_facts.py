@@ -24,7 +24,7 @@ from recovery.models import CorrectiveAction, Drill
 from recovery.queries.drills import OverdueDrill
 from recovery.queries.progress import Progress
 from recovery.queries.reports import recovery_times, rpo_verdict, rto_verdict, signed_by
-from recovery.rules.levels import NAMES
+from recovery.rules.levels import ASKS, NAMES
 from recovery.rules.objectives import measure_rpo, measure_rto
 from recovery.rules.times import length
 from recovery.views.step_facts import drawn, steps
@@ -176,7 +176,7 @@ def scope_pairs(drill: Drill) -> list[dict[str, Any]]:
     """Return scope and method."""
     return [
         {"label": "Data of", "value": drill.environment.name, "note": drill.environment.tenant.name},
-        {"label": "Level", "value": f"L{drill.level}, {NAMES[drill.level]}"},
+        {"label": "Level", "value": f"L{drill.level}, {NAMES[drill.level]}", "note": " ".join(_method(drill))},
         *([{"label": "Covers", "value": drill.scope}] if drill.scope else []),
         {
             "label": "Point",
@@ -194,6 +194,11 @@ def scope_pairs(drill: Drill) -> list[dict[str, Any]]:
         },
         {"label": "Run id", "value": str(drill.key), "is_code": True},
     ]
+
+
+def _method(drill: Drill) -> list[str]:
+    before = f"All that L1 to L{drill.level - 1} ask, and:" if drill.level > 2 else "All that L1 asks, and:"
+    return [*([before] if drill.level > 1 else []), ASKS[drill.level]]
 
 
 def action_rows(drill: Drill, *, may_close: bool) -> list[dict[str, Any]]:

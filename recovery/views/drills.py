@@ -31,7 +31,7 @@ from recovery.queries.drills import drills_of, levels_of, overdue_drills
 from recovery.queries.paging import page_by_key
 from recovery.queries.points import coverage_of, in_sight
 from recovery.queries.progress import progress_of
-from recovery.queries.reports import with_report
+from recovery.queries.reports import gaps_of, with_report
 from recovery.queries.restores import environments_to
 from recovery.rules.coverage import Coverage
 from recovery.views import drill_facts
@@ -283,6 +283,7 @@ def _facts(request: HttpRequest, found: Drill) -> dict[str, Any]:
         "checks": checks,
         "checks_aside": drill_facts.checks_aside(found),
         "clean_up": drill_facts.clean_up(found),
+        "gaps": [] if is_active else list(gaps_of(found)),
         "sabotage": drill_facts.sabotage_words(found),
         "pairs": drill_facts.scope_pairs(found),
         "actions": drill_facts.action_rows(found, may_close=Ability.RECOVERY_DRILL in held),

@@ -14,7 +14,7 @@ from changecontrol.models import AuditEvent, ChangeRequest, User
 from changecontrol.rules.roles import Role
 from recovery.actions.drills import move_drill
 from recovery.models import BackupPolicy, CorrectiveAction, Drill, SignOff
-from recovery.queries.reports import contribute
+from recovery.queries.reports import contribute, gaps_of
 from tests.factories import NOW, SmallEstate, actor, add_person, draft_change, grant
 from tests.factories.recovery import (
     HOUR,
@@ -308,6 +308,57 @@ def test_the_report_is_printed_for_people(estate: SmallEstate, rio: User, signed
     assert answer.headers["Content-Type"] == "application/pdf"
     assert "These checks failed: sentinel." in answer.content.decode()
     assert "Nobody has signed it off yet." in answer.content.decode()
+
+
+def test_the_report_says_how_it_was_gone_about_and_what_it_leaves_open(
+    estate: SmallEstate, rio: User, signed_in: Any, settings: Any
+) -> None:  # BCK-7
+    settings.ADAPTERS = {**settings.ADAPTERS, "pdf": "tests.functional.test_drills.print_words"}
+    drill = finished_drill(estate.production, by=rio, target_at=TAKEN)
+    Drill.objects.filter(pk=drill.pk).update(validated_at=NOW + timedelta(hours=9))
+    client = signed_in(estate.dee)
+
+    report = json.loads(client.get(f"/recovery/drills/{drill.pk}/report.json").content)
+    page, printed = (client.get(f"/recovery/drills/{drill.pk}/{name}").content.decode() for name in ("", "report.pdf"))
+
+    assert [one.partition(":")[0] for one in report["method"]] == ["L1, integrity", "L2, PostgreSQL"]
+    assert report["gaps"] == [
+        "Nothing was asked of L1, integrity.",
+        "Nothing was asked of L3, filestore.",
+        "Nothing was asked of L4, Odoo.",
+        "Nothing was asked of L5, another cluster.",
+        "The time to recover was longer than the RTO of 4 hours.",
+        "No sentinel row was found: what would be lost was not measured.",
+    ]
+    assert all(one in text for one in report["gaps"] for text in (page, printed))
+    assert "All that L1 asks, and: It is restored to the time in a sandbox and starts" in page
+    assert all(one in printed for one in report["method"])
+
+
+@pytest.mark.parametrize(
+    ("words", "gap"),
+    [
+        ({"sabotage": "flip"}, "The copy was broken on purpose: it proves that damage is caught, and no way back."),
+        ({"validated_at": None}, "It was never validated: the time to recover was not measured."),
+        ({"newest_sentinel_at": TAKEN}, "More was lost than the RPO of 15 minutes allows."),
+        (
+            {"newest_sentinel_at": TAKEN, "target_at": NOW - HOUR},
+            "It went further back than the RPO of 15 minutes allows: the loss was asked for.",
+        ),
+    ],
+    ids=["sabotage", "never-validated", "too-much-lost", "further-back"],
+)
+def test_each_gap_is_told_where_it_is_one_and_only_there(
+    estate: SmallEstate, rio: User, words: dict[str, Any], gap: str
+) -> None:
+    drill = finished_drill(estate.production, by=rio, target_at=TAKEN)
+    sound = {"newest_sentinel_at": NOW, "target_at": NOW, "rpo_target_seconds": 900}
+    Drill.objects.filter(pk=drill.pk).update(**sound)
+    without = list(gaps_of(Drill.objects.get()))
+    Drill.objects.filter(pk=drill.pk).update(**words)
+
+    assert gap not in without
+    assert gap in list(gaps_of(Drill.objects.get()))
 
 
 def print_words(html: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -359,9 +360,51 @@ def test_the_report_of_a_failed_drill_holds_checks_measures_and_what_must_be_don
     }
     assert told["rpo_measured_seconds"] == 120.0
     assert (told["rto_verdict"], told["rpo_verdict"]) == ("pass", "pass")
+    assert [one.partition(":")[0] for one in told["method"]] == ["L1, integrity", "L2, PostgreSQL"]
+    assert "Nothing was asked of L3, filestore." in told["gaps"]
     [action] = told["corrective_actions"]
     assert (action["owner"], action["change"], action["closed_at"]) == ("rio", None, None)
     assert action["title"].startswith(f"Drill {drill.pk} failed")
+
+
+def test_the_report_is_taken_as_pdf_and_those_of_a_period_as_lines(
+    scene: Scene, rio: APIClient, settings: Any
+) -> None:  # AUD-5
+    settings.ADAPTERS = {**settings.ADAPTERS, "pdf": "tests.functional.test_drills.print_words"}
+    at, dee = clock.now(), client_for(scene.estate.dee)
+    words: dict[str, Any] = {"by": scene.rio, "target_at": scene.newer.consistent_at}
+    early = finished_drill(scene.estate.production, **words, at=at - timedelta(days=3))
+    late = finished_drill(scene.estate.production, **words, at=at - timedelta(hours=1), is_passed=False)
+
+    printed = dee.get(f"{AT}/drills/{early.pk}/pdf/")
+    lines = [dee.get(f"{AT}/drills/reports/", {"since": iso(at - timedelta(days=one))}) for one in (4, 1, 1)]
+    told = [b"".join(one.streaming_content) for one in lines]  # type: ignore[attr-defined]  # the client's own type lacks it
+
+    assert (printed.status_code, printed["Content-Type"]) == (200, "application/pdf")
+    assert printed["Content-Disposition"] == f'attachment; filename="drill-{early.pk}.pdf"'
+    assert [[json.loads(line)["drill"] for line in one.splitlines()] for one in told] == [
+        [early.pk, late.pk], [late.pk], [late.pk],
+    ]  # fmt: skip
+    assert told[1] == told[2]
+    events = AuditEvent.objects.filter(tag="evidence:exported", actor=scene.estate.dee).order_by("pk")
+    files = [json.loads(one.body)["data"]["file"] for one in events]
+    assert files == [f"drill-{early.pk}.pdf", *["drill-reports.ndjson"] * 3]
+
+
+def test_reports_are_taken_by_who_may_of_what_is_over(scene: Scene, rio: APIClient) -> None:
+    drill = rio.post(f"{AT}/drills/", {**PLACE, "level": 1, "target_at": iso(scene.newer.consistent_at)}).json()
+    nils = client_for(add_person("nils"))
+
+    answers = [
+        rio.get(f"{AT}/drills/{drill['id']}/pdf/"),
+        nils.get(f"{AT}/drills/{drill['id']}/pdf/"),
+        rio.get(f"{AT}/drills/reports/"),
+        nils.get(f"{AT}/drills/reports/"),
+        client_for(scene.estate.dee).get(f"{AT}/drills/reports/", {"since": "soon"}),
+        client_for(scene.estate.dee).get(f"{AT}/drills/reports/", {"of": "all"}),
+    ]
+
+    assert [one.status_code for one in answers] == [409, 404, 403, 403, 422, 422]
 
 
 def test_a_corrective_action_is_closed_with_what_was_done(scene: Scene, rio: APIClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from recovery.actions.backups import ask_backup
 from recovery.actions.points import record_verification
 from recovery.models import BackupPolicy, FilestoreCopy, RaisedAlarm, Upkeep, WalSegment
 from recovery.queries.figures import contribute
+from recovery.rules.alarms import AlarmKind
 from tests.factories import NOW, SmallEstate, actor, small_estate, stranger_estate
 from tests.factories.recovery import (
     HOUR,
@@ -26,6 +28,12 @@ from tests.factories.recovery import (
 pytestmark = pytest.mark.django_db
 
 DAY = timedelta(days=1)
+
+
+def test_the_handbook_names_every_kind_of_alarm() -> None:
+    handbook = (Path(__file__).resolve().parents[3] / "docs/administrator.md").read_text()
+
+    assert [one for one in AlarmKind if f"`{one}`" not in handbook] == []
 
 
 @pytest.fixture
