@@ -36,6 +36,7 @@ from recovery.queries.restores import environments_to
 from recovery.rules.coverage import Coverage
 from recovery.views import drill_facts
 from recovery.views.choosing import Question, chosen_environment
+from recovery.views.live import live_answer
 from recovery.views.lookup import key_of
 from recovery.views.restore_facts import coverage_facts
 from recovery.views.step_facts import announced, progress_facts, time_split, zones_for
@@ -150,20 +151,8 @@ def drill(request: HttpRequest, drill_id: int) -> HttpResponse:
     """One drill: live while it goes on, then its report."""
     found = _drill_or_404(request, drill_id)
     if request.headers.get("HX-Request") and request.GET.get("part") == "live":
-        return _live(request, found)
+        return live_answer(request, _facts(request, found), template="recovery/drill.html")
     return render(request, "recovery/drill.html", _facts(request, found))
-
-
-def _live(request: HttpRequest, found: Drill) -> HttpResponse:
-    """Answer the page that asks again; once the drill is over tell it to load itself anew, and stop."""
-    facts = _facts(request, found)
-    if not facts["is_active"]:
-        response = HttpResponse(status=204)
-        response["HX-Refresh"] = "true"
-        return response
-    if request.GET.get("seen") == facts["version"]:
-        return HttpResponse(status=204)
-    return render(request, "recovery/drill.html#live", facts)
 
 
 @page

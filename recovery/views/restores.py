@@ -49,6 +49,7 @@ from recovery.queries.restores import environments_to, preview_of
 from recovery.rules.coverage import Coverage
 from recovery.views import restore_facts
 from recovery.views.choosing import Question, chosen_environment
+from recovery.views.live import live_answer
 from recovery.views.lookup import key_of
 from recovery.views.step_facts import announced, progress_facts, time_split, zones_for
 
@@ -251,7 +252,7 @@ def restore(request: HttpRequest, restore_id: int) -> HttpResponse:
     """One restore. Script asks for the part that lives with what it shows; once it has ended the page loads anew."""
     found = _restore_or_404(request, restore_id)
     if request.headers.get("HX-Request") and request.GET.get("part") == "live":
-        return _live(request, found)
+        return live_answer(request, _facts(request, found), template="recovery/restore.html")
     return render(request, "recovery/restore.html", _facts(request, found))
 
 
@@ -268,17 +269,6 @@ def restore_cancel(request: HttpRequest, restore_id: int) -> HttpResponseBase:
         return render(request, "recovery/restore.html", facts, status=STATUS[type(refusal)])
     messages.success(request, "Canceled. What it had begun is cleared away.")
     return redirect("restore", restore_id=found.pk)
-
-
-def _live(request: HttpRequest, found: Restore) -> HttpResponse:
-    facts = _facts(request, found)
-    if not facts["is_active"]:
-        response = HttpResponse(status=204)
-        response["HX-Refresh"] = "true"
-        return response
-    if request.GET.get("seen") == facts["version"]:
-        return HttpResponse(status=204)
-    return render(request, "recovery/restore.html#live", facts)
 
 
 def _facts(request: HttpRequest, found: Restore) -> dict[str, Any]:
