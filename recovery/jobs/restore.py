@@ -49,6 +49,8 @@ from recovery.rules.times import moment
 
 MOVE_SECONDS = 12 * 3600.0
 JOBS = "--jobs=2"
+ZSTD_FROM = 16
+"""The first version whose pg_dump compresses with zstd."""
 COUNTED = """
 SELECT count(*), coalesce(sum((xpath('/row/n/text()', query_to_xml(
     format('SELECT count(*) AS n FROM %I.%I', schemaname, tablename), false, true, '')))[1]::text::bigint), 0)
@@ -199,7 +201,8 @@ def _move(url: str, new_url: str, *, programs: Programs, sandbox: Sandbox, owner
             "--format=directory",
             f"--file={folder}",
             JOBS,
-            "--compress=zstd:1",
+            # Before 16 it knows gzip alone, by its level.
+            f"--compress={'zstd:1' if programs.major >= ZSTD_FROM else '1'}",
             "--no-password",
             *WITHOUT_LINKS,
         ],

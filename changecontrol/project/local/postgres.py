@@ -60,15 +60,16 @@ STOP_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
 class Postgres:
     """One PostgreSQL server, known by its folder.
 
-    `durable=False` trades safety against a power cut for speed: for tests, whose data nobody keeps.
+    `durable=False` trades safety against a power cut for speed: for tests, whose data nobody keeps. `distribution` is
+    whose programs it runs with; the one that is found where none is named.
     Start it from the main thread: it stops when the thread that started it ends.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+    def __init__(self, folder: Path, *, durable: bool = True, distribution: PostgresDistribution | None = None) -> None:
         self.folder = private_folder(folder)
         self._options = DURABLE_OPTIONS if durable else FAST_OPTIONS
         self._account: Account | None = unprivileged_account()
-        self._distribution: PostgresDistribution | None = None
+        self._distribution = distribution
         self._lock = Lock(self.folder / "lock")
         self._child: subprocess.Popen[bytes] | None = None
         self._state_file = self.folder / "postgres.json"

@@ -61,7 +61,7 @@ def take_dump(
         [
             programs.path("pg_dump"),
             "--format=custom",
-            "--compress=none",
+            "--compress=0",
             "--no-password",
             *WITHOUT_ROLES,
             *WITHOUT_LINKS,
