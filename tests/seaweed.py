@@ -1,4 +1,4 @@
-"""A real S3 server on loopback: SeaweedFS with two credentials, one that writes and one that only reads."""
+"""A real S3 server on loopback: SeaweedFS with credentials of who writes, who only reads, and who owns the buckets."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ NOT_WANTED = ("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false
 LOCK = Path(tempfile.gettempdir()) / f"changecontrol-seaweed-{os.geteuid()}.lock"
 """Held while a server starts: between choosing its ports and listening there another would choose the same."""
 WRITER, READER = ("writer", "writer-secret"), ("reader", "reader-secret")
+OWNER = ("owner", "owner-secret")
+"""Who makes buckets and says how they keep what is in them; no backup has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ def seaweed(folder: Path, *, buckets: tuple[str, ...] = ("evidence",), volumes: 
     """Start SeaweedFS below a folder, make the buckets, and end it with the block. A volume holds 512 MB."""
     config = folder / "identities.json"
     identities = [_identity(*WRITER, "Read", "Write", "List"), _identity(*READER, "Read", "List")]
+    identities.append(_identity(*OWNER, "Admin", "Read", "Write", "List"))
     config.write_text(json.dumps({"identities": identities}))
     with waiting_lock(LOCK):
         master, volume, filer, s3 = _free_ports(4)

@@ -1,0 +1,156 @@
+"""A bucket that keeps versions and locks each object for a day (SeaweedFS): backups go there as anywhere, and stay."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import random
+import re
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from changecontrol.errors import Permanent
+from changecontrol.ports import ObjectStore
+from recovery.adapters.filestore import StoredFilestores
+from recovery.adapters.streams import StreamReader, StreamWriter, ensure_stream_absent, leftovers, verify_stream
+from tests.recovery.adapters.filestore.scene import OWNER as READS_ALL
+from tests.recovery.adapters.filestore.scene import WORKER, Filestore
+from tests.seaweed import OWNER, WRITER, Seaweed, open_s3, seaweed
+
+pytestmark = pytest.mark.slow
+
+BUCKET = "vault"
+LOCKED_FOR_A_DAY = b"""<ObjectLockConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+<ObjectLockEnabled>Enabled</ObjectLockEnabled>
+<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule>
+</ObjectLockConfiguration>"""
+DATA = random.Random(7).randbytes(300_000)
+
+
+def asked(
+    server: Seaweed, method: str, path: str, *, credential: tuple[str, str] = OWNER, body: bytes = b"", **headers: str
+) -> requests.Response:
+    """Ask S3 for what no port of ours does, signed (AWS signature version 4)."""
+    stamp, digest = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", hashlib.sha256(body).hexdigest()
+    url = urlsplit(f"{server.url}/{path}")
+    signed = {"host": url.netloc, "x-amz-content-sha256": digest, "x-amz-date": stamp}
+    signed |= {name.replace("_", "-"): value for name, value in headers.items()}
+    names = ";".join(sorted(signed))
+    query = "&".join(one if "=" in one else f"{one}=" for one in sorted(url.query.split("&")) if one)
+    lines = [f"{name}:{signed[name]}" for name in sorted(signed)]
+    call = "\n".join([method, url.path, query, *lines, "", names, digest])
+    scope = f"{stamp[:8]}/us-east-1/s3/aws4_request"
+    text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(call.encode()).hexdigest()])
+    key = f"AWS4{credential[1]}".encode()
+    for word in (*scope.split("/"), text):
+        key = hmac.new(key, word.encode(), hashlib.sha256).digest()
+    who = f"AWS4-HMAC-SHA256 Credential={credential[0]}/{scope}, SignedHeaders={names}, Signature={key.hex()}"
+    return requests.request(method, url.geturl(), data=body, headers={**signed, "authorization": who}, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    with seaweed(tmp_path_factory.mktemp("seaweed"), buckets=()) as server:
+        made = asked(server, "PUT", BUCKET, x_amz_bucket_object_lock_enabled="true")
+        locked = asked(server, "PUT", f"{BUCKET}?object-lock", body=LOCKED_FOR_A_DAY)
+        assert (made.status_code, locked.status_code) == (200, 200)
+        assert "<Status>Enabled</Status>" in asked(server, "GET", f"{BUCKET}?versioning").text
+        yield server
+
+
+@pytest.fixture
+def prefix() -> str:
+    return uuid.uuid4().hex[:8]
+
+
+@pytest.fixture
+def store(server: Seaweed, prefix: str) -> ObjectStore:
+    return open_s3(f"s3://{BUCKET}/{prefix}?endpoint={server.url}")
+
+
+def versions_below(server: Seaweed, prefix: str, kind: str) -> list[tuple[str, str]]:
+    """Return key and version of what is kept below a prefix: `Version`, or `DeleteMarker` for what hides one."""
+    listed = asked(server, "GET", f"{BUCKET}?versions")
+    assert listed.status_code == 200
+    found = re.findall(rf"<{kind}><Key>([^<]+)</Key><VersionId>([^<]+)</VersionId>", listed.text)
+    return [(key, version) for key, version in found if key.startswith(f"{prefix}/")]
+
+
+def written(store: ObjectStore, key: str) -> None:
+    with StreamWriter(store, key, part_bytes=100_000) as writer:
+        writer.write(DATA)
+
+
+def test_a_stream_is_written_once_and_read_back(store: ObjectStore) -> None:
+    written(store, "base/monday")
+
+    with pytest.raises(Permanent):
+        written(store, "base/monday")
+    with pytest.raises(Permanent, match="exists with other content, and is never overwritten"):
+        store.ensure_object("base/monday", b"other")
+
+    assert StreamReader(store, "base/monday").readall() == DATA
+    assert verify_stream(store, "base/monday").size == len(DATA)
+    # What the second attempt had uploaded is taken back, whatever the bucket keeps of it.
+    assert list(leftovers(store, "base", before=datetime.now(UTC) + timedelta(hours=1))) == []
+
+
+def test_each_object_is_locked_as_long_as_the_bucket_says(server: Seaweed, store: ObjectStore, prefix: str) -> None:
+    before = datetime.now(UTC)
+
+    written(store, "base/monday")
+
+    kept = versions_below(server, prefix, "Version")
+    assert len(kept) == 4
+    for key, _ in kept:
+        told = asked(server, "GET", f"{BUCKET}/{key}?retention").text
+        assert "<Mode>COMPLIANCE</Mode>" in told
+        [until] = re.findall(r"<RetainUntilDate>([^<]+)</RetainUntilDate>", told)
+        assert datetime.fromisoformat(until) >= before + timedelta(hours=23)
+
+
+def test_what_is_removed_is_gone_for_us_and_comes_back_from_the_bucket(
+    server: Seaweed, store: ObjectStore, prefix: str
+) -> None:
+    written(store, "base/monday")
+
+    ensure_stream_absent(store, "base/monday")
+    gone = list(store.observe_objects("base"))
+    kept = versions_below(server, prefix, "Version")
+    refused = [
+        asked(server, "DELETE", f"{BUCKET}/{key}?versionId={version}", credential=one).status_code
+        for key, version in kept
+        for one in (WRITER, OWNER)
+    ]
+    for key, version in versions_below(server, prefix, "DeleteMarker"):
+        assert asked(server, "DELETE", f"{BUCKET}/{key}?versionId={version}").status_code == 204
+
+    assert gone == []
+    assert len(kept) == 4
+    assert set(refused) == {403}
+    assert StreamReader(store, "base/monday").readall() == DATA
+
+
+def test_attachments_are_copied_pruned_and_restored(store: ObjectStore, tmp_path: Path) -> None:
+    filestore = Filestore(tmp_path / "filestore", random=random.Random(3))
+    names = filestore.grow(300)
+    archive = StoredFilestores(
+        store, prefix="acme/production", recipients=[READS_ALL.recipient], index_identity=WORKER.identity
+    )
+    at = datetime.now(UTC)
+
+    point = archive.ensure_copy(point="p1", source=filestore.source, at=at).point
+    other = archive.ensure_copy(point="p2", source=filestore.source, at=at).point
+    archive.ensure_removed(other)
+    pruned = list(archive.ensure_pruned(at=at + timedelta(days=9), grace=timedelta(days=2)))
+    archive.ensure_restored(point, target=tmp_path / "new", identity=READS_ALL.identity, named=names)
+
+    assert pruned == []
+    assert archive.observe_damage(point) == ()
+    assert {name: (tmp_path / "new" / name).read_bytes() for name in names} == filestore.files
