@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -74,6 +75,46 @@ def test_what_is_overdue_stands_at_the_top_in_red_until_one_passed(
     assert "None has ever passed." in seen_by_an_auditor
     assert NEW not in seen_by_an_auditor
     assert "overdue" not in done
+
+
+class Reds(HTMLParser):
+    """Collects the words that stand in something red."""
+
+    ALONE = frozenset({"area", "br", "circle", "hr", "img", "input", "line", "link", "meta", "path", "rect", "source"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self._within: list[bool] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.ALONE:
+            self._within.append(any(self._within[-1:]) or "is-bad" in (dict(attrs).get("class") or "").split())
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.ALONE:
+            self._within.pop()
+
+    def handle_data(self, data: str) -> None:
+        if any(self._within[-1:]):
+            self.words.append(data)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/recovery/", "/recovery/environments/northwind/production/", "/recovery/drills/"]
+)
+def test_an_overdue_drill_is_red_on_each_page_that_tells_how_things_stand(
+    estate: SmallEstate, rio: User, signed_in: Any, path: str
+) -> None:  # BCK-7
+    client = signed_in(rio)
+
+    late = Reds(client.get(path).text).words
+    finished_drill(estate.production, by=rio, target_at=TAKEN, at=NOW - HOUR)
+    done = Reds(client.get(path).text).words
+
+    assert [one for one in late if "overdue" in one]
+    assert [one for one in done if "overdue" in one] == []
 
 
 def test_a_drill_is_held_by_hand(estate: SmallEstate, rio: User, signed_in: Any, settings: Any) -> None:
