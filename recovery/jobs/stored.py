@@ -150,8 +150,8 @@ class StoredElsewise:
             verify_file(self.bench.store, self._file(one))
         return f"{counted(len(parts), 'file')} of another tool, each with the digest it was registered with."
 
-    def start(self, sandbox: Sandbox, *, at: datetime) -> Restored:
-        """Bring the database back as it was registered."""
+    def start(self, sandbox: Sandbox, *, at: datetime, database: str = "") -> Restored:
+        """Bring the database back as it was registered. `database` is one that the server has."""
         point, files = self.bench.point, {one.kind: self._file(one) for one in self.bench.point.parts.all()}
         if at != point.consistent_at:
             raise Permanent("A point that another tool made is brought back to its own moment alone.")
@@ -164,6 +164,7 @@ class StoredElsewise:
             identities=self.bench.identities,
             programs=self.programs,
             role=ROLE,
+            database=database,
             most_bytes=most_disk(),
         )
 

@@ -101,6 +101,7 @@ def start_file(
     identities: Sequence[str],
     programs: Programs,
     role: str,
+    database: str = "",
     most_bytes: int | None = None,
 ) -> Restored:
     """Bring back in an empty sandbox what an object holds, and return the server as a superuser sees it.
@@ -126,7 +127,7 @@ def start_file(
             (sandbox.data / "backup_manifest").write_bytes(text)
             sandbox.give(sandbox.data / "backup_manifest")
             _hold_against_manifest(sandbox, programs=programs)
-    return start_consistent(sandbox, programs=programs, role=role)
+    return start_consistent(sandbox, programs=programs, role=role, database=database)
 
 
 class _Content:

@@ -155,7 +155,7 @@ def start_copy(
     return Restored(sandbox, child=child, facts=facts)
 
 
-def start_consistent(sandbox: Sandbox, *, programs: Programs, role: str) -> Restored:
+def start_consistent(sandbox: Sandbox, *, programs: Programs, role: str, database: str = "") -> Restored:
     """Start an unpacked copy that brings its own WAL, where it is consistent, as a superuser of the source sees it.
 
     Start from the main thread: the server ends with it. Raises as `start_copy` does.
@@ -167,7 +167,7 @@ def start_consistent(sandbox: Sandbox, *, programs: Programs, role: str) -> Rest
     try:
         if not is_up(sandbox, child=child, seconds=REPLAY_SECONDS):
             raise not_started(sandbox)
-        url = address_in(sandbox, database="postgres", role=role)
+        url = _entrance(sandbox, role=role, database=database)
         replayed, last_commit_at = _replayed(url)
     except BaseException:
         stop_child(child, steps=STOP_STEPS)
