@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from changecontrol.models import Cluster, User
 from changecontrol.rules.roles import Role
-from recovery.models import BackupPolicy
-from tests.factories import SmallEstate, add_person, grant
-from tests.factories.recovery import backup_policy, policy_answers, recovery_owner
+from recovery.models import BackupPolicy, RecoveryPoint
+from tests.factories import NOW, SmallEstate, add_person, grant
+from tests.factories.recovery import backup_policy, policy_answers, recorded_point, recovery_owner
 from tests.functional.counting import statements
 
 pytestmark = pytest.mark.django_db
@@ -49,6 +51,21 @@ def test_policy_is_read_in_words(rio, policy, signed_in) -> None:
         "Tue 24 Nov 2026, 02:00 UTC",
     ):
         assert words in text, words
+
+
+def test_object_lock_is_what_the_policy_says_and_no_more_than_that(estate, rio, signed_in) -> None:
+    backup_policy(estate.production, lock_days=30)
+    recorded_point(estate.production, "p1", NOW, by=rio, locked_until=NOW + timedelta(days=30))
+    client = signed_in(rio)
+
+    policy, point = (
+        text_of(client.get(PLACE)),
+        text_of(client.get(f"/recovery/points/{RecoveryPoint.objects.get().pk}/")),
+    )
+
+    assert "as the bucket is set, which is not asked" in policy
+    assert "by the policy; the store is not asked" in point
+    assert "refuses to delete" not in policy + point
 
 
 def test_where_level_5_brings_it_up_is_written_and_read(platform, policy, signed_in) -> None:
