@@ -6,7 +6,10 @@ What is written then is whole or not there; what is read is what was written, or
 from __future__ import annotations
 
 import http.client
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -29,7 +32,21 @@ from tests.stores import LOCAL_KINDS, Place, place
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[3]
 PART_BYTES = 100_000
+UPLOAD = f"""
+import os
+import sys
+from changecontrol.adapters.fakes.objects import FakeSecrets
+from changecontrol.adapters.object_store import open_store
+from recovery.adapters.streams import StreamWriter
+secrets = FakeSecrets({{"env:SECRET": os.environ["SECRET"]}})
+store = open_store(os.environ["STORE"], credential="env:SECRET", secrets=secrets)
+with StreamWriter(store, sys.argv[1], part_bytes={PART_BYTES}) as writer:
+    print("begins", flush=True)
+    for number in range(1000):
+        writer.write(bytes({PART_BYTES}))
+"""
 DATA = random.Random(5).randbytes(12 * PART_BYTES + 77)
 
 
@@ -228,6 +245,39 @@ def test_reading_what_may_not_be_read_is_a_sentence(stores: tuple[ObjectStore, O
 
     with pytest.raises(Permanent, match="does not let this credential read points/1/base"):
         StreamReader(bad, "points/1/base")
+
+
+def test_upload_that_is_killed_is_not_there_and_what_it_left_is_cleared(server: Place, chance: random.Random) -> None:
+    prefix = uuid.uuid4().hex
+    found = server.open(prefix=prefix)
+    environment = os.environ | {"STORE": server.address(prefix=prefix), "SECRET": server.writer}
+    whole = []
+
+    for number in range(4):
+        words = [sys.executable, "-c", UPLOAD, f"points/{number}/base"]
+        with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"begins\n"
+            time.sleep(chance.uniform(0.0, 0.4))
+            process.kill()
+        with suppress(Permanent):
+            whole.append(observe_stream(found, f"points/{number}/base").key)
+
+    assert len(whole) < 4
+    assert all(verify_stream(found, key).size == 1000 * PART_BYTES for key in whole)
+    # What was on its way may arrive after whoever sent it is gone: those who clear for real wait two days.
+    left, seen = list(leftovers(found, "points", before=FAR)), None
+    while left != seen:
+        time.sleep(0.5)
+        left, seen = list(leftovers(found, "points", before=FAR)), left
+    for key in left:
+        found.ensure_absent(key)
+    assert list(leftovers(found, "points", before=FAR)) == []
+    assert sum(one.key.endswith("/base") for one in found.observe_objects("points")) == len(whole)
+    for number in range(4):
+        if f"points/{number}/base" not in whole:
+            write(found, f"points/{number}/base")
+            assert StreamReader(found, f"points/{number}/base").readall() == DATA
 
 
 def test_filestore_is_copied_and_read_although_the_store_stumbles(
