@@ -23,7 +23,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from changecontrol.adapters.object_store import open_store
 from recovery.adapters.filestore import FolderSource, StoredFilestores
-from recovery.ports import FilestorePoint
 verb, store, source, target, recipient, index_identity, identity = sys.argv[1:]
 archive = StoredFilestores(
     open_store(store), prefix="acme/production", recipients=[recipient], index_identity=index_identity
@@ -55,6 +54,7 @@ def run_for(seconds: float, *words: str) -> str:
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], cwd=CLONE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     first = process.stdout.readline()
+    assert first == "begins\n"
     time.sleep(seconds)
     process.send_signal(signal.SIGKILL)
     rest, _ = process.communicate()
