@@ -7,6 +7,7 @@ connection), which is where a workflow that does not look before it writes goes 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,7 +58,9 @@ class Script:
         fault.left -= 1
         if fault.is_after:
             act()
-        raise fault.error
+        # A copy: what was raised holds on to the frames it went through, and an error that parametrizes a test lives as
+        # long as the process.
+        raise copy(fault.error)
 
     def verbs(self) -> list[str]:
         """Return the verbs called so far, in order."""

@@ -47,6 +47,16 @@ def test_failures_can_be_bounded_by_number_and_by_call() -> None:
     assert store.observe_object("a") is None
 
 
+def test_failure_holds_on_to_nothing_that_it_went_through() -> None:
+    store = FakeObjectStore()
+    store.script.fail_before("ensure_object", CUT)
+
+    with pytest.raises(Transient, match="cut"):
+        store.ensure_object("a", b"1")
+
+    assert CUT.__traceback__ is None
+
+
 def test_real_adapter_fails_and_records_like_a_fake(tmp_path: Path) -> None:
     store = Scripted(open_store(f"file://{tmp_path}/objects"))
     store.script.fail_after("ensure_object", CUT)
