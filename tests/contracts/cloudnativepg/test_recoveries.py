@@ -11,6 +11,7 @@ import pytest
 
 from changecontrol.errors import Permanent, UnderWay
 from changecontrol.ports import ObjectRef
+from recovery.adapters.cloudnativepg.manifests import RUN_LABEL
 from recovery.ports.clusters import (
     ClusterBackup,
     ClusterBackupMethod,
@@ -189,7 +190,8 @@ def test_recovery_whose_pod_a_quota_forbids_says_so_and_goes_on_once_there_is_ro
 def test_recovery_has_the_volumes_of_its_source_and_none_without_a_tablespace_s(estate: Estate) -> None:
     volume = {"size": "5Gi", "pvcTemplate": {"accessModes": ["ReadWriteOncePod"]}}
     tablespaces = [{"name": "old_orders", "storage": volume}]
-    more = {"walStorage": volume, "tablespaces": tablespaces, "postgresql": {"parameters": {"max_connections": "500"}}}
+    server = {"parameters": {"max_connections": "500"}}
+    more: dict[str, Any] = {"walStorage": volume, "tablespaces": tablespaces, "postgresql": server}
     backup = backed_up(estate, more=more)
     assert backup.stopped_at is not None
     source = estate.clusters.observe_cluster(estate.origin)
@@ -204,10 +206,13 @@ def test_recovery_has_the_volumes_of_its_source_and_none_without_a_tablespace_s(
     assert eventually(observed(estate), holds=ended).standing is RecoveryStanding.READY
     live = estate.kubernetes.observe_object(ObjectRef("postgresql.cnpg.io/v1", "Cluster", estate.namespace, "drill-7"))
     assert live is not None
-    assert {name: live["spec"][name] for name in more} == more
-    claims = [one for one in left_of(estate, "drill-7") if one.startswith("PersistentVolumeClaim")]
-    place = f"PersistentVolumeClaim {estate.namespace}/drill-7-1"
-    assert sorted(claims) == [place, f"{place}-tbs-old-orders", f"{place}-wal"]
+    made = {**volume, "resizeInUseVolumes": True}  # the default of the operator's own definition
+    assert (live["spec"]["walStorage"], live["spec"]["postgresql"]) == (made, server)
+    assert live["spec"]["tablespaces"] == [{"name": "old_orders", "temporary": False, "storage": made}]
+    claims = estate.kubernetes.observe_inventory(
+        namespace=estate.namespace, inventory="drill-7", kinds=(("v1", "PersistentVolumeClaim"),), label=RUN_LABEL
+    )
+    assert sorted(one.name for one in claims) == ["drill-7-1", "drill-7-1-tbs-old-orders", "drill-7-1-wal"]
     eventually(lambda: left_of(estate, "drill-7"), holds=lambda left: left == ())
 
 
