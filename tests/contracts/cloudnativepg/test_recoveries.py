@@ -169,6 +169,20 @@ def test_recovery_that_no_node_takes_says_so(estate: Estate) -> None:
     assert state.standing is RecoveryStanding.SETTING_UP
 
 
+def test_recovery_whose_image_cannot_be_pulled_says_so(estate: Estate) -> None:
+    backup = backed_up(estate)
+    assert backup.stopped_at is not None
+
+    estate.clusters.ensure_recovery_cluster(
+        replace(estate.recovery(to=backup.stopped_at), image="registry.invalid/postgresql:17.2")
+    )
+    state = eventually(observed(estate), holds=lambda state: "image" in state.sentence)
+
+    assert state.sentence.startswith(f"{estate.namespace}/drill-7 is being recovered: ")
+    assert "Its image cannot be pulled: " in state.sentence
+    assert state.standing is RecoveryStanding.SETTING_UP
+
+
 def test_recovery_whose_pod_a_quota_forbids_says_so_and_goes_on_once_there_is_room(estate: Estate) -> None:
     backup = backed_up(estate)
     assert backup.stopped_at is not None

@@ -292,6 +292,22 @@ def test_server_that_lets_nobody_in_yet_is_tried_again(shop: Shop) -> None:
     assert restore.state == "succeeded", restore.sentence
 
 
+@pytest.mark.slow
+def test_server_that_no_connection_reaches_fails_the_restore_with_the_words_of_the_connection(shop: Shop) -> None:
+    restore = shop.ticked(shop.asked(), times=2)
+    shop.recover(url=make_conninfo(shop.recovered.superuser_url, host="127.0.0.1", port=1))
+
+    shop.ticked(restore, times=4)
+    during = restore.state
+    shop.ticked(restore, times=12, passing=timedelta(minutes=2))
+
+    assert during == "provisioning"
+    assert restore.state == "failed"
+    assert restore.sentence.startswith("The database did not succeed: connection failed: "), restore.sentence
+    shop.scene.kept_up(times=2)
+    assert shop.clusters() == []
+
+
 def test_failed_recovery_ends_in_the_operators_words_and_leaves_nothing(shop: Shop) -> None:
     restore = shop.ticked(shop.asked(), times=2)
     shop.say("Cluster is unrecoverable and needs manual intervention", phaseReason="exit status 1")
