@@ -108,3 +108,22 @@ def test_what_is_told_and_counted_has_its_sentence() -> None:
     assert said["its pod has failed"] == "Its pod ended with code 70."
     assert said["its pod did not begin in time"] == "Its image cannot be pulled."
     assert said["its pod did nothing"].endswith("Does JOBS_SECRET name the same database?")
+
+
+@pytest.mark.parametrize("attempts, move", [(0, Move.TELL), (1, Move.WAIT)], ids=["not tried yet", "an attempt failed"])
+def test_what_kept_a_pod_away_is_taken_back_once_it_is_over_and_a_failed_attempt_is_not(
+    attempts: int, move: Move
+) -> None:
+    told = replace(PLACED, attempts=attempts, trouble=WAITS.trouble)
+
+    assert decide_move(told, WORKS, at=AT) == (move, "")
+    assert decide_move(told, WAITS, at=AT) == (Move.WAIT, "")  # it is told already
+
+
+def test_what_ends_at_its_deadline_says_what_kept_it() -> None:
+    late = replace(DUE, deadline_at=AT, trouble="The cluster cannot be reached.")
+
+    assert decide_move(late, None, at=AT) == (
+        Move.FAIL,
+        "Its time was over before it was done. The cluster cannot be reached.",
+    )
