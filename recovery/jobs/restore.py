@@ -45,10 +45,12 @@ from recovery.models import BackupPolicy, Restore
 from recovery.models.restore import RestorePurpose
 from recovery.queries.attachments import copy_for
 from recovery.queries.cut_overs import database_at
+from recovery.queries.restores import last_safe_without
 from recovery.rules.times import moment
 
 MOVE_SECONDS = 12 * 3600.0
 JOBS = "--jobs=2"
+SAFE = "The last safe time"
 ZSTD_FROM = 16
 """The first version whose pg_dump compresses with zstd."""
 COUNTED = """
@@ -156,11 +158,27 @@ def _brought_back(order: Mapping[str, Any], restore: Restore, *, bench: Bench, s
         saying.begin("restoring", "Reaching the recovered cluster.")
         yield recovered_server(restore.point, recovery)
         return
-    stored = stored_of(bench)
+    with _reading(restore):
+        stored = stored_of(bench)
     saying.begin("restoring", "Fetching the copy.", total_bytes=restore.size)
     database = database_at(restore.environment, restore.target_at)
-    with stored.start(sandbox, at=restore.target_at, database=database) as restored:
+    with _reading(restore):
+        server = stored.start(sandbox, at=restore.target_at, database=database)
+    with server as restored:
         yield Server(restored.url, stored.server_version, stored.programs)
+
+
+@contextmanager
+def _reading(restore: Restore) -> Iterator[None]:
+    """Say besides what is wrong with a copy up to when there is a way back without its point."""
+    try:
+        yield
+    except Permanent as wrong:
+        if SAFE in wrong.reason:
+            raise
+        safe = last_safe_without(restore.point, before=restore.target_at)
+        words = f"{SAFE} by another point is {moment(safe)}." if safe else "No other point leads back there."
+        raise Permanent(f"{wrong.reason} {words}") from None
 
 
 @contextmanager
@@ -229,11 +247,12 @@ def _restore_attachments(restore: Restore, bench: Bench, *, url: str, folder: Pa
     if folder is None:
         raise Permanent("The backup policy names no folder for restored attachments.")
     bench.saying.say("Bringing back attachments.", total_bytes=copy.byte_count)
-    read = attachments.archive_of(bench.policy, bench.store).ensure_restored(
-        attachments.point_of(copy), target=folder, identity=bench.identities[0]
-    )
-    if read.findings:
-        raise Permanent(" ".join(one.sentence for one in read.findings[:3]))
+    with _reading(restore):
+        read = attachments.archive_of(bench.policy, bench.store).ensure_restored(
+            attachments.point_of(copy), target=folder, identity=bench.identities[0]
+        )
+        if read.findings:
+            raise Permanent(" ".join(one.sentence for one in read.findings[:3]))
     # What the shop itself had lost, or its garbage collection removed since, is no reason to bring nothing back.
     named = (one.name for one in observe_attachments(url)) if observe_odoo(url) is not None else ()
     lost = sorted({name for name in named if not (folder / name).is_file()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -76,6 +77,21 @@ def point_at(environment: Environment, target_at: datetime) -> RecoveryPoint:
     point = points.get(environment=environment, key=coverage.backup_for(target_at))
     check_told(point)
     return point
+
+
+def last_safe_without(point: RecoveryPoint, *, before: datetime) -> datetime | None:
+    """Return the newest time up to `before` to which a restore takes neither a point nor what builds upon it."""
+    rows = RecoveryPoint.objects.filter(environment=point.environment_id)
+    parents: dict[str, str | None] = dict(rows.values_list("key", "parent__key"))
+    gone = [key for key in parents if _builds_upon(key, point.key, parents=parents)]
+    return coverage_of(point.environment).last_safe_without(gone, before=before)
+
+
+def _builds_upon(key: str | None, other: str, *, parents: Mapping[str, str | None]) -> bool:
+    """Tell whether a point is another, or cannot be restored without it."""
+    while key is not None and key != other:
+        key = parents.get(key)
+    return key is not None
 
 
 def check_told(point: RecoveryPoint) -> None:

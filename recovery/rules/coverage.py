@@ -5,12 +5,15 @@ With the WAL that makes it consistent a backup reaches its own moment; with more
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from recovery.rules.times import exact_moment, moment
+
+SHORTEST = timedelta(microseconds=1)
+"""Between two moments next to each other, as PostgreSQL counts them."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -101,6 +104,15 @@ class Coverage:
             (span.start, key) for key, span in self.reaches.items() if span.holds(at) and not self._is_blank(key, at)
         ]
         return max(fit)[1] if fit else None
+
+    def last_safe_without(self, keys: Collection[str], *, before: datetime) -> datetime | None:
+        """Return the newest covered moment up to this one that is reached from a backup other than these."""
+        # Of the backups that reach a moment the newest is taken: without these, it is one before they were taken.
+        edges = [self.reaches[key].start - SHORTEST for key in keys if key in self.reaches]
+        ends = [span.end for span in self.reaches.values()]
+        blanks = [since for rows in self.blanks.values() for since, _ in rows]
+        asked = [at for at in (before, *edges, *ends, *blanks) if at <= before]
+        return max((at for at in asked if self.backup_for(at) not in {None, *keys}), default=None)
 
     def has_way_back(self, key: str) -> bool:
         """Tell whether any moment at all is reached from a backup."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery.rules.coverage import Backup, Segment, Span, cover, cover_as_told, together
+from recovery.rules.coverage import SHORTEST, Backup, Segment, Span, cover, cover_as_told, together
 
 DAY = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -276,3 +276,32 @@ def test_a_blank_cuts_what_it_covers_and_leaves_its_ends(blank: tuple[int, int],
 
     wanted = [one if isinstance(one, tuple) else (one, one) for one in spans]
     assert found.spans == tuple(Span(hour(start), hour(end)) for start, end in wanted)
+
+
+@pytest.mark.parametrize(
+    ("keys", "before", "safe"),
+    [
+        ({"b4"}, 6, hour(4) - SHORTEST),
+        ({"b4"}, 3, hour(3)),
+        ({"b2"}, 6, hour(6)),
+        ({"b2"}, 3, None),
+        ({"b2", "b4"}, 9, hour(9)),
+        ({"b2", "b4"}, 7, None),
+        ({"b2", "b4", "b8"}, 9, None),
+        ({"b8"}, 9, hour(7)),
+    ],
+)
+def test_the_last_safe_time_without_some_backups_is_one_for_which_none_of_them_is_taken(
+    keys: set[str], before: int, safe: datetime | None
+) -> None:
+    # A hole from seven to eight.
+    found = cover([base(2), base(4), base(8)], segments=wal(1, 2, 3, 4, 5, 6, 8))
+
+    assert found.last_safe_without(keys, before=hour(before)) == safe
+    assert safe is None or found.backup_for(safe) not in {None, *keys}
+
+
+def test_a_blank_is_no_safe_time_without_a_backup_either() -> None:
+    found = cover([base(2), base(6)], segments=wal(1, 2, 3, 4, 5, 6)).without(hour(4), hour(6))
+
+    assert found.last_safe_without({"b6"}, before=hour(7)) == hour(4)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,12 +27,15 @@ from recovery.adapters.postgres.sentinel import ensure_sentinel
 from recovery.jobs import attachments, leftovers
 from recovery.jobs import restore as job
 from recovery.jobs.copies import run_id_of
-from recovery.models import Restore
+from recovery.models import FilestoreCopy, RecoveryPoint, Restore
+from recovery.queries.attachments import copy_for
 from recovery.queries.points import coverage_of
+from recovery.rules.times import moment
 from tests.factories.changes import draft_change
 from tests.factories.estate import actor, stranger_estate
 from tests.recovery.workflows.conftest import Shop
 from tests.recovery.workflows.test_drill import backed_up
+from tests.recovery.workflows.test_upkeep import back_up
 
 pytestmark = pytest.mark.slow
 
@@ -110,8 +114,57 @@ def test_damage_ends_a_restore_with_its_words_and_leaves_nothing(shop: Shop, rio
 
     assert restore.state == "failed"
     assert "changed" in restore.sentence
+    assert restore.sentence.endswith("No other point leads back there.")
     assert databases(shop) == ["northwind"]
     assert shop.left_over() == []
+
+
+def put_in_its_place(folder: Path, *, source: str, target: str) -> None:
+    """Let what lies at one place of a store lie at another, too."""
+    if (folder / target).is_dir():
+        shutil.rmtree(folder / target)
+        shutil.copytree(folder / source, folder / target)
+    else:
+        shutil.copy(folder / source, folder / target)
+
+
+def copy_of(point: RecoveryPoint) -> FilestoreCopy:
+    """Return the attachments that go with a point's own moment."""
+    found = copy_for(point, point.consistent_at)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [("database", "are those of"), ("attachments", "In place of the manifest")],
+)
+def test_a_mismatched_set_is_refused_with_the_last_safe_time_and_nothing_changes(
+    shop: Shop, rio: User, part: str, words: str
+) -> None:  # BCK-2
+    first = backed_up(shop, rio)
+    before = rows(shop, "northwind", "SELECT name FROM sale_order ORDER BY id")
+    second = back_up(shop, rio)
+    shop.quiet()
+    places = {
+        "database": [f"northwind/production/base/{one.key}" for one in (first, second)],
+        "attachments": [copy_of(one).key for one in (first, second)],
+    }
+    put_in_its_place(shop.objects, source=places[part][0], target=places[part][1])
+
+    refused = over(shop, asked(shop, rio, target_at=second.consistent_at))
+
+    assert refused.state == "failed"
+    assert words in refused.sentence
+    safe = second.consistent_at - timedelta(microseconds=1)
+    assert refused.sentence.endswith(f"The last safe time by another point is {moment(safe)}.")
+    assert databases(shop) == ["northwind"]
+    assert not (shop.folder / "restored" / "northwind_yesterday").exists()
+    assert shop.left_over() == []
+    if part == "database":
+        again = over(shop, asked(shop, rio, target_at=safe))
+        assert again.state == "succeeded", again.sentence
+        assert rows(shop, "northwind_yesterday", "SELECT name FROM sale_order ORDER BY id") == before
 
 
 def test_an_attachment_the_shop_had_lost_is_told_and_keeps_nothing_from_coming_back(shop: Shop, rio: User) -> None:
