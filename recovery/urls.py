@@ -17,6 +17,7 @@ urlpatterns = [
     path("recovery/usage/", retention.usage, name="recovery-usage"),
     path(f"{ENVIRONMENT}retention/", retention.retention, name="retention"),
     path("recovery/differences/<int:disagreement_id>/let-go/", retention.unknown_let_go, name="unknown-let-go"),
+    path("recovery/differences/<int:disagreement_id>/take-in/", retention.unknown_take_in, name="unknown-take-in"),
     path(f"{ENVIRONMENT}back-up/", backups.back_up, name="back-up"),
     path("recovery/backups/<int:run_id>/", backups.backup, name="backup"),
     path("recovery/points/<int:point_id>/", points.point, name="point"),

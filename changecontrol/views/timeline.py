@@ -233,6 +233,7 @@ _SAYINGS: Mapping[str, tuple[str, str, Callable[[str, Data], str], Callable[[Dat
     Tag.POINT_COPIED: ("copy", "", _said("A copy of the point lies elsewhere"), _text("store")),
     Tag.POINT_COPY_LOST: ("copy", "bad", _said("A copy of the point is lost"), _text("sentence")),
     Tag.POINT_CHECKED: ("shield-check", "", _checked("The point was checked"), _text("sentence")),
+    Tag.POINT_ADOPTED: ("database", "", _said("The point was taken in from {store}"), _nothing),
     Tag.POINT_REMOVAL_ASKED: (
         "trash",
         "warn",
@@ -259,6 +260,18 @@ _SAYINGS: Mapping[str, tuple[str, str, Callable[[str, Data], str], Callable[[Dat
         "warn",
         lambda who, data: f"{who} let {data.get('name')} go, which no row names",
         _quoted("reason"),
+    ),
+    Tag.ADOPTION_ASKED: (
+        "database",
+        "",
+        lambda who, data: f"{who} asked that {data.get('name')} is taken in, which no row names",
+        _quoted("reason"),
+    ),
+    Tag.ADOPTION_REFUSED: (
+        "alert-triangle",
+        "warn",
+        lambda _, data: f"{data.get('name')} was not taken in",
+        _text("sentence"),
     ),
     Tag.ORPHANS_REMOVED: (
         "trash",

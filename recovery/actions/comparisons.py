@@ -175,6 +175,8 @@ def ask_unknown_removal(*, actor: Actor, disagreement_id: int, reason: str, at: 
         raise Conflict("A legal hold keeps everything of this environment.")
     if row.asked_at is not None:
         raise Conflict("Somebody has let it go already.")
+    if row.adoption_asked_at is not None:
+        raise Conflict("Somebody has asked that it is taken in: it is being read.")
     row.asked_at, row.asked_by = at, actor.person
     row.save(update_fields=["asked_at", "asked_by"])
     data = {"name": row.name, "store": row.store, "reason": words}

@@ -115,6 +115,13 @@ def register_point(*, actor: Actor, environment_id: int, point: NewPoint, at: da
     return _record(environment, policy, replace(point, store=policy.store), run=None, actor=actor, at=at)
 
 
+def record_found(
+    environment: Environment, policy: BackupPolicy, *, point: NewPoint, actor: Actor, at: datetime
+) -> RecoveryPoint:
+    """Record a point that was found whole in the store of a policy. It is copied, no more, like any other."""
+    return _record(environment, policy, point, run=None, actor=actor, at=at)
+
+
 def record_copy(point: RecoveryPoint, *, store: str, actor: Actor, at: datetime) -> PointCopy:
     """Record that another destination holds every part of a locked point."""
     found, is_new = PointCopy.objects.get_or_create(point=point, store=store, defaults={"stored_at": at})

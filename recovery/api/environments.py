@@ -31,6 +31,7 @@ from changecontrol.api.idempotency import idempotent
 from changecontrol.api.times import MomentFilter
 from changecontrol.models import Environment
 from changecontrol.rules.roles import Ability
+from recovery.actions.adoptions import ask_adoption
 from recovery.actions.comparisons import ask_unknown_removal
 from recovery.actions.locking import policy_of
 from recovery.actions.retention import ask_retention
@@ -191,12 +192,13 @@ class DifferenceSerializer(serializers.ModelSerializer[Disagreement]):
     kind = serializers.ChoiceField(DifferenceKind.choices())
     point = serializers.CharField(source="point.key", allow_null=True, default=None, read_only=True)
     asked_by = named("asked_by")
+    adoption_asked_by = named("adoption_asked_by")
 
     class Meta:
         model = Disagreement
         fields = [
             *("id", "store", "kind", "name", "sentence", "point", "object_count", "size", "stored_at"),
-            *("found_at", "goes_at", "asked_at", "asked_by"),
+            *("found_at", "goes_at", "asked_at", "asked_by", "adoption_asked_at", "adoption_asked_by", "refusal"),
         ]
         read_only_fields = fields
 
@@ -209,7 +211,7 @@ class ComparisonSerializer(serializers.Serializer[Any]):
     differences = DifferenceSerializer(many=True)
 
 
-class LetGoWords(ReasonWords):
+class DifferenceWords(ReasonWords):
     difference = serializers.IntegerField(min_value=1, max_value=2**63 - 1, help_text="Of the kind `unknown_set`.")
 
 
@@ -310,15 +312,29 @@ class EnvironmentRecoveryViewSet(ApiViewSet[Environment]):
         """What its catalogue and its stores disagree on, losses first."""
         return Response(_compared(self._environment(pk)))
 
-    @command(request=LetGoWords, responses=ComparisonSerializer)
+    @command(request=DifferenceWords, responses=ComparisonSerializer)
     @comparison.mapping.post  # type: ignore[untyped-decorator]  # the library has no types
     @idempotent
     def let_go(self, request: Request, pk: str) -> Response:
         """Let a whole point go that the catalogue does not name. 409 for anything else, and while a hold keeps it."""
-        words = read(LetGoWords, request)
+        words = read(DifferenceWords, request)
         environment = first_of(environments_in(sight_for(request)), pk=pk)
         found = first_of(Disagreement.objects.filter(environment=environment), pk=words["difference"])
         ask_unknown_removal(actor=acting(request), disagreement_id=found.pk, reason=words["reason"], at=clock.now())
+        return Response(_compared(environment))
+
+    @command(request=DifferenceWords, responses=ComparisonSerializer)
+    @action(detail=True, methods=["post"], url_path="comparison/take-in", pagination_class=None, filterset_class=None)
+    @idempotent
+    def take_in(self, request: Request, pk: str) -> Response:
+        """Have a whole point read that the catalogue does not name, and taken in where it belongs.
+
+        It is gone from the comparison once it is a point; its `refusal` says why it is none. 409 for anything else.
+        """
+        words = read(DifferenceWords, request)
+        environment = first_of(environments_in(sight_for(request)), pk=pk)
+        found = first_of(Disagreement.objects.filter(environment=environment), pk=words["difference"])
+        ask_adoption(actor=acting(request), disagreement_id=found.pk, reason=words["reason"], at=clock.now())
         return Response(_compared(environment))
 
     def _environment(self, pk: str) -> Environment:

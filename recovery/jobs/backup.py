@@ -65,7 +65,7 @@ def back_up(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
         "timeline": base.timeline,
         "start_lsn": base.start_lsn,
         "stop_lsn": base.stop_lsn,
-        "parts": [*_parts_of(base), *parts, described],
+        "parts": [*parts_of(base), *parts, described],
         "filestore": filestore,
         "remark": remark,
         **copied,
@@ -73,7 +73,8 @@ def back_up(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     }
 
 
-def _parts_of(base: BaseBackup) -> list[dict[str, Any]]:
+def parts_of(base: BaseBackup) -> list[dict[str, Any]]:
+    """Return the streams of a base backup as parts of its point, as JSON values."""
     times = {"since": base.started_at, "until": base.finished_at}
     return [
         points.part(PartKind.DATABASE, base.key, size=base.stored_bytes, sha256=base.sha256, **times),

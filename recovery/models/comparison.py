@@ -20,7 +20,8 @@ class DisagreementQuerySet(models.QuerySet["Disagreement"]):
 class Disagreement(OfEnvironment):
     """One thing that only one of them knows. It is gone with the comparison that finds them of one mind.
 
-    What is orphaned is collected from `goes_at` on; without it, the thing stays until somebody asks that it goes.
+    What is orphaned is collected from `goes_at` on; without it, the thing stays until somebody asks that it goes, or
+    that a whole point is taken into the catalogue.
     """
 
     store = models.CharField(max_length=500, help_text="Address of the store.")
@@ -35,6 +36,10 @@ class Disagreement(OfEnvironment):
     goes_at = models.DateTimeField(null=True)
     asked_at = models.DateTimeField(null=True, help_text="When somebody asked that it goes.")
     asked_by = models.ForeignKey("changecontrol.User", on_delete=models.PROTECT, null=True, related_name="+")
+
+    adoption_asked_at = models.DateTimeField(null=True, help_text="When somebody asked that it is taken in.")
+    adoption_asked_by = models.ForeignKey("changecontrol.User", on_delete=models.PROTECT, null=True, related_name="+")
+    refusal = models.TextField(blank=True, db_default="", help_text="Why it was not taken in.")
 
     objects = DisagreementQuerySet.as_manager()
 

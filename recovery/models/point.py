@@ -180,12 +180,14 @@ class UpkeepKind(Word):
     COPIES = "copies"
     COVERAGE = "coverage"
     CLUSTERS = "clusters"
+    ADOPTION = "adoption"
 
 
 class Upkeep(Leased, OfEnvironment):
     """What is done for an environment again and again: attachments copied, what may go removed, stores compared.
 
     Where an operator keeps its database, that is asked too which times it can restore, and to remove what it recovered.
+    Points are taken in that somebody asked for, one after the other.
     """
 
     kind = models.CharField(max_length=16, choices=UpkeepKind.choices())

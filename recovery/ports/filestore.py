@@ -133,6 +133,9 @@ class FilestoreArchive(Protocol):
         files are copied anew.
         """
 
+    def observe_point(self, name: str) -> FilestorePoint | None:
+        """Return what the list of a point tells of it, or None. Raises `Permanent` where it is not one of ours."""
+
     def observe_damage(self, point: FilestorePoint) -> tuple[FilestoreFinding, ...]:
         """Verify to L1: the manifest and every pack are there with their digests. It needs no private key."""
 

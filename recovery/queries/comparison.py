@@ -14,6 +14,7 @@ from recovery.lifecycles.point import ACTIVE_BACKUPS, KEPT, PointState
 from recovery.models import (
     BackupPolicy,
     BackupRun,
+    ClusterCoverage,
     Disagreement,
     FilestoreCopy,
     LegalHold,
@@ -135,6 +136,26 @@ def names_known(environment_id: int) -> tuple[set[str], set[str]]:
     return known | {one.label for one in runs}, removed
 
 
+def servers_known(environment_id: int) -> set[str]:
+    """Return the system identifiers of the servers that an environment is known to have run on."""
+    points = RecoveryPoint.objects.filter(environment=environment_id).exclude(system_identifier="")
+    told = ClusterCoverage.objects.filter(environment=environment_id).exclude(system_identifier="")
+    return {*points.values_list("system_identifier", flat=True), *told.values_list("system_identifier", flat=True)}
+
+
+def place_with(environment_id: int, *, store: str) -> Place | None:
+    """Return the store of this address where points are brought back from it, as they are not from that of copies."""
+    policy = BackupPolicy.objects.active().filter(environment=environment_id).first()
+    places = places_of(policy) if policy is not None else []
+    return next((one for one in places if one.store == store and not one.is_copy), None)
+
+
+def adoption_due(environment_id: int) -> Disagreement | None:
+    """Return the point that waits longest for being taken in."""
+    rows = Disagreement.objects.filter(environment=environment_id, adoption_asked_at__isnull=False)
+    return rows.order_by("adoption_asked_at", "pk").first()
+
+
 def is_held(environment_id: int) -> bool:
     """Tell whether a legal hold keeps everything of an environment."""
     holds = LegalHold.objects.filter(environment=environment_id, lifted_at__isnull=True, point__isnull=True)
@@ -149,7 +170,7 @@ def due_to_go(environment_id: int, *, at: datetime) -> list[tuple[str, str]]:
 
 def disagreements_of(environment: Environment) -> list[Disagreement]:
     """Return what was found when last compared: losses first, then the newest."""
-    rows = Disagreement.objects.filter(environment=environment).select_related("point", "asked_by")
+    rows = Disagreement.objects.filter(environment=environment).select_related("point", "asked_by", "adoption_asked_by")
     return sorted(rows, key=lambda one: (one.kind not in LOSSES, -one.pk))
 
 

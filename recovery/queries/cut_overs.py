@@ -126,6 +126,12 @@ def databases_in_turn(environment: Environment) -> list[str]:
     return list(dict.fromkeys([environment.database, *(name for pair in pairs for name in pair)]))
 
 
+def databases_known(environment: Environment) -> list[str]:
+    """Return the databases that an environment has or had, as far as the estate and its cut-overs tell."""
+    pairs = CutOver.objects.filter(environment=environment).values_list("old_database", "target_database")
+    return list(dict.fromkeys([environment.database, *(name for pair in pairs for name in pair)]))
+
+
 def has_gone_back(run: Run) -> bool:
     """Tell whether an ended run left nothing on what it brought: it was taken back, or ended with nothing touched."""
     if run.state == RunState.ROLLED_BACK:

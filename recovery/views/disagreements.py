@@ -17,9 +17,10 @@ LABELS = {
 
 
 def row_of(one: Disagreement) -> dict[str, Any]:
-    """Return what a line shows. `dialog` is where somebody lets it go, and empty where nobody can."""
+    """Return what a line shows. `dialog` and `adoption` are where somebody decides on it; empty where nobody can."""
     tone, label = LABELS[DifferenceKind(one.kind)]
-    is_open = one.kind == DifferenceKind.UNKNOWN_SET and one.asked_at is None
+    is_unknown = one.kind == DifferenceKind.UNKNOWN_SET
+    is_open = is_unknown and one.asked_at is None and one.adoption_asked_at is None
     return {
         "row": one,
         "name": "Lists of attachments" if one.name == LISTS else one.name,
@@ -28,6 +29,7 @@ def row_of(one: Disagreement) -> dict[str, Any]:
         "icon": "alert-triangle" if one.kind in LOSSES else "",
         "stays": _stays(one),
         "dialog": f"let-go-{one.pk}" if is_open else "",
+        "adoption": f"take-in-{one.pk}" if is_open else "",
     }
 
 
@@ -40,7 +42,7 @@ def _stays(one: Disagreement) -> str:
     if one.kind in LOSSES:
         return "until the store holds it again, or nothing names it"
     if one.kind == DifferenceKind.UNKNOWN_SET:
-        return "until somebody lets it go"
+        return "until somebody takes it in or lets it go"
     return "with the point that nobody has decided about"
 
 

@@ -21,6 +21,7 @@ from changecontrol.templatetags.times import short_moment
 from changecontrol.views.edge import STATUS, actor_of, scope_for
 from changecontrol.views.pages import page
 from changecontrol.views.wording import counted
+from recovery.actions.adoptions import ask_adoption
 from recovery.actions.comparisons import ask_unknown_removal
 from recovery.actions.retention import ask_retention
 from recovery.models import BackupPolicy, RecoveryPoint
@@ -94,6 +95,23 @@ def unknown_let_go(request: HttpRequest, disagreement_id: int) -> HttpResponseBa
         found = environment_or_404(request, tenant=tenant, slug=slug)
         return _retention(request, found, refusal=refused.sentence, status=STATUS[type(refused)])
     messages.success(request, f"{row.name} is to go: it is removed within minutes.")
+    return redirect(reverse("retention", args=[tenant, slug]) + "#disagreements")
+
+
+@page
+@require_POST
+def unknown_take_in(request: HttpRequest, disagreement_id: int) -> HttpResponseBase:
+    """Have a whole point taken in that the catalogue does not name. A refusal comes back on its environment's page."""
+    row = disagreement_or_404(request, disagreement_id)
+    tenant, slug = row.environment.tenant.slug, row.environment.slug
+    try:
+        ask_adoption(
+            actor=actor_of(request), disagreement_id=row.pk, reason=request.POST.get("reason", ""), at=clock.now()
+        )
+    except (Conflict, Invalid) as refused:
+        found = environment_or_404(request, tenant=tenant, slug=slug)
+        return _retention(request, found, refusal=refused.sentence, status=STATUS[type(refused)])
+    messages.success(request, f"{row.name} is being read: it is taken in once every object of it is as it was written.")
     return redirect(reverse("retention", args=[tenant, slug]) + "#disagreements")
 
 

@@ -128,7 +128,8 @@ def _record(run: BackupRun, result: Mapping[str, Any], *, actor: Actor, at: date
         return
     filestore = result["filestore"]
     remarks = " ".join(_remarks(result))
-    point = record_point(run, point=_new_point(run, result), remarks=remarks, actor=actor, at=at)
+    made = new_point(run.policy, key=run.label, kind=str(run.kind), result=result)
+    point = record_point(run, point=made, remarks=remarks, actor=actor, at=at)
     if filestore:
         copy = new_filestore_copy(filestore)
         record_filestore_copy(run.policy, copy=copy, point=point, actor=actor, at=at)
@@ -151,21 +152,24 @@ def new_filestore_copy(said: Mapping[str, Any]) -> NewFilestoreCopy:
     return NewFilestoreCopy(**columns, taken_at=datetime.fromisoformat(said["taken_at"]))
 
 
-def _parent(run: BackupRun, key: str) -> int | None:
+def _parent(policy: BackupPolicy, key: str) -> int | None:
     """Return the point that an incremental one builds upon."""
     rows = (
-        RecoveryPoint.objects.filter(environment=run.environment_id, key=key) if key else RecoveryPoint.objects.none()
+        RecoveryPoint.objects.filter(environment=policy.environment_id, key=key)
+        if key
+        else RecoveryPoint.objects.none()
     )
     return rows.values_list("pk", flat=True).first()
 
 
-def _new_point(run: BackupRun, result: Mapping[str, Any]) -> NewPoint:
-    policy, filestore = run.policy, result["filestore"]
+def new_point(policy: BackupPolicy, *, key: str, kind: str, result: Mapping[str, Any]) -> NewPoint:
+    """Return what a job said of a point in the store of a policy. `kind` is what it is where the job does not say."""
+    filestore = result["filestore"]
     finished_at = datetime.fromisoformat(result["finished_at"])
     return NewPoint(
-        key=run.label,
-        kind=result.get("kind", str(run.kind)),
-        parent_id=_parent(run, result.get("parent", "")),
+        key=key,
+        kind=result.get("kind", kind),
+        parent_id=_parent(policy, result.get("parent", "")),
         started_at=datetime.fromisoformat(result["started_at"]),
         consistent_at=datetime.fromisoformat(result["consistent_at"]),
         finished_at=finished_at,

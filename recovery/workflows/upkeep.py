@@ -19,6 +19,7 @@ from changecontrol.lifecycles.job import JobState
 from changecontrol.models import Environment, Job
 from changecontrol.workflow import engine
 from changecontrol.workflow.engine import Settlement
+from recovery.actions.adoptions import record_adoption, refuse_adoption
 from recovery.actions.comparisons import ComparedStore, ListedWal, record_comparison
 from recovery.actions.copies import record_filestore_copy, remove_filestore_copy
 from recovery.actions.points import record_copy, remove_point
@@ -28,12 +29,12 @@ from recovery.actions.wal import NewSegment, record_cluster_coverage, record_rem
 from recovery.models import BackupPolicy, Drill, FilestoreCopy, RecoveryPoint, Restore, Upkeep
 from recovery.models.point import UpkeepKind
 from recovery.models.policy import Engine
-from recovery.queries.comparison import WalRecorded, due_to_go
+from recovery.queries.comparison import WalRecorded, adoption_due, due_to_go, place_with
 from recovery.queries.upkeep import leaving
 from recovery.rules.comparison import Difference, DifferenceKind, WalSpan
 from recovery.workflows import cluster_backup, cluster_recovery
-from recovery.workflows.backup import new_filestore_copy
-from recovery.workflows.steps import UNREMOVED, locked, ordered, settled, waiting
+from recovery.workflows.backup import new_filestore_copy, new_point
+from recovery.workflows.steps import NOW, UNREMOVED, locked, ordered, settled, waiting
 
 WITHIN = timedelta(hours=12)
 RETENTION_EVERY = timedelta(days=1)
@@ -47,6 +48,7 @@ AGAIN = {
     UpkeepKind.COPIES: COPIES_EVERY,
     UpkeepKind.COVERAGE: OPERATOR_EVERY,
     UpkeepKind.CLUSTERS: OPERATOR_EVERY,
+    UpkeepKind.ADOPTION: timedelta(minutes=1),
 }
 """How long after what failed the next is tried; removal also after a look that met somebody at work.
 
@@ -99,6 +101,8 @@ class UpkeepWork:
             return self._copy_onward(row, policy, at)
         if row.kind == UpkeepKind.COVERAGE:
             return self._ask_operator(row, policy, at)
+        if row.kind == UpkeepKind.ADOPTION:
+            return self._adopt(row, at)
         return self._let_go(row, policy, at)
 
     def refused(self, row: Upkeep, reason: str, at: datetime) -> Settlement[Upkeep]:
@@ -190,6 +194,33 @@ class UpkeepWork:
             end_round(one, job, at=None if is_busy else at)
 
         return settled(write, name=NAME, due_in=AGAIN[UpkeepKind.RETENTION] if is_busy else RETENTION_EVERY)
+
+    def _adopt(self, row: Upkeep, at: datetime) -> Settlement[Upkeep]:
+        # What was ordered is followed to its end, whatever is wished by now.
+        job = Job.objects.filter(key=row.job_key).first()
+        if job is None:
+            wish = adoption_due(row.environment_id)
+            place = place_with(row.environment_id, store=wish.store) if wish is not None else None
+            if wish is None or place is None:
+                return Settlement(write=None, due_in=None)
+            order = {"policy": place.policy.pk, "name": wish.name}
+            job = ordered(row.job_key, kind="adopt", order=lambda: order, at=at, within=WITHIN)
+        if job.state == JobState.OPEN:
+            return waiting()
+        policy = BackupPolicy.objects.get(pk=job.order["policy"])
+        name, result = job.order["name"], job.result
+
+        def write(one: Upkeep, actor: Actor) -> None:
+            words: dict[str, Any] = {"actor": actor, "at": at}
+            if job.state == JobState.DONE:
+                copy = new_filestore_copy(result["filestore"]) if result["filestore"] else None
+                point = new_point(policy, key=name, kind=result["kind"], result=result)
+                record_adoption(one.environment, policy=policy, point=point, filestore=copy, **words)
+            else:
+                refuse_adoption(one.environment, store=policy.store, name=name, sentence=job.reason, **words)
+            end_round(one, job, at=at)
+
+        return settled(write, name=NAME, due_in=NOW)
 
     def _copy_onward(self, row: Upkeep, policy: BackupPolicy, at: datetime) -> Settlement[Upkeep]:
         if not policy.copy_store:

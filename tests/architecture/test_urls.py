@@ -124,6 +124,7 @@ CASES = {
     "recovery-usage": Case(is_own=True),
     "retention": Case(),
     "unknown-let-go": POSTED,
+    "unknown-take-in": POSTED,
     "back-up": Case("rio"),
     "backup": Case(),
     "point": Case(),
@@ -224,7 +225,7 @@ def place(settings: Any) -> Place:
         **{key: [point.pk] for key in ("point", "hold-point", "point-drill")},
         "hold-lift": [hold.pk],
         "backup": [point.run_id],
-        "unknown-let-go": [difference.pk],
+        **{one: [difference.pk] for one in ("unknown-let-go", "unknown-take-in")},
     }
     return Place(estate, live, administrator, rio, arguments)
 

@@ -14,11 +14,13 @@ from changecontrol.access import system_actor
 from changecontrol.models import Job, User
 from recovery.actions.backups import ask_backup, move_backup
 from recovery.actions.holds import place_hold
+from recovery.models import Disagreement, Upkeep
 from tests.browser.conftest import Complaints, Visit, violations
 from tests.browser.scene import Scene
 from tests.browser.sweep import faults
 from tests.factories import actor
 from tests.factories.recovery import (
+    POLICY,
     backup_policy,
     copy_attachments,
     finished_drill,
@@ -98,6 +100,22 @@ def kept(scene: Scene) -> Kept:
         created_at=at,
         started_at=at,
     )
+    words = {
+        "environment": production,
+        "store": POLICY.store,
+        "found_at": at,
+        "stored_at": at - DAY,
+        "object_count": 12,
+    }
+    sentence = "A whole recovery point that the catalogue does not name. It stays until somebody decides."
+    for name, more_words in (
+        ("20261127T0200", {}),
+        ("20261127T0800", {"refusal": "It is of the server 7012, and nothing here proves that it ran on that."}),
+        ("20261127T1400", {"adoption_asked_at": at, "adoption_asked_by": rio}),
+        ("20261127T2000", {"asked_at": at, "asked_by": rio}),
+    ):
+        Disagreement.objects.create(kind="unknown_set", name=name, sentence=sentence, size=3e9, **words, **more_words)
+    Upkeep.objects.create(environment=production, kind="comparison", done_at=at)
     return Kept(rio, {"point": more.pk, "backup": run.pk, "ended": more.run_id, "other": base.pk})
 
 
@@ -123,6 +141,26 @@ def test_a_hold_is_placed_with_the_keyboard_alone(kept: Kept, visit: Visit, comp
 
     page.get_by_text("“Recall of batch 7” keeps").wait_for()
     assert page.get_by_text("Legal hold “Recall of batch 7” names it.").is_visible()
+    assert complaints == []
+
+
+def test_a_point_that_the_catalogue_does_not_name_is_taken_in_with_the_keyboard_alone(
+    kept: Kept, visit: Visit, complaints: Complaints
+) -> None:
+    page = visit(PAGES["retention"], kept.rio)
+    row = page.get_by_role("row").filter(has_text="20261127T0200")
+
+    row.get_by_role("button", name="Take it in…").focus()
+    page.keyboard.press("Enter")
+    assert violations(page) == []
+    page.keyboard.type("Our database was lost.")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+
+    row.get_by_text("is being read, to be taken in").wait_for()
+    assert Disagreement.objects.get(name="20261127T0200").adoption_asked_by == kept.rio
+    assert row.get_by_role("button").count() == 0
     assert complaints == []
 
 

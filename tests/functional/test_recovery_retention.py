@@ -12,7 +12,7 @@ from changecontrol.rules.roles import Role
 from recovery.actions.holds import place_hold
 from recovery.models import Disagreement, RecoveryPoint, Upkeep
 from tests.factories import NOW, SmallEstate, actor, add_person, grant
-from tests.factories.recovery import HOUR, backup_policy, recorded_point, recovery_owner, ship_wal
+from tests.factories.recovery import HOUR, POLICY, backup_policy, recorded_point, recovery_owner, ship_wal
 from tests.functional.counting import statements
 
 pytestmark = pytest.mark.django_db
@@ -149,7 +149,8 @@ def test_what_catalogue_and_store_disagree_on_is_shown_with_when_they_were_compa
     text = text_of(answer)
     assert 'last compared <time datetime="2026-11-23T10:12:00' in text
     assert "The stores cannot be compared now.</strong><p>The object store could not list now.</p>" in text
-    assert "until somebody lets it go" in text
+    assert "until somebody takes it in or lets it go" in text
+    assert text.count("Take it in…") == 1
     assert text.count("Let it go…") == 1
 
 
@@ -167,6 +168,43 @@ def test_a_whole_point_nobody_recorded_is_let_go_with_a_reason(estate, rio, sign
     assert "lost-1 is to go: it is removed within minutes." in text_of(done)
     assert "Let it go…" not in done.text
     assert "Somebody has let it go already." in text_of(again)
+
+
+def test_a_whole_point_nobody_recorded_is_taken_in_with_a_reason_and_a_refusal_is_read_there(
+    estate, rio, signed_in
+) -> None:
+    backup_policy(estate.production)
+    row = differ(estate, store=POLICY.store)
+    url = f"/recovery/differences/{row.pk}/take-in/"
+    client = signed_in(rio)
+
+    wordless = client.post(url, {"reason": " "})
+    done = client.post(url, {"reason": "Our database was lost."}, follow=True)
+    again = client.post(url, {"reason": "Our database was lost."})
+    Disagreement.objects.update(adoption_asked_at=None, adoption_asked_by=None, refusal="It is of the server 7012.")
+    refused = client.get(PLACE)
+
+    assert (wordless.status_code, again.status_code) == (422, 409)
+    assert "Say why it belongs to the catalogue." in text_of(wordless)
+    assert "lost-1 is being read: it is taken in once every object of it is as it was written." in text_of(done)
+    assert f"is being read, to be taken in<small>{rio}, " in text_of(done)
+    assert ("Take it in…" in done.text, "Let it go…" in done.text) == (False, False)
+    assert "Somebody has asked for it already: it is being read." in text_of(again)
+    assert "Not taken in: It is of the server 7012." in text_of(refused)
+    assert ("Take it in…" in refused.text, "Let it go…" in refused.text) == (True, True)
+
+
+def test_who_may_not_edit_takes_nothing_unknown_in(estate, eve, signed_in) -> None:
+    row = differ(estate)
+    reader = add_person("reader")
+    grant(reader, Role.ENGINEER, estate.tenant)
+    url = f"/recovery/differences/{row.pk}/take-in/"
+
+    assert "Take it in…" not in signed_in(reader).get(PLACE).text
+    assert signed_in(reader).post(url, {"reason": "-"}).status_code == 403
+    assert signed_in(eve).post(url, {"reason": "-"}).status_code == 404
+    row.refresh_from_db()
+    assert row.adoption_asked_at is None
 
 
 def test_who_may_not_remove_lets_nothing_unknown_go(estate, eve, signed_in) -> None:

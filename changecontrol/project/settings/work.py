@@ -45,6 +45,7 @@ WORKFLOWS = [
 """The workflows a sweep looks after, in order. `changecontrol` finds them here and knows none by name."""
 
 JOBS = {
+    "adopt": "recovery.jobs.adopting.adopt",
     "attachments": "recovery.jobs.attachments.copy_attachments",
     "backup": "recovery.jobs.backup.back_up",
     "compare": "recovery.jobs.comparing.compare",

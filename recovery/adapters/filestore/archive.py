@@ -111,6 +111,13 @@ class StoredFilestores:
             unreadable=tuple(unreadable),
         )
 
+    def observe_point(self, name: str) -> FilestorePoint | None:
+        key = self._point_key(name)
+        data = self._store.observe_object(key)
+        if data is None:
+            return None
+        return _facts(self._open_manifest(data, key=key, identity=self._index_identity), key=key, data=data)
+
     def observe_damage(self, point: FilestorePoint) -> tuple[FilestoreFinding, ...]:
         manifest, findings = self._expected_manifest(point, identity=self._index_identity)
         if manifest is None:

@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 from changecontrol import clock
 from changecontrol.access import system_actor
 from recovery.actions.points import record_verification
-from recovery.models import Disagreement, Restore
+from recovery.models import BackupPolicy, Disagreement, Restore
 from tests.changecontrol.api.conftest import sentence
 from tests.factories.recovery import finished_drill
 from tests.recovery.api.conftest import AT, DAY, Scene
@@ -191,6 +191,23 @@ def test_what_would_go_without_a_policy_is_nothing_to_be_read(scene: Scene, rio:
 
     assert answer.status_code == 404
     assert sentence(answer) == "This environment has no backup policy yet: write one first."
+
+
+def test_a_point_that_the_catalogue_does_not_name_is_asked_to_be_taken_in(scene: Scene, rio: APIClient) -> None:
+    url = f"{scene.environment('comparison')}take-in/"
+    store = BackupPolicy.objects.active().get(environment=scene.estate.production).store
+    words: dict[str, Any] = {"environment": scene.estate.production, "store": store, "found_at": clock.now()}
+    lost = Disagreement.objects.create(**words, kind="unknown_set", name="lost", refusal="It is damaged.")
+    orphan = Disagreement.objects.create(**words, kind="orphan", name="killed", goes_at=clock.now() + DAY)
+
+    refused = rio.post(url, {"difference": orphan.pk, "reason": "A test."})
+    wordless = rio.post(url, {"difference": lost.pk})
+    answer = rio.post(url, {"difference": lost.pk, "reason": "Our database was lost."})
+
+    assert (refused.status_code, wordless.status_code, answer.status_code) == (409, 422, 200)
+    assert sentence(refused) == "Only a whole point that the catalogue does not name is taken in."
+    told = next(one for one in answer.json()["differences"] if one["name"] == "lost")
+    assert (told["adoption_asked_by"], told["adoption_asked_at"] is not None, told["refusal"]) == ("rio", True, "")
 
 
 def test_what_catalogue_and_stores_disagree_on_is_told_and_let_go(scene: Scene, rio: APIClient) -> None:

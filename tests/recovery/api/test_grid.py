@@ -58,6 +58,13 @@ def calls(scene: Scene) -> dict[str, Call]:
     lost = Disagreement.objects.create(
         environment=scene.estate.production, store="s3://points", kind="unknown_set", name="lost", found_at=at
     )
+    unread = Disagreement.objects.create(
+        environment=scene.estate.production,
+        store=scene.newer.policy.store,
+        kind="unknown_set",
+        name="unread",
+        found_at=at,
+    )
     restore = {**PLACE, "target_at": iso(scene.newer.consistent_at), "target_database": "look", "reason": "-"}
     policy = {**PLACE, "seen_version": 1, "reason": "-"}
     return {
@@ -80,6 +87,11 @@ def calls(scene: Scene) -> dict[str, Call]:
         "let go": Call(f"environments/{scene.place_id}/retention", {"seen_goes": ["older"]}, A.RECOVERY_EDIT),
         "let unknown go": Call(
             f"environments/{scene.place_id}/comparison", {"difference": lost.pk, "reason": "-"}, A.RECOVERY_EDIT
+        ),
+        "take in": Call(
+            f"environments/{scene.place_id}/comparison/take-in",
+            {"difference": unread.pk, "reason": "-"},
+            A.RECOVERY_EDIT,
         ),
     }
 
