@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
+from deployments.practice.defaults import quantity
 from deployments.practice.fields import item_element
 from deployments.practice.kinds import Kind
 from deployments.practice.schema import Node, child_of
@@ -14,6 +18,8 @@ from deployments.practice.status import ApiError, bad_request, internal
 
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _GO_NAMES = {"integer": "int32", "string": "string", "boolean": "bool", "number": "float64"}
+_NO_QUANTITY = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+_TABLES = frozenset({"hard", "limits", "requests"})
 _PYTHON: dict[str, tuple[type, ...]] = {"integer": (int,), "string": (str,), "boolean": (bool,), "number": (int, float)}
 
 
@@ -34,7 +40,10 @@ def decoded(kind: Kind, node: Node, body: Any) -> tuple[dict[str, Any], list[str
     if not isinstance(body, dict):
         raise bad_request("the object provided is unrecognized (must be of type object)")
     unknown: list[str] = []
-    return _clean(kind, node, body, "", unknown), unknown
+    out = _clean(kind, node, body, "", unknown)
+    if why := _unreadable(kind, out):
+        raise _unhandled(kind, why)
+    return out, unknown
 
 
 def strict_error(kind: Kind, unknown: list[str]) -> ApiError:
@@ -99,7 +108,7 @@ def checked_configuration(kind: Kind, node: Node, body: Any, *, namespace: str, 
     """Return an apply configuration without nulls. Raises the 500 where it does not fit the schema."""
     if not isinstance(body, dict):
         raise bad_request("error decoding YAML: the object provided is unrecognized (must be of type object)")
-    where = f"({namespace}/{name}; {kind.api_version}, Kind={kind.kind})"
+    where = f"({namespace}/{name}; {_group_version(kind)}, Kind={kind.kind})"
     faults: list[str] = []
     out = _checked(node, body, "", faults)
     if faults:
@@ -107,7 +116,55 @@ def checked_configuration(kind: Kind, node: Node, body: Any, *, namespace: str, 
         raise internal(f"failed to create typed patch object {where}: {said}")
     if not isinstance(out, dict):
         raise internal(f"failed to create typed patch object {where}: expected map")
+    if why := _unreadable(kind, out):
+        # `encoding/json` prefixes what a type of its own says; a quantity reads itself.
+        said = why if why == _NO_QUANTITY else f"error decoding from json: {why}"
+        what = f"{_group_version(kind)}, Kind={kind.kind}"
+        raise internal(
+            f"failed to convert new object {where} to proper version: unable to convert unstructured object to "
+            f"{what}: {said}"
+        )
     return out
+
+
+def _group_version(kind: Kind) -> str:
+    return f"{kind.group}/{kind.version}"
+
+
+def _unreadable(kind: Kind, body: dict[str, Any]) -> str:
+    """Return what the API server says of a value whose text it cannot read; empty where it reads all."""
+    if kind.is_custom or kind.kind == "CustomResourceDefinition":
+        # The one is judged by its schema; the other may have such tables in its schema.
+        return ""
+    coded = body.get("data") if kind.kind == "Secret" else body.get("binaryData") if kind.kind == "ConfigMap" else None
+    if not all(map(_is_base64, (coded or {}).values())):
+        return "illegal base64 data at input byte 0"
+    return "" if all(map(_is_quantity, _quantities(body))) else _NO_QUANTITY
+
+
+def _quantities(value: Any) -> Iterator[Any]:
+    """Yield the quantities of an object: of resources, and of what a quota allows."""
+    for key, entry in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if key in _TABLES and isinstance(entry, dict):
+            yield from entry.values()
+        else:
+            yield from _quantities(entry)
+
+
+def _is_quantity(value: Any) -> bool:
+    try:
+        quantity(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_base64(value: Any) -> bool:
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
 
 
 def _checked(node: Node, value: Any, path: str, faults: list[str]) -> Any:

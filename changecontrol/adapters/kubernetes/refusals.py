@@ -35,7 +35,12 @@ _GRANTED_BY = {
     ("", "namespaces"): dict.fromkeys(("create", "delete", "get", "patch"), _REHEARSED),
 }
 """Which file grants a right, by API group and resource, then verb; what is not here stands in `deploy/rbac.yaml`."""
-_TYPED = ("failed to create typed patch object", "strict decoding error", "failed to create typed live object")
+_TYPED = (
+    "failed to create typed patch object",
+    "strict decoding error",
+    "failed to create typed live object",
+    "unable to convert unstructured object",
+)
 _REJECTED_STATUSES = {400, 405, 406, 413, 415, 422}
 
 
@@ -100,7 +105,8 @@ def _message(answer: Mapping[str, Any], *, kind: str) -> str:
 
 
 def _is_typed_refusal(status: int, answer: Mapping[str, Any]) -> bool:
-    # An unknown field in an apply is answered with 500, though it is the manifest's fault and stays so.
+    # A field in an apply that is unknown, or cannot be read (a quantity "much"), is answered with 500, though it is the
+    # manifest's fault and stays so.
     return status == 500 and any(words in str(answer.get("message", "")) for words in _TYPED)
 
 

@@ -171,7 +171,6 @@ def test_wrong_type_is_a_bad_request(rehearsal: Rehearsal) -> None:
             {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}},
             "spec.template.spec.containers[0].resources.requests",
         ),
-        ({"resources": {"requests": {"cpu": "many"}}}, "spec.template.spec.containers[0].resources.requests"),
     ],
 )
 def test_invalid_container_is_refused_by_field(rehearsal: Rehearsal, change: dict[str, Any], field: str) -> None:
@@ -423,3 +422,29 @@ def test_malformed_request_is_answered_and_the_server_lives_on(rehearsal: Rehear
         assert secure.recv(100).startswith(b"HTTP/1.1 400 ")
 
     assert client.ask("GET", "/readyz").body == "ok"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoilt", "why"),
+    [
+        ("Deployment", {"resources": {"limits": {"cpu": "much"}}}, "quantities must match the regular expression"),
+        ("Secret", {"key": "%%%"}, "illegal base64 data at input byte 0"),
+    ],
+)
+def test_value_that_cannot_be_read_is_answered_as_the_api_server_does(
+    rehearsal: Rehearsal, kind: str, spoilt: dict[str, Any], why: str
+) -> None:
+    body = {**_config("c"), "kind": "Secret", "data": spoilt}
+    plural, group, told = "secrets", "v1", "/v1, Kind=Secret: error decoding from json: "
+    if kind == "Deployment":
+        body = rehearsal.deployment(name="c")
+        body["spec"]["template"]["spec"]["containers"][0].update(spoilt)
+        plural, group, told = "deployments", "apps/v1", "apps/v1, Kind=Deployment: "
+
+    applied = rehearsal.client.apply(rehearsal.path(plural, "c", group=group), body)
+    posted = rehearsal.client.ask("POST", rehearsal.path(plural, group=group), body)
+
+    assert (applied.status, applied.body.get("reason")) == (500, None)
+    assert f"unable to convert unstructured object to {told}{why}" in applied.body["message"]
+    assert (posted.status, posted.body["reason"]) == (400, "BadRequest")
+    assert f'{kind} in version "v1" cannot be handled as a {kind}: {why}' in posted.body["message"]

@@ -53,6 +53,29 @@ def test_recorded_answers_become_errors_with_sentences(case: str, note: str, kin
     assert error.reason.endswith(".")
 
 
+UNREADABLE = "to proper version: unable to convert unstructured object to"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "says"),
+    [
+        ("Job", f"failed to convert new object (shop/j; batch/v1, Kind=Job) {UNREADABLE} batch/v1, Kind=Job: "
+         "quantities must match the regular expression '^([+-]?[0-9.]+)$'", "quantities must match"),
+        ("Deployment", f"failed to convert new object (shop/d; apps/v1, Kind=Deployment) {UNREADABLE} apps/v1, "
+         "Kind=Deployment: json: cannot unmarshal array into Go value of type int32", "cannot unmarshal array"),
+        ("Secret", f"failed to convert new object (shop/s; /v1, Kind=Secret) {UNREADABLE} /v1, Kind=Secret: error "
+         "decoding from json: illegal base64 data at input byte 0", "the reason is withheld"),
+    ],
+)  # fmt: skip
+def test_value_that_cannot_be_read_is_the_manifests_fault(kind: str, message: str, says: str) -> None:
+    body = {"kind": "Status", "status": "Failure", "message": message, "code": 500}
+
+    error = refusal_of(500, body, headers={}, doing=f"apply {kind} shop/x", kind=kind)
+
+    assert type(error) is Rejected
+    assert says in error.reason
+
+
 def test_conflict_names_managers_and_paths() -> None:  # RUN-8
     error = refused("server-side apply", "now the first manager conflicts")
 
