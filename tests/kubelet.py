@@ -1,6 +1,6 @@
 """A node for tests: it runs the command of each pod as a process of this machine, and says how that ended.
 
-The practice estate starts pods and waits; this plays what its nodes leave out.
+The practice estate, and `Node` in a cluster without nodes, start pods and wait; this plays what they leave out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from changecontrol.adapters.kubernetes.transport import Transport
+from changecontrol.errors import Transient
+from tests.node import Node, listed
 from tests.plugin import ROOT
 
 LOOK_SECONDS = 0.1
@@ -23,10 +25,17 @@ MERGE_PATCH = "application/merge-patch+json"
 
 
 class Kubelet:
-    """Runs the pods of one namespace. `environment` stands for what their Secret holds."""
+    """Runs the pods of one namespace. `environment` stands for what their Secret holds.
 
-    def __init__(self, admin: Transport, *, namespace: str, environment: Mapping[str, str]) -> None:
+    A `node` that tests play leaves it to this when those pods end.
+    """
+
+    def __init__(
+        self, admin: Transport, *, namespace: str, environment: Mapping[str, str], node: Node | None = None
+    ) -> None:
         self._admin = admin
+        self._lent = node.lent if node is not None else set[str]()
+        self._namespace = namespace
         self._path = f"/api/v1/namespaces/{namespace}/pods"
         self._environment = environment
         self._stop = threading.Event()
@@ -35,6 +44,7 @@ class Kubelet:
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:
+        self._lent.add(self._namespace)
         self._thread.start()
         return self
 
@@ -45,15 +55,21 @@ class Kubelet:
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+        self._lent.discard(self._namespace)
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
-            pods = self._admin.call("GET", self._path, doing="list pods").body["items"]
-            for pod in pods:
-                self._look(pod)
-            # The practice estate does not wait for its nodes: a pod that is gone has been told to end.
-            for name in set(self.begun) - {pod["metadata"]["name"] for pod in pods}:
-                self._end(name)
+            # A server that is away for a while is asked again; the pods go on meanwhile.
+            with suppress(Transient):
+                self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        pods = listed(self._admin, self._path)
+        for pod in pods:
+            self._look(pod)
+        # The practice estate does not wait for its nodes: a pod that is gone has been told to end.
+        for name in set(self.begun) - {pod["metadata"]["name"] for pod in pods}:
+            self._end(name)
 
     def _look(self, pod: dict[str, Any]) -> None:
         name = pod["metadata"]["name"]

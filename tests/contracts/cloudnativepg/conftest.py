@@ -15,7 +15,7 @@ import yaml
 
 from changecontrol.adapters.fakes.objects import FakeSecrets
 from changecontrol.adapters.kubernetes import open_cluster
-from changecontrol.adapters.kubernetes.kubeconfig import parse_kubeconfig
+from changecontrol.adapters.kubernetes.kubeconfig import ClusterAccess, parse_kubeconfig
 from changecontrol.adapters.kubernetes.transport import APPLY_PATCH, Transport
 from changecontrol.ports import INVENTORY_LABEL, Kubernetes
 from deployments.practice.behaviour import ANNOTATION
@@ -31,6 +31,7 @@ from recovery.ports.clusters import (
     PluginSource,
     RecoveryCluster,
 )
+from recovery.ports.postgres import Consistent, RestoreTo
 
 RBAC = Path(__file__).resolve().parents[3] / "deploy" / "rbac-cloudnativepg.yaml"
 ACCOUNT = "changecontrol-executor"
@@ -53,10 +54,9 @@ def eventually(ask: Callable[[], Found], *, holds: Callable[[Found], bool]) -> F
 
 
 @dataclass(frozen=True, slots=True)
-class Estate:
-    """A namespace with a database that is backed up, and the port as the executor may use it."""
+class Space:
+    """A namespace of a cluster with the operator's kinds, and the port as the executor may use it."""
 
-    server: PracticeServer
     admin: Transport
     kubernetes: Kubernetes
     clusters: DatabaseClusters
@@ -65,6 +65,10 @@ class Estate:
     @property
     def origin(self) -> DatabaseCluster:
         return DatabaseCluster(self.namespace, "odoo-db")
+
+    def path(self, plural: str) -> str:
+        group = "barmancloud.cnpg.io" if plural == "objectstores" else "postgresql.cnpg.io"
+        return f"/apis/{group}/v1/namespaces/{self.namespace}/{plural}"
 
     def apply(self, path: str, body: dict[str, Any], *, manager: str = "administrator") -> None:
         answer = self.admin.call(
@@ -77,15 +81,29 @@ class Estate:
         )
         assert answer.status in (200, 201), answer.body
 
+    def recovery(self, *, to: RestoreTo | Consistent, run: str = "drill-7", name: str = "") -> RecoveryCluster:
+        return RecoveryCluster(
+            run=run,
+            cluster=DatabaseCluster(self.namespace, name or run),
+            origin="odoo-db",
+            source=PluginSource(object_store="read-only", server_name="odoo-db"),
+            to=to,
+            image="ghcr.io/cloudnative-pg/postgresql:17.2",
+            size="20Gi",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Estate(Space):
+    """A namespace of the practice estate with a database that is backed up."""
+
+    server: PracticeServer
+
     def hold(self, pod: str, finalizers: list[str]) -> None:
         """Keep a pod from going, as one whose server takes its time to end does."""
         path, body = f"/api/v1/namespaces/{self.namespace}/pods/{pod}", {"metadata": {"finalizers": finalizers}}
         answer = self.admin.call("PATCH", path, doing="hold", body=body, content_type="application/merge-patch+json")
         assert answer.status == 200, answer.body
-
-    def path(self, plural: str) -> str:
-        group = "barmancloud.cnpg.io" if plural == "objectstores" else "postgresql.cnpg.io"
-        return f"/apis/{group}/v1/namespaces/{self.namespace}/{plural}"
 
     def database(
         self,
@@ -124,17 +142,6 @@ class Estate:
         self.apply(self.path("clusters"), body)
         return self.origin
 
-    def recovery(self, *, to: datetime, run: str = "drill-7", name: str = "") -> RecoveryCluster:
-        return RecoveryCluster(
-            run=run,
-            cluster=DatabaseCluster(self.namespace, name or run),
-            origin="odoo-db",
-            source=PluginSource(object_store="read-only", server_name="odoo-db"),
-            to=to,
-            image="ghcr.io/cloudnative-pg/postgresql:17.2",
-            size="20Gi",
-        )
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PracticeServer]:
@@ -146,10 +153,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PracticeServer]
 def admin(server: PracticeServer) -> Transport:
     access = parse_kubeconfig(server.kubeconfig.read_text())
     transport = Transport(lambda: access, connect_seconds=5, read_seconds=10)
+    make_account(transport)
+    return transport
+
+
+def make_account(transport: Transport) -> None:
     make_namespace(transport, HOME)
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": HOME}}
     transport.call("POST", f"/api/v1/namespaces/{HOME}/serviceaccounts", doing="make an account", body=account)
-    return transport
 
 
 def make_namespace(transport: Transport, name: str) -> None:
@@ -159,21 +170,29 @@ def make_namespace(transport: Transport, name: str) -> None:
 
 @pytest.fixture
 def estate(server: PracticeServer, admin: Transport) -> Iterator[Estate]:
-    namespace = f"shop-{next(_NUMBERS)}"
+    access = parse_kubeconfig(server.kubeconfig.read_text())
+    space = open_space(admin, access, namespace=f"shop-{next(_NUMBERS)}")
+    yield Estate(admin, space.kubernetes, space.clusters, space.namespace, server)
+    server.call(lambda world: world.faults.clear())
+    admin.call("DELETE", f"/api/v1/namespaces/{space.namespace}", doing="remove the namespace")
+
+
+def open_space(admin: Transport, access: ClusterAccess, *, namespace: str) -> Space:
+    """Make a namespace in which the executor has the rights of `deploy/rbac-cloudnativepg.yaml`, and no other."""
     make_namespace(admin, namespace)
     path = f"/api/v1/namespaces/{HOME}/serviceaccounts/{ACCOUNT}/token"
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
     token = admin.call("POST", path, doing="get a token", body=request).body["status"]["token"]
-    text = kubeconfig(url=server.url, authority=server.credentials.authority, token=token)
+    text = kubeconfig(url=access.server, authority=access.ca_pem, token=token)
     kubernetes = open_cluster(credential=f"env:{namespace}", secrets=FakeSecrets({f"env:{namespace}": text}))
-    made = Estate(server, admin, kubernetes, open_clusters(kubernetes), namespace)
+    made = Space(admin, kubernetes, open_clusters(kubernetes), namespace)
     role, binding = yaml.safe_load_all(RBAC.read_text())
     for body, plural in ((role, "roles"), (binding, "rolebindings")):
         body["metadata"]["namespace"] = namespace
         made.apply(f"{ROLES}/namespaces/{namespace}/{plural}", body)
-    yield made
-    server.call(lambda world: world.faults.clear())
-    admin.call("DELETE", f"/api/v1/namespaces/{namespace}", doing="remove the namespace")
+    # What a server goes by is a moment behind what it has stored.
+    eventually(lambda: made.clusters.observe_rights(namespace=namespace), holds=lambda lacking: lacking == ())
+    return made
 
 
 def now() -> datetime:

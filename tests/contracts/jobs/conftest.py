@@ -1,10 +1,11 @@
-"""Places for jobs in a cluster: the practice estate, reached with the least rights, and the fake."""
+"""Places for jobs in a cluster: the practice estate and a named cluster, reached with the least rights."""
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,15 @@ import yaml
 from changecontrol.adapters.fakes.objects import FakeSecrets
 from changecontrol.adapters.jobs import open_cluster as open_place
 from changecontrol.adapters.kubernetes import open_cluster
-from changecontrol.adapters.kubernetes.kubeconfig import parse_kubeconfig
+from changecontrol.adapters.kubernetes.kubeconfig import ClusterAccess, parse_kubeconfig
 from changecontrol.adapters.kubernetes.transport import APPLY_PATCH, Transport
 from changecontrol.ports import JobCluster, JobRunner, JobSight, Kubernetes, PlacedJob
 from deployments.practice.controllers.world import Delays
 from deployments.practice.server import PracticeServer
 from deployments.practice.tls import kubeconfig
+from tests.contracts.named import HAS_NODES, NAMED, named_kubeconfig, named_node
+from tests.kubelet import Kubelet
+from tests.node import Node
 
 RBAC = Path(__file__).resolve().parents[3] / "deploy" / "rbac-jobs.yaml"
 ACCOUNT, HOME = "changecontrol-executor", "changecontrol"
@@ -38,13 +42,15 @@ PLACE = JobCluster(
     needs_token=False,
 )
 _NUMBERS = itertools.count(1)
+__all__ = ["named_node"]
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """A namespace for jobs, as its owner and as the executor see it."""
+    """A namespace for jobs, as its owner and as the executor see it. `server` is the practice estate's alone."""
 
-    server: PracticeServer
+    server: PracticeServer | None
+    node: Node | None
     admin: Transport
     kubernetes: Kubernetes
     kubeconfig: str
@@ -57,8 +63,18 @@ class Ground:
     def runner_of(self, **words: Any) -> JobRunner:
         return open_place(self.kubernetes, place=replace(self.place, **words))
 
+    def kubelet(self, environment: Mapping[str, str]) -> Kubelet:
+        """Return what runs the pods of this namespace, once it is entered."""
+        return Kubelet(self.admin, namespace=self.place.namespace, environment=environment, node=self.node)
+
     def path(self, plural: str, *, base: str = "/api/v1") -> str:
         return f"{base}/namespaces/{self.place.namespace}/{plural}"
+
+    def fault(self, **rule: object) -> None:
+        """Have the server stumble."""
+        if self.server is None:
+            pytest.skip("A real server stumbles when it likes: only the practice estate does when it is told.")
+        self.server.call(lambda world: world.faults.add(rule))
 
     def apply(self, path: str, body: dict[str, Any]) -> None:
         answer = self.admin.call(
@@ -113,11 +129,23 @@ def jobs_estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PracticeSe
         yield server
 
 
-@pytest.fixture
-def ground(jobs_estate: PracticeServer) -> Iterator[Ground]:
-    access = parse_kubeconfig(jobs_estate.kubeconfig.read_text())
-    admin = Transport(lambda: access, connect_seconds=5, read_seconds=10)
-    namespace = f"jobs-{next(_NUMBERS)}"
+@pytest.fixture(params=["practice", NAMED])
+def ground(request: pytest.FixtureRequest) -> Iterator[Ground]:
+    if request.param == "practice":
+        server: PracticeServer = request.getfixturevalue("jobs_estate")
+        yield from _ground(parse_kubeconfig(server.kubeconfig.read_text()), server=server)
+        server.call(lambda world: world.faults.clear())
+    elif (node := request.getfixturevalue("named_node")) is None:
+        pytest.skip(HAS_NODES)
+    else:
+        yield from _ground(parse_kubeconfig(named_kubeconfig()), node=node)
+
+
+def _ground(
+    access: ClusterAccess, *, server: PracticeServer | None = None, node: Node | None = None
+) -> Iterator[Ground]:
+    admin = Transport(lambda: access, connect_seconds=5, read_seconds=20)
+    namespace = f"jobs-{next(_NUMBERS)}-{uuid.uuid4().hex[:6]}"
     for name in (HOME, namespace):
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         admin.call("POST", "/api/v1/namespaces", doing="make a namespace", body=body)
@@ -126,13 +154,16 @@ def ground(jobs_estate: PracticeServer) -> Iterator[Ground]:
     admin.call("POST", path, doing="make an account", body=account)
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
     token = admin.call("POST", f"{path}/{ACCOUNT}/token", doing="get a token", body=request).body["status"]["token"]
-    text = kubeconfig(url=jobs_estate.url, authority=jobs_estate.credentials.authority, token=token)
+    text = kubeconfig(url=access.server, authority=access.ca_pem, token=token)
     kubernetes = open_cluster(credential=f"env:{namespace}", secrets=FakeSecrets({f"env:{namespace}": text}))
-    made = Ground(jobs_estate, admin, kubernetes, text, replace(PLACE, namespace=namespace))
+    made = Ground(server, node, admin, kubernetes, text, replace(PLACE, namespace=namespace))
     plurals = {"ServiceAccount": "/api/v1", "Role": ROLES, "RoleBinding": ROLES}
     for body in yaml.safe_load_all(RBAC.read_text()):
         body["metadata"]["namespace"] = namespace
         made.apply(made.path(f"{body['kind'].lower()}s", base=plurals[body["kind"]]), body)
+    # What a server goes by is a moment behind what it has stored.
+    ends_at = time.monotonic() + WAIT_SECONDS
+    while made.runner.observe_obstacles() and time.monotonic() < ends_at:
+        time.sleep(0.05)
     yield made
-    jobs_estate.call(lambda world: world.faults.clear())
     admin.call("DELETE", f"/api/v1/namespaces/{namespace}", doing="remove the namespace")

@@ -20,6 +20,9 @@ def have_quota(ground: Ground, **hard: str) -> None:
     metadata = {"name": "small", "namespace": ground.place.namespace}
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}
     ground.apply(ground.path("resourcequotas"), quota)
+    # What a server goes by is a moment behind what it has stored.
+    path = ground.path("resourcequotas/small")
+    ground.until(lambda _: "hard" in ground.admin.call("GET", path, doing="read the quota").body.get("status", {}))
 
 
 def hold(ground: Ground, path: str, *, by: list[str]) -> None:
@@ -27,10 +30,6 @@ def hold(ground: Ground, path: str, *, by: list[str]) -> None:
     body = {"metadata": {"finalizers": by}}
     answer = ground.admin.call("PATCH", path, doing="hold", body=body, content_type="application/merge-patch+json")
     assert answer.status == 200, answer.body
-
-
-def fault(ground: Ground, **rule: object) -> None:
-    ground.server.call(lambda world: world.faults.add(rule))
 
 
 def test_a_job_is_begun_once_and_seen_at_work(ground: Ground) -> None:
@@ -195,7 +194,7 @@ def test_a_pod_that_somebody_orphaned_is_seen_and_cleared_away(ground: Ground) -
 
 @pytest.mark.parametrize("kind", ["429", "500", "503", "cut-before", "cut-after"])
 def test_a_stumbling_server_is_asked_again_and_has_begun_it_once(ground: Ground, kind: str) -> None:
-    fault(ground, kind=kind, method="PATCH", path=ground.path("jobs", base="/apis/batch/v1"), times=1)
+    ground.fault(kind=kind, method="PATCH", path=ground.path("jobs", base="/apis/batch/v1"), times=1)
 
     with pytest.raises(Transient):
         ground.runner.ensure_begun(TO_DO)

@@ -36,7 +36,7 @@ def true_time() -> Iterator[None]:
 @pytest.fixture
 def kubelet(ground: Ground, fresh_db: TestDatabase) -> Iterator[Kubelet]:
     environment = {"DATABASE_URL": fresh_db.url, "DJANGO_SETTINGS_MODULE": SETTINGS}
-    with Kubelet(ground.admin, namespace=ground.place.namespace, environment=environment) as kubelet:
+    with ground.kubelet(environment) as kubelet:
         yield kubelet
 
 

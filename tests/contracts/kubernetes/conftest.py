@@ -11,6 +11,9 @@ import pytest
 from deployments.practice.server import PracticeServer
 from tests.contracts.kubernetes.client import Client
 from tests.contracts.kubernetes.replay import Replay
+from tests.contracts.named import named_node
+
+__all__ = ["named_node"]
 
 
 @pytest.fixture(scope="session")

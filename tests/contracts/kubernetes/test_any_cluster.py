@@ -20,48 +20,39 @@ import yaml
 from tests.contracts.kubernetes.client import MERGE, Client
 from tests.contracts.kubernetes.normal import normal
 from tests.contracts.kubernetes.replay import RECORDED
+from tests.contracts.named import NAMED, named_kubeconfig
 
-KUBECONFIG = os.environ.get("TEST_KUBECONFIG", "")
 _IMAGE = os.environ.get("TEST_IMAGE", "registry.k8s.io/pause:3.10")
 
 
-def _client_from(path: Path, folder: Path) -> Client:
-    document = yaml.safe_load(path.read_text())
+def _client_from(text: str, folder: Path) -> Client:
+    document = yaml.safe_load(text)
     context = next(entry["context"] for entry in document["contexts"] if entry["name"] == document["current-context"])
     cluster = next(entry["cluster"] for entry in document["clusters"] if entry["name"] == context["cluster"])
     user = next(entry["user"] for entry in document["users"] if entry["name"] == context["user"])
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
     trust = ssl.create_default_context(cadata=authority)
+    # A certificate goes before a token: who presents another token must not present it.
+    bare = ssl.create_default_context(cadata=authority)
     if "client-certificate-data" in user:
         pair = folder / "client.pem"
         pair.touch(mode=0o600)
         pair.write_bytes(base64.b64decode(user["client-key-data"]) + base64.b64decode(user["client-certificate-data"]))
         trust.load_cert_chain(pair)
-    return Client(cluster["server"], trust, user.get("token"))
-
-
-_NO_CLUSTER = "TEST_KUBECONFIG names no cluster: only the practice estate is asked."
+    return Client(cluster["server"], trust, user.get("token"), bare)
 
 
 @pytest.fixture(
     scope="module",
-    params=[
-        "practice",
-        pytest.param(
-            "cluster",
-            marks=[
-                pytest.mark.enable_socket,
-                pytest.mark.skipif(not KUBECONFIG, reason=_NO_CLUSTER),
-            ],
-        ),
-    ],
-)  # fmt: skip
+    params=["practice", NAMED],
+)
 def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, str]]:
     """Yield a client and a namespace of its own."""
     if request.param == "practice":
         client: Client = request.getfixturevalue("practice_client")
     else:
-        client = _client_from(Path(KUBECONFIG), tmp_path_factory.mktemp("cluster"))
+        request.getfixturevalue("named_node")
+        client = _client_from(named_kubeconfig(), tmp_path_factory.mktemp("cluster"))
     namespace = f"changecontrol-contract-{uuid.uuid4().hex[:8]}"
     made = client.ask("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     assert made.status == 201, made.body

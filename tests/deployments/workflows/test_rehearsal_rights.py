@@ -1,8 +1,10 @@
-"""A whole rehearsal on the practice estate, by the executor of `deploy/rbac.yaml` and `deploy/rbac-rehearsal.yaml`."""
+"""A whole rehearsal by the executor of `deploy/rbac.yaml` and `deploy/rbac-rehearsal.yaml`, and no other right.
+
+On the practice estate, and in the cluster that `TEST_KUBECONFIG` names where it has no nodes.
+"""
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Iterator
 from itertools import product
@@ -14,15 +16,19 @@ import yaml
 
 from changecontrol.adapters.fakes.objects import FakeSecrets
 from changecontrol.adapters.kubernetes import open_cluster
-from changecontrol.adapters.kubernetes.kubeconfig import parse_kubeconfig
+from changecontrol.adapters.kubernetes.kubeconfig import ClusterAccess, parse_kubeconfig
 from changecontrol.adapters.kubernetes.transport import APPLY_PATCH, Transport
 from changecontrol.models import Rehearsal
 from changecontrol.ports import Right
 from changecontrol.workflow import engine
 from deployments.practice.server import PracticeServer
+from deployments.practice.tls import kubeconfig
 from deployments.workflows.rehearsal import NAMESPACE_RIGHTS, RehearsalRun
+from tests.contracts.named import HAS_NODES, NAMED, named_kubeconfig, named_node
 from tests.deployments.workflows.rehearsals import CREDENTIAL, Elsewhere, elsewhere_of
 from tests.deployments.workflows.scene import Scene
+
+__all__ = ["named_node"]
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 ROLES = "/apis/rbac.authorization.k8s.io/v1"
@@ -41,17 +47,32 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PracticeServer]
         yield server
 
 
+@pytest.fixture(scope="module", params=["practice", NAMED])
+def access(request: pytest.FixtureRequest) -> ClusterAccess:
+    if request.param == "practice":
+        server: PracticeServer = request.getfixturevalue("server")
+        return parse_kubeconfig(server.kubeconfig.read_text())
+    if request.getfixturevalue("named_node") is None:
+        pytest.skip(HAS_NODES)
+    return parse_kubeconfig(named_kubeconfig())
+
+
 @pytest.fixture(scope="module")
-def admin(server: PracticeServer) -> Transport:
-    access = parse_kubeconfig(server.kubeconfig.read_text())
-    transport = Transport(lambda: access, connect_seconds=5, read_seconds=10)
+def admin(access: ClusterAccess) -> Iterator[Transport]:
+    transport = Transport(lambda: access, connect_seconds=5, read_seconds=20)
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "changecontrol"}}
     transport.call("POST", "/api/v1/namespaces", doing="make a namespace", body=body)
-    for file in ("rbac.yaml", "rbac-rehearsal.yaml"):
-        for document in yaml.safe_load_all((DEPLOY / file).read_text()):
-            if path := PATHS.get(document["kind"]):
-                grant(transport, path, document)
-    return transport
+    granted = [
+        (path, document)
+        for file in ("rbac.yaml", "rbac-rehearsal.yaml")
+        for document in yaml.safe_load_all((DEPLOY / file).read_text())
+        if (path := PATHS.get(document["kind"]))
+    ]
+    for path, document in granted:
+        grant(transport, path, document)
+    yield transport
+    for path, document in granted:
+        transport.call("DELETE", f"{path}/{document['metadata']['name']}", doing="take back")
 
 
 def grant(transport: Transport, path: str, document: dict[str, Any]) -> None:
@@ -67,22 +88,14 @@ def grant(transport: Transport, path: str, document: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def elsewhere(scene: Scene, server: PracticeServer, admin: Transport) -> Elsewhere:
+def elsewhere(scene: Scene, access: ClusterAccess, admin: Transport) -> Elsewhere:
     """Let the other cluster be a served one, as the executor may use it."""
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
     path = f"{ACCOUNTS}/changecontrol-executor/token"
     token = admin.call("POST", path, doing="get a token", body=request).body["status"]["token"]
-    authority = base64.b64encode(server.credentials.authority.encode()).decode()
-    kubeconfig = yaml.safe_dump(
-        {
-            "kind": "Config",
-            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-            "clusters": [{"name": "it", "cluster": {"server": server.url, "certificate-authority-data": authority}}],
-            "users": [{"name": "it", "user": {"token": token}}],
-        }
-    )
+    text = kubeconfig(url=access.server, authority=access.ca_pem, token=token)
     found = elsewhere_of(scene)
-    opened: Any = open_cluster(credential="env:KUBECONFIG", secrets=FakeSecrets({"env:KUBECONFIG": kubeconfig}))
+    opened: Any = open_cluster(credential="env:KUBECONFIG", secrets=FakeSecrets({"env:KUBECONFIG": text}))
     scene.others[CREDENTIAL] = opened
     return found
 

@@ -30,7 +30,7 @@ from recovery.adapters.postgres.programs import find_programs, observe_server
 from recovery.adapters.postgres.sandbox import tear_down
 from recovery.management.commands.archive_wal import Keeper
 from recovery.models import BackupPolicy
-from tests.contracts.jobs.conftest import ground, jobs_estate  # noqa: F401  fixtures of drills in a cluster
+from tests.contracts.jobs.conftest import ground, jobs_estate, named_node  # noqa: F401  fixtures of drills in a cluster
 from tests.factories.estate import SmallEstate, small_estate
 from tests.factories.recovery import DUMPS, backup_policy, recovery_owner
 from tests.plugin import TestDatabase

@@ -19,7 +19,6 @@ from recovery.models import Drill
 from recovery.queries.points import coverage_of
 from tests.contracts.jobs.conftest import Ground
 from tests.factories.estate import actor
-from tests.kubelet import Kubelet
 from tests.plugin import TestDatabase
 from tests.recovery.workflows.conftest import Shop
 from tests.recovery.workflows.test_drill import answers, backed_up
@@ -50,7 +49,7 @@ def drilled(shop: Shop, rio: User, ground: Ground, database: TestDatabase) -> Dr
     def open_runner() -> JobRunner:
         return open_cluster(ground.kubernetes, place=ground.place)
 
-    with Kubelet(ground.admin, namespace=ground.place.namespace, environment=environment) as kubelet:
+    with ground.kubelet(environment) as kubelet:
         ends_at = time.monotonic() + 200
         while not Drill.objects.filter(pk=drill.pk, state__in=["passed", "failed"]).exists():
             assert time.monotonic() < ends_at, (list(Job.objects.values()), drill.sentence)
@@ -83,7 +82,7 @@ def test_a_pod_that_cannot_be_cleared_away_fails_its_drill(
     fresh_db: TestDatabase,
 ) -> None:
     path = ground.path("jobs", base="/apis/batch/v1")
-    ground.server.call(lambda world: world.faults.add({"kind": "403", "method": "DELETE", "path": path, "times": None}))
+    ground.fault(kind="403", method="DELETE", path=path, times=None)
 
     drill = drilled(shop, rio, ground, fresh_db)
 
