@@ -35,6 +35,7 @@ DISCOVERY_REFRESH_SECONDS = 10.0
 CALL_SECONDS = 10.0
 """How long one call may take, of however many requests it is made: a tick has seconds."""
 RETRY_DELETING_SECONDS = 2.0
+RETRY_STARTING_SECONDS = 5.0
 DELETE_ATTEMPTS = 3
 
 PARTIAL = f"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{JSON}"
@@ -216,6 +217,8 @@ class Cluster:
         doubtful = [right for right in asked if not any(_grants(rule, right) for rule in rules)]
         # The list of rules may be incomplete (a webhook authorises too), so each gap is asked about by itself.
         verdicts = _at_once(lambda right: self._is_allowed(right, namespace=namespace), doubtful)
+        if not all(verdicts):
+            self._check_ready()
         return tuple(right for right, is_allowed in zip(doubtful, verdicts, strict=True) if not is_allowed)
 
     def _observe_rules(self, namespace: str) -> list[Mapping[str, Any]]:
@@ -348,12 +351,23 @@ class Cluster:
         return answer
 
     def _check(self, answer: Answer, *, doing: str, kind: str = "") -> None:
+        if answer.status == 403:
+            self._check_ready()
         if answer.status >= 400:
             raise refusal_of(
                 answer.status, answer.body, headers=answer.headers, doing=doing, kind=kind, server=self._server
             )
         if answer.status >= 300:
             raise Permanent(f"{self._server} sends requests elsewhere (HTTP {answer.status}). Name its real address.")
+
+    def _check_ready(self) -> None:
+        """Raise `Transient` while the server has not read all it goes by: until then it refuses what is granted."""
+        status = self._transport.call("GET", "/readyz", doing="say whether it is ready").status
+        if status == 403:
+            # Nobody may ask that, or it knows nobody yet: whoever signs in may ask its version.
+            status = self._transport.call("GET", "/version", doing="say its version").status
+        if status == 403 or status >= 500:
+            raise Transient(f"{self._server} has just started, and refuses everybody.", after=RETRY_STARTING_SECONDS)
 
     def _object(self, answer: Answer, *, doing: str) -> dict[str, Any]:
         if not isinstance(answer.body, dict) or not isinstance(answer.body.get("metadata"), dict):

@@ -47,6 +47,8 @@ class ApiServer:
 
     def act(self, request: Request) -> Reply:
         parts = [part for part in request.path.split("/") if part]
+        if request.path == "/readyz":
+            return Reply(200, "ok")
         if request.path == "/version":
             return Reply(200, {"gitVersion": "v1.36.2"})
         if parts[-1] in ("selfsubjectrulesreviews", "selfsubjectaccessreviews"):

@@ -204,6 +204,16 @@ def test_a_stumbling_server_is_asked_again_and_has_begun_it_once(ground: Ground,
     assert len(ground.jobs()) == 1
 
 
+def test_a_server_that_has_just_started_and_refuses_everybody_is_asked_again(ground: Ground) -> None:
+    ground.fault(kind="403", path="/", times=None)
+
+    for _ in range(2):
+        with pytest.raises(Transient, match="has just started, and refuses everybody"):
+            ground.runner.ensure_begun(TO_DO)
+        with pytest.raises(Transient, match="has just started, and refuses everybody"):
+            ground.runner.observe_obstacles()
+
+
 def test_a_refusal_is_final(ground: Ground) -> None:
     with pytest.raises(Permanent, match="lacks the right to patch jobs"):
         ground.runner_of(namespace="nowhere").ensure_begun(TO_DO)

@@ -99,6 +99,42 @@ def test_names_cannot_leave_their_place_in_the_path(cluster: Cluster, server: Ht
     )
 
 
+FORBIDDEN = answer_of("least privilege", "forbidden")
+UNREADY = Reply(500, "[-]poststarthook/rbac/bootstrap-roles failed: reason withheld\nreadyz check failed")
+
+
+@pytest.mark.parametrize(
+    ("others", "is_starting"),
+    [
+        ({}, False),
+        ({"/readyz": UNREADY}, True),
+        ({"/readyz": FORBIDDEN}, False),
+        ({"/readyz": FORBIDDEN, "/version": FORBIDDEN}, True),
+        ({"/readyz": Reply(404, "404 page not found")}, False),
+    ],
+    ids=["ready", "unready", "nobody-may-ask", "knows-nobody-yet", "does-not-say"],
+)
+def test_server_that_has_just_started_is_asked_again(
+    cluster: Cluster, api: ApiServer, others: dict[str, Reply], is_starting: bool
+) -> None:
+    cluster.observe_object(REF)
+    api.fault = lambda request: FORBIDDEN if request.path == PATH else others.get(request.path)
+
+    with pytest.raises(Transient if is_starting else NotAllowed) as raised:
+        cluster.observe_object(REF)
+
+    if is_starting:
+        assert raised.value.args[0].endswith("has just started, and refuses everybody.")
+
+
+def test_rights_are_not_lacking_while_the_server_starts(cluster: Cluster, api: ApiServer) -> None:
+    right = Right(verb="get", group="", resource="pods")
+    api.fault = lambda request: UNREADY if request.path == "/readyz" else None
+
+    with pytest.raises(Transient, match="has just started"):
+        cluster.observe_rights(namespace="shop", rights=[right])
+
+
 @pytest.mark.parametrize(
     ("case", "note", "error", "says"),
     [
