@@ -18,6 +18,7 @@ POD_NEEDS = (
     "postgresGID",
     "postgresUID",
     "resources",
+    "serviceAccountName",
     "serviceAccountTemplate",
 )
 """What says where its pods may run, with how much, as whom, and how their image is pulled."""

@@ -140,8 +140,20 @@ def test_recovery_reads_the_archive_and_writes_to_none(clusters: DatabaseCluster
     }
 
 
+@pytest.mark.parametrize(
+    "account",
+    [
+        {
+            "serviceAccountTemplate": {
+                "metadata": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/db"}}
+            }
+        },
+        {"serviceAccountName": "databases"},
+    ],
+    ids=["account-of-its-own", "account-of-many"],
+)
 def test_recovery_takes_over_what_the_pods_of_its_source_need_and_nothing_else(
-    clusters: DatabaseClusters, kubernetes: FakeKubernetes
+    clusters: DatabaseClusters, kubernetes: FakeKubernetes, account: dict[str, Any]
 ) -> None:
     toleration = {"key": "databases", "operator": "Exists", "effect": "NoSchedule"}
     needs: dict[str, Any] = {
@@ -150,9 +162,7 @@ def test_recovery_takes_over_what_the_pods_of_its_source_need_and_nothing_else(
         "postgresGID": 999,
         "postgresUID": 999,
         "resources": {"requests": {"cpu": "2", "memory": "8Gi"}, "limits": {"memory": "8Gi"}},
-        "serviceAccountTemplate": {
-            "metadata": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/db"}}
-        },
+        **account,
         "walStorage": {"size": "5Gi", "storageClass": "fast"},
         "tablespaces": [
             {"name": "archive", "storage": {"size": "50Gi"}, "owner": {"name": "odoo"}},
