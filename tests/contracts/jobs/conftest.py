@@ -28,6 +28,8 @@ from tests.node import Node
 
 RBAC = Path(__file__).resolve().parents[3] / "deploy" / "rbac-jobs.yaml"
 ACCOUNT, HOME = "changecontrol-executor", "changecontrol"
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+"""A real server makes no pod here that may more than this standard lets it."""
 ROLES = "/apis/rbac.authorization.k8s.io/v1"
 WAIT_SECONDS = 120.0
 PLACE = JobCluster(
@@ -147,7 +149,7 @@ def _ground(
     admin = Transport(lambda: access, connect_seconds=5, read_seconds=20)
     namespace = f"jobs-{next(_NUMBERS)}-{uuid.uuid4().hex[:6]}"
     for name in (HOME, namespace):
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
         admin.call("POST", "/api/v1/namespaces", doing="make a namespace", body=body)
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": HOME}}
     path = f"/api/v1/namespaces/{HOME}/serviceaccounts"
