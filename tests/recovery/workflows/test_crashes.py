@@ -25,14 +25,14 @@ from recovery.actions.backups import ask_backup
 from recovery.actions.drills import start_drill
 from recovery.actions.restores import ask_restore
 from recovery.models import BackupRun, Drill, DrillCheck, FilestoreCopy, RecoveryPoint, Restore, Verification
-from recovery.workflows import backup, cut_over, drill, restore, steps
+from recovery.workflows import backup, cut_over, drill, drill_elsewhere, drill_phases, restore, steps
 from tests.deployments.workflows.test_crashes import EVERY
 from tests.factories import small_estate
 from tests.factories.estate import SmallEstate, actor
 from tests.factories.recovery import HOUR, backup_policy, recorded_point, recovery_owner
 from tests.plugin import TestDatabase
 
-FILES = {one.__file__ for one in (backup, cut_over, drill, restore, steps)}
+FILES = {one.__file__ for one in (backup, cut_over, drill, drill_elsewhere, drill_phases, restore, steps)}
 EVENTS = ("recovery:backup", "recovery:point", "recovery:filestore", "recovery:restore", "recovery:drill", "rehearsal")
 
 
