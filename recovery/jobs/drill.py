@@ -29,7 +29,7 @@ from recovery.adapters.postgres.verifying import question
 from recovery.jobs import attachments, rehearsal
 from recovery.jobs.copies import Bench, Leftover, bench_of, database_of
 from recovery.jobs.observing import ObservedStore, observing
-from recovery.jobs.recovered import Server, recovered_server
+from recovery.jobs.recovered import Server, begin_altering, check_unaltered, recovered_server
 from recovery.jobs.sabotage import sabotaged
 from recovery.jobs.saying import Saying
 from recovery.jobs.stored import Stored, StoredBase, StoredDump, StoredElsewise, stored_of
@@ -151,6 +151,7 @@ def _ask_operators(
     with checks.asking("Restored and started", 2) as words:
         with observing():
             server = recovered_server(drill.point, order["recovery"])
+            check_unaltered(server, database=database_at(drill.environment, drill.target_at))
         words.append(f"PostgreSQL {server.version} answers as of {moment(drill.target_at)}, in a cluster of its own.")
         words.append("Its files are the operator's: pg_verifybackup was not asked.")
     _question(drill, bench, checks, outcome, server=server, sandbox=make_sandbox(bench.folder, run_id=bench.run_id))
@@ -353,7 +354,9 @@ def _question_attachments(drill: Drill, bench: Bench, checks: Checks, *, server:
 
 def _question_odoo(drill: Drill, bench: Bench, checks: Checks, *, server: Server, sandbox: Sandbox) -> None:
     """Level 4: Odoo boots on the neutralised copy and sells something."""
-    url = server.url_of(database_at(drill.environment, drill.target_at))
+    database = database_at(drill.environment, drill.target_at)
+    url = server.url_of(database)
+    begin_altering(server, database=database)
     bench.saying.say("Starting Odoo on the copy.")
     ensure_neutralised(url, run_id=bench.run_id, folder=sandbox.folder)
     filestore = sandbox.folder / "filestore"

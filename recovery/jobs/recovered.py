@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from psycopg import sql
+
 from changecontrol.errors import Hindered, Permanent, Transient, UnderWay
 from recovery import doors
 from recovery.adapters.postgres.programs import Programs, connected, entrance_of, find_programs, observe_version
 from recovery.models import RecoveryPoint
 from recovery.ports.clusters import DatabaseClusters
 
+ALTERED = "changecontrol: Odoo worked on this copy"
 LOOK_SECONDS = 30.0
 """How long a job waits before it asks again a cluster that does not answer: each time takes a process of its own."""
 
@@ -56,3 +59,21 @@ def recovered_server(point: RecoveryPoint, recovery: Mapping[str, Any]) -> Serve
         return Server(url, version, find_programs(major=major, folders=doors.programs_folders()))
     except Permanent as trouble:
         raise Hindered(trouble.reason) from None
+
+
+def begin_altering(server: Server, *, database: str) -> None:
+    """Mark a database before a drill has Odoo work on it: the mark outlives an attempt that is killed."""
+    with connected(server.url) as connection:
+        statement = sql.SQL("COMMENT ON DATABASE {} IS {}")
+        connection.execute(statement.format(sql.Identifier(database), sql.Literal(ALTERED)))
+
+
+def check_unaltered(server: Server, *, database: str) -> None:
+    """Raise `Hindered` where an earlier attempt had Odoo work on a database: what it sold says nothing of the point."""
+    with connected(server.url) as connection:
+        found = connection.execute(
+            "SELECT FROM pg_database WHERE datname = %s AND shobj_description(oid, 'pg_database') = %s",
+            [database, ALTERED],
+        ).fetchone()
+    if found is not None:
+        raise Hindered("An attempt ended while Odoo worked on the recovered database: hold the drill again.")

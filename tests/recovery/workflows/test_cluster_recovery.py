@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from changecontrol.workflows.jobs import JobWork
 from recovery import doors
 from recovery.actions.drills import start_drill
 from recovery.actions.restores import ask_incident_restore, ask_restore, cancel_restore
+from recovery.jobs.drill import practise
 from recovery.models import BackupPolicy, Drill, RecoveryPoint, Restore
 from recovery.workflows.cluster_recovery import run_of
 from recovery.workflows.drill import DrillRun
@@ -658,6 +659,31 @@ def test_drill_that_leaves_something_in_the_cluster_has_failed(shop: Shop) -> No
     shop.scene.kept_up(times=2)
     drill.refresh_from_db()
     assert drill.data == {}
+
+
+@pytest.mark.slow
+def test_what_odoo_did_in_an_attempt_that_was_killed_says_nothing_of_the_point(shop: Shop, settings: Any) -> None:
+    settings.ODOO_COMMAND = "odoo"
+    drill = shop.ticked(drilled(shop, level=4), times=2)
+    shop.recover(kind="drill")
+    engine.tick(DrillRun())
+
+    def is_killed(said: Mapping[str, Any]) -> None:
+        if said["sentence"] == "Starting Odoo on the copy.":
+            with psycopg.connect(doors.url_of(shop.recovered.superuser_url, database=DATABASE)) as connection:
+                connection.execute("INSERT INTO sale_order (name, create_date) VALUES ('SYN-1', '2031-01-01')")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        practise(Job.objects.get(kind="drill").order, is_killed)
+    shop.ticked(drill, times=4)
+
+    shop.point.refresh_from_db()
+    assert (drill.state, shop.point.state) == ("failed", "copied")
+    assert drill.trouble_found == (
+        "An attempt ended while Odoo worked on the recovered database: hold the drill again."
+    )
+    assert (set(answers(drill).values()), shop.clusters()) == ({True}, [])
 
 
 def test_sabotage_of_what_lies_in_our_store_is_caught(shop: Shop) -> None:  # BCK-9
