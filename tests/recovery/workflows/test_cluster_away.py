@@ -14,12 +14,12 @@ from changecontrol.errors import Transient
 from changecontrol.models import Job
 from changecontrol.ports import NotAllowed
 from changecontrol.workflow import engine
-from changecontrol.workflows.jobs import JobWork
 from recovery.models import BackupRun, Drill, RecoveryPoint, Restore
 from recovery.workflows.backup import Backup
 from recovery.workflows.drill import DrillRun
 from recovery.workflows.restore import RestoreRun
 from recovery.workflows.steps import UNREMOVED
+from tests.recovery.workflows.operated import do_job
 from tests.recovery.workflows.test_cluster_recovery import (  # noqa: F401  fixtures
     Shop,
     answers,
@@ -46,7 +46,7 @@ def pass_minutes(count: int, *, step: int = 1, until: Callable[[], bool] = lambd
         engine.tick(RestoreRun())
         engine.tick(DrillRun())
         engine.tick(Backup())
-        engine.tick(JobWork())
+        do_job()
         clock.set_offset(clock.now() + timedelta(minutes=step) - datetime.now(UTC))
 
 

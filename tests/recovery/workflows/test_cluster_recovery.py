@@ -20,7 +20,6 @@ from changecontrol.models import Job, Message
 from changecontrol.ports import ObjectRef
 from changecontrol.project.local.postgres import Postgres
 from changecontrol.workflow import engine
-from changecontrol.workflows.jobs import JobWork
 from recovery import doors
 from recovery.actions.drills import start_drill
 from recovery.actions.restores import ask_incident_restore, ask_restore, cancel_restore
@@ -31,7 +30,7 @@ from recovery.workflows.drill import DrillRun
 from recovery.workflows.restore import RestoreRun
 from tests.factories.estate import actor
 from tests.recovery.workflows.conftest import DATABASE, TABLES
-from tests.recovery.workflows.operated import API, IN_TREE, INVOICE, PLUGIN_API, Scene
+from tests.recovery.workflows.operated import API, IN_TREE, INVOICE, PLUGIN_API, Scene, do_job
 
 INVOICE_SHA1 = hashlib.sha1(INVOICE, usedforsecurity=False).hexdigest()
 RUN_LABEL, CLUSTER_LABEL = "changecontrol.io/recovery-run", "cnpg.io/cluster"
@@ -69,7 +68,7 @@ class Shop:
         for _ in range(times):
             engine.tick(RestoreRun())
             engine.tick(DrillRun())
-            engine.tick(JobWork())
+            do_job()
             clock.set_offset(clock.now() + passing - datetime.now(UTC))
         row.refresh_from_db()
         return row
