@@ -27,7 +27,6 @@ from recovery.lifecycles.drill import ACTIVE, DRILL, ENDED, DrillState
 from recovery.lifecycles.point import KEPT
 from recovery.models import BackupPolicy, CorrectiveAction, Drill, DrillCheck, RecoveryPoint, SignOff
 from recovery.models.drill import Sabotage
-from recovery.models.policy import Engine
 from recovery.queries.drills import levels_of
 from recovery.queries.points import objectives_of
 from recovery.queries.restores import check_told, point_at
@@ -273,9 +272,6 @@ def _begin(
     objectives = objectives_of(environment)
     remembered: dict[str, int] = {}
     if level >= ELSEWHERE:
-        if point.policy.engine == Engine.CLOUDNATIVEPG:
-            # Its database is recovered by an operator in its own cluster: nothing places it in another one yet.
-            raise Conflict("A point whose base backup CloudNativePG keeps is drilled up to level 4.")
         if not point.git_commit:
             raise Conflict(f"The point {point.key} names no Git commit: nothing tells what ran with it.")
         # What is made elsewhere is taken down where it was made, whatever a later version of the policy says.

@@ -142,6 +142,9 @@ def _ask_operators(
     """Ask the same of a point whose base backup an operator keeps, and of the cluster that it recovered."""
     saying = bench.saying
     bench.check_identity()
+    if drill.level >= ELSEWHERE:
+        # Hours have passed since it was looked at before the operator began.
+        rehearsal.check_place(drill)
     phase = "checking" if drill.level == 1 else "restoring"
     saying.begin(phase, "Asking the operator, and reading what is in the store.")
     _told(drill, checks)

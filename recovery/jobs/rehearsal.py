@@ -31,6 +31,12 @@ SERVER = "server of databases in another cluster"
 NAMED = 3
 
 
+def check_before(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
+    """Look at where a copy would go before an operator recovers it. The order: `drill`."""
+    check_place(Drill.objects.select_related("environment", "point").get(pk=order["drill"]))
+    return {}
+
+
 def check_place(drill: Drill) -> None:
     """Raise `Hindered` before hours of work where the copy could not go, or must not: nothing in use is touched."""
     cluster = Cluster.objects.filter(slug=_policy_of(drill).rehearsal_cluster).first()

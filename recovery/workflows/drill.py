@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Max, Q
 
 from changecontrol.access import Actor, system_actor
 from changecontrol.actions.rehearsals import ask_teardown
@@ -14,17 +15,16 @@ from changecontrol.lifecycles.job import JobState
 from changecontrol.models import Job
 from changecontrol.workflow.engine import Settlement
 from recovery.actions.corrective_changes import ask_to_close
-from recovery.actions.drills import move_drill, plan_drill
+from recovery.actions.drills import move_drill, plan_drill, say_drill
 from recovery.actions.recoveries import CLUSTER, forget_cluster, going_since, note_cluster, note_going, say_cluster
 from recovery.lifecycles.drill import ACTIVE, DRILL, ENDED, DrillState
 from recovery.models import BackupPolicy, Drill
 from recovery.models.policy import Engine
 from recovery.queries.points import coverage_of
 from recovery.queries.progress import key_of
-from recovery.rules.verification import ELSEWHERE
-from recovery.workflows import cluster_recovery
+from recovery.rules.verification import ELSEWHERE, VERIFIED_FROM
+from recovery.workflows import cluster_recovery, drill_elsewhere
 from recovery.workflows.cluster_recovery import Recovering
-from recovery.workflows.drill_elsewhere import go_elsewhere
 from recovery.workflows.drill_phases import SENTENCES, end, follow, follow_to_the_end
 from recovery.workflows.steps import NOW, UNREMOVED, WATCH, is_clearing, leftovers_of, locked, ordered, settled, waiting
 
@@ -34,9 +34,9 @@ AFTER_FAILURE = timedelta(days=1)
 NAME = "drill"
 RECOVERED = (Engine.POSTGRES, Engine.PG_DUMP, Engine.CLOUDNATIVEPG)
 """The engines whose points a drill by schedule can bring back."""
+LOOKING = "It looks whether the copy may go to the other cluster."
 REMOVED_WITHIN = timedelta(days=1)
 """How long a drill goes on to remove what the operator recovered, though nobody answers."""
-UNCLEARED = "What was made in another cluster was perhaps not cleared away."
 
 
 class DrillRun:
@@ -60,62 +60,96 @@ class DrillRun:
         return locked(Drill, pk, "point__policy", "asked_by")
 
     def advance(self, row: Drill, at: datetime) -> Settlement[Drill]:
-        if row.level >= 2 and cluster_recovery.is_by_operator(row):
-            return self._by_operator(row, at)
-        job = ordered(key_of(row), kind="drill", order=lambda: {"drill": row.pk}, at=at, within=WITHIN)
+        """Bring back and question, go elsewhere, take down: each begins once the one before it is over."""
+        job = Job.objects.filter(key=key_of(row)).first()
+        if job is None:
+            return _begin(row, at)
+        if job.state == JobState.OPEN:
+            return _followed(job, at, due_in=WATCH)
         if is_clearing(job, at):
             return waiting()
-        if row.level >= ELSEWHERE and job.state != JobState.OPEN:
-            return go_elsewhere(row, job, at)
-        is_open = job.state == JobState.OPEN
-        return settled(
-            lambda drill, actor: follow(drill, job, actor=actor, at=at), name=NAME, due_in=WATCH if is_open else None
-        )
-
-    def _by_operator(self, row: Drill, at: datetime) -> Settlement[Drill]:
-        """Have the operator recover a cluster, a job question it, and the operator remove it again."""
         if row.state == DrillState.TEARING_DOWN:
-            return self._clear(row, at)
-        if CLUSTER not in row.data:
-            return settled(lambda drill, actor: _begin_cluster(drill, actor, at), name=NAME, due_in=NOW)
-        recovering = cluster_recovery.recover(row, at=at, within=WITHIN)
-        if (more := recovering.order) is None:
-            return settled(
-                lambda drill, actor: _wait_for_cluster(drill, recovering, actor, at),
-                name=NAME,
-                due_in=cluster_recovery.LOOK,
-            )
-        job = ordered(key_of(row), kind="drill", order=lambda: {"drill": row.pk} | more, at=at, within=WITHIN)
-        if is_clearing(job, at):
-            return waiting()
-        return settled(
-            lambda drill, actor: follow_to_the_end(drill, job, actor=actor, at=at),
-            name=NAME,
-            due_in=WATCH if job.state == JobState.OPEN else NOW,
-        )
-
-    def _clear(self, row: Drill, at: datetime) -> Settlement[Drill]:
-        left = _remaining(row)
-        # Since it was first asked to go, not since the job ended: nobody may have answered in between.
-        if left and at - (going_since(row) or at) <= cluster_recovery.GONE_WITHIN:
-            return settled(lambda drill, _: note_going(drill, left, at=at), name=NAME, due_in=cluster_recovery.LOOK)
-        return _cleared(row, left, at)
+            return _tear_down(row, job, at)
+        if row.level >= ELSEWHERE and drill_elsewhere.is_sound(job):
+            return drill_elsewhere.go_elsewhere(row, job, at)
+        if row.level >= ELSEWHERE or CLUSTER in row.data:
+            return _followed(job, at, due_in=NOW)
+        return settled(lambda drill, actor: follow(drill, job, actor=actor, at=at), name=NAME, due_in=None)
 
     def is_waiting(self, row: Drill, at: datetime) -> bool:
         """What the operator recovers, and what it removes, goes on while its cluster does not answer."""
         if row.state != DrillState.TEARING_DOWN:
             return at - row.decided_at <= WITHIN
-        job = Job.objects.filter(key=key_of(row)).first()
-        return at - ((job.ended_at if job else None) or row.decided_at) <= REMOVED_WITHIN
+        jobs = Job.objects.filter(key__in=(key_of(row), drill_elsewhere.clearing_key_of(row)))
+        return at - (jobs.aggregate(last=Max("ended_at"))["last"] or row.decided_at) <= REMOVED_WITHIN
 
     def refused(self, row: Drill, reason: str, at: datetime) -> Settlement[Drill]:
         return settled(lambda drill, actor: _give_up(drill, reason, actor=actor, at=at), name=NAME, due_in=None)
 
     def exhausted(self, row: Drill, reason: str, at: datetime) -> Settlement[Drill]:
-        if row.state == DrillState.TEARING_DOWN and CLUSTER in row.data:
+        if row.state == DrillState.TEARING_DOWN and CLUSTER in row.data and not drill_elsewhere.is_going(row):
             # Upkeep goes on to remove it; what the copy was answered stands.
-            return _cleared(row, f"{UNREMOVED} {reason}", at)
+            return _judged(row, Job.objects.get(key=key_of(row)), f"{UNREMOVED} {reason}", at)
         return self.refused(row, reason, at)
+
+
+def _begin(row: Drill, at: datetime) -> Settlement[Drill]:
+    """Order the job; before that, where an operator keeps the base backup, have it recover the cluster to question."""
+    more: dict[str, Any] = {}
+    if row.level >= VERIFIED_FROM and cluster_recovery.is_by_operator(row):
+        if CLUSTER not in row.data:
+            return _ask_for_cluster(row, at)
+        recovering = cluster_recovery.recover(row, at=at, within=WITHIN)
+        if recovering.order is None:
+            return settled(
+                lambda drill, actor: _wait_for_cluster(drill, recovering, actor, at),
+                name=NAME,
+                due_in=cluster_recovery.LOOK,
+            )
+        more = recovering.order
+    job = ordered(key_of(row), kind="drill", order=lambda: {"drill": row.pk} | more, at=at, within=WITHIN)
+    return _followed(job, at, due_in=WATCH)
+
+
+def _ask_for_cluster(row: Drill, at: datetime) -> Settlement[Drill]:
+    """Note that a cluster is asked for, of level 5 only where the copy may go to the other one: it takes hours."""
+    if row.level >= ELSEWHERE:
+        checked = drill_elsewhere.checked_place(row, at)
+        if checked.state == JobState.OPEN:
+            return settled(lambda drill, _: say_drill(drill, LOOKING), name=NAME, due_in=WATCH)
+        if checked.state != JobState.DONE:
+            raise Permanent(checked.reason)
+    return settled(lambda drill, actor: _begin_cluster(drill, actor, at), name=NAME, due_in=NOW)
+
+
+def _begin_cluster(drill: Drill, actor: Actor, at: datetime) -> None:
+    if drill.state not in ACTIVE:
+        return
+    note_cluster(drill, run=cluster_recovery.run_of(drill), namespace=cluster_recovery.namespace_of(drill.point))
+    move_drill(drill, "provision", sentence="It asks the operator for a cluster.", actor=actor, at=at)
+
+
+def _wait_for_cluster(drill: Drill, recovering: Recovering, actor: Actor, at: datetime) -> None:
+    if drill.state not in ACTIVE:
+        return
+    if recovering.has_begun and DRILL.allows("restore", drill.state):
+        move_drill(drill, "restore", sentence=SENTENCES["restore"], actor=actor, at=at)
+    say_cluster(drill, recovering.sentence)
+
+
+def _followed(job: Job, at: datetime, *, due_in: timedelta) -> Settlement[Drill]:
+    return settled(lambda drill, actor: follow_to_the_end(drill, job, actor=actor, at=at), name=NAME, due_in=due_in)
+
+
+def _tear_down(row: Drill, job: Job, at: datetime) -> Settlement[Drill]:
+    """Wait until all that a drill made is gone, elsewhere and of the operator; then give the verdict."""
+    if row.level >= ELSEWHERE and (going := drill_elsewhere.take_down(row, at)) is not None:
+        return going
+    left = _remaining(row)
+    # Since it was first asked to go, not since the job ended: nobody may have answered in between.
+    if left and at - (going_since(row) or at) <= cluster_recovery.GONE_WITHIN:
+        return settled(lambda drill, _: note_going(drill, left, at=at), name=NAME, due_in=cluster_recovery.LOOK)
+    return _judged(row, job, left, at)
 
 
 def _remaining(row: Drill) -> str:
@@ -126,22 +160,22 @@ def _remaining(row: Drill) -> str:
         return f"{UNREMOVED} {refusal.reason}"
 
 
-def _cleared(row: Drill, left: str, at: datetime) -> Settlement[Drill]:
-    """Give the verdict once the operator's cluster is gone, or stays."""
-    job = Job.objects.get(key=key_of(row))
+def _judged(row: Drill, job: Job, left: str, at: datetime) -> Settlement[Drill]:
+    """Give the verdict; `left` is what is there of the operator's cluster."""
+    leftovers = " ".join(filter(None, [leftovers_of(job), drill_elsewhere.left_elsewhere(row), left]))
+    trouble, faulty = job.result.get("trouble", job.reason), job.result.get("faulty", "")
 
     def write(drill: Drill, actor: Actor) -> None:
         if not left:
             forget_cluster(drill)
-        trouble, leftovers = job.result.get("trouble", job.reason), leftovers_of(job)
-        end(drill, trouble=trouble, leftovers=f"{leftovers} {left}".strip(), actor=actor, at=at)
+        end(drill, trouble=trouble, leftovers=leftovers, faulty=faulty, actor=actor, at=at)
 
     return settled(write, name=NAME, due_in=None)
 
 
 def _give_up(drill: Drill, reason: str, *, actor: Actor, at: datetime) -> None:
     ask_teardown(key=drill.key, actor=actor, at=at)
-    end(drill, trouble=reason, leftovers=UNCLEARED if drill.level >= ELSEWHERE else "", actor=actor, at=at)
+    end(drill, trouble=reason, leftovers=drill_elsewhere.left_elsewhere(drill), actor=actor, at=at)
 
 
 def _due(at: datetime) -> list[BackupPolicy]:
@@ -169,18 +203,3 @@ def _level(policy: BackupPolicy) -> int:
     if not policy.filestore:
         return 2
     return 4 if settings.ODOO_COMMAND else 3
-
-
-def _begin_cluster(drill: Drill, actor: Actor, at: datetime) -> None:
-    if drill.state not in ACTIVE:
-        return
-    note_cluster(drill, run=cluster_recovery.run_of(drill), namespace=cluster_recovery.namespace_of(drill.point))
-    move_drill(drill, "provision", sentence="It asks the operator for a cluster.", actor=actor, at=at)
-
-
-def _wait_for_cluster(drill: Drill, recovering: Recovering, actor: Actor, at: datetime) -> None:
-    if drill.state not in ACTIVE:
-        return
-    if recovering.has_begun and DRILL.allows("restore", drill.state):
-        move_drill(drill, "restore", sentence=SENTENCES["restore"], actor=actor, at=at)
-    say_cluster(drill, recovering.sentence)

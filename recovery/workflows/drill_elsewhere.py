@@ -15,12 +15,12 @@ from changecontrol.models import Cluster, Job, Rehearsal
 from changecontrol.rules.counting import counted
 from changecontrol.workflow.engine import Settlement
 from recovery.actions.drills import move_drill, record_check, say_drill
-from recovery.lifecycles.drill import ACTIVE, DRILL, DrillState
+from recovery.lifecycles.drill import ACTIVE, DRILL
 from recovery.models import BackupPolicy, Drill
 from recovery.queries.progress import key_of
 from recovery.rules.verification import ELSEWHERE
-from recovery.workflows.drill_phases import CLEARING, end, move_on, record, record_answers
-from recovery.workflows.steps import NOW, WATCH, leftovers_of, ordered, phases_of, settled, waiting
+from recovery.workflows.drill_phases import move_on, record_answers
+from recovery.workflows.steps import NOW, WATCH, ordered, settled, waiting
 
 NAME = "drill"
 REHEARSED_WITHIN = timedelta(hours=4)
@@ -29,24 +29,70 @@ ASKED_WITHIN = timedelta(minutes=30)
 CLEARED_WITHIN = timedelta(hours=1)
 COMING_UP = frozenset({RehearsalState.ASKED, RehearsalState.BRINGING_UP})
 NAME_LENGTH = 120
+UNCLEARED = "What was made in another cluster was perhaps not cleared away."
+
+
+def checked_place(row: Drill, at: datetime) -> Job:
+    """Have it checked that the copy may go to the other cluster, and return the job that does."""
+    key = f"{key_of(row)}/place"
+    return ordered(key, kind="drill_place", order=lambda: {"drill": row.pk}, at=at, within=ASKED_WITHIN)
+
+
+def is_sound(job: Job) -> bool:
+    """Tell whether a copy held all that it was asked, and was placed: what does not is brought up nowhere."""
+    if job.state != JobState.DONE or job.result["trouble"] or job.result["leftovers"]:
+        return False
+    return all(one["is_passed"] for one in job.result["checks"])
 
 
 def go_elsewhere(row: Drill, job: Job, at: datetime) -> Settlement[Drill]:
-    """Level 5, once its job has questioned the copy and placed it: a rehearsal is asked for, waited for and judged.
-
-    Then all of it is taken down, what runs before what it runs on, and what is left of it fails the drill.
-    """
-    rehearsal = Rehearsal.objects.filter(key=row.key).select_related("cluster").first()
-    if row.state == DrillState.TEARING_DOWN:
-        return _take_down(row, job, rehearsal, at)
-    if rehearsal is not None and rehearsal.state in COMING_UP:
-        return settled(lambda drill, _: say_drill(drill, _words_of(rehearsal)), name=NAME, due_in=WATCH)
-    if rehearsal is not None:
-        return _judge_elsewhere(row, rehearsal, at)
-    is_sound = job.state == JobState.DONE and not job.result["trouble"] and not job.result["leftovers"]
-    if is_sound and all(one["is_passed"] for one in job.result["checks"]):
+    """Ask for a rehearsal, wait until it is up or has failed, and judge it."""
+    rehearsal = _rehearsal_of(row)
+    if rehearsal is None:
         return settled(lambda drill, actor: _bring_up(drill, job, actor=actor, at=at), name=NAME, due_in=WATCH)
-    return settled(lambda drill, actor: _turn_back(drill, job, actor=actor, at=at), name=NAME, due_in=NOW)
+    if rehearsal.state in COMING_UP:
+        return settled(lambda drill, _: say_drill(drill, _words_of(rehearsal)), name=NAME, due_in=WATCH)
+    return _judge_elsewhere(row, rehearsal, at)
+
+
+def take_down(row: Drill, at: datetime) -> Settlement[Drill] | None:
+    """Wait until the rehearsal is gone, then have the copy dropped that it ran on. None once that is over."""
+    rehearsal = _rehearsal_of(row)
+    if rehearsal is not None and rehearsal.state in REHEARSING:
+        return settled(lambda drill, actor: _press(drill, rehearsal, actor, at), name=NAME, due_in=WATCH)
+    order = {"drill": row.pk}
+    clearing = ordered(clearing_key_of(row), kind="drill_clearing", order=lambda: order, at=at, within=CLEARED_WITHIN)
+    return waiting() if clearing.state == JobState.OPEN else None
+
+
+def clearing_key_of(row: Drill) -> str:
+    return f"{key_of(row)}/clearing"
+
+
+def is_going(row: Drill) -> bool:
+    """Tell whether what a drill of level 5 placed or brought up is perhaps still to be taken down."""
+    if row.level < ELSEWHERE or not Job.objects.filter(key=key_of(row)).exists():
+        return False
+    rehearsal = _rehearsal_of(row)
+    is_cleared = Job.objects.filter(key=clearing_key_of(row)).exclude(state=JobState.OPEN).exists()
+    return not is_cleared or (rehearsal is not None and rehearsal.state in REHEARSING)
+
+
+def left_elsewhere(row: Drill) -> str:
+    """Return what a drill left in another cluster, of its rehearsal and of the copy; empty where nothing is."""
+    if is_going(row):
+        return UNCLEARED
+    rehearsal = _rehearsal_of(row)
+    clearing = Job.objects.filter(key=clearing_key_of(row)).first()
+    workloads = rehearsal.leftovers if rehearsal is not None else ""
+    copy = (
+        f"What was placed elsewhere is perhaps still there. {clearing.reason}" if clearing and clearing.reason else ""
+    )
+    return f"{workloads} {copy}".strip()
+
+
+def _rehearsal_of(row: Drill) -> Rehearsal | None:
+    return Rehearsal.objects.filter(key=row.key).select_related("cluster").first()
 
 
 def _bring_up(drill: Drill, job: Job, *, actor: Actor, at: datetime) -> None:
@@ -112,48 +158,6 @@ def _answers_of_database(asked: Job) -> Iterator[tuple[str, bool, str]]:
         return
     for one in asked.result["checks"]:
         yield one["name"], one["is_passed"], one["sentence"]
-
-
-def _turn_back(drill: Drill, job: Job, *, actor: Actor, at: datetime) -> None:
-    """Record why nothing is brought up elsewhere: the copy did not hold, or nothing could be tried."""
-    if not DRILL.allows("tear_down", drill.state):
-        return
-    move_on(drill, job, actor=actor)
-    if job.state == JobState.DONE:
-        record(drill, job, actor=actor, at=phases_of(job).get("tearing_down", at))
-    else:
-        move_drill(drill, "tear_down", sentence=CLEARING, actor=actor, at=at)
-
-
-def _take_down(row: Drill, job: Job, rehearsal: Rehearsal | None, at: datetime) -> Settlement[Drill]:
-    """Wait until the rehearsal is gone, then have the database dropped; then give the verdict."""
-    if rehearsal is not None and rehearsal.state in REHEARSING:
-        return settled(lambda drill, actor: _press(drill, rehearsal, actor, at), name=NAME, due_in=WATCH)
-    clearing = ordered(
-        f"{key_of(row)}/clearing",
-        kind="drill_clearing",
-        order=lambda: {"drill": row.pk},
-        at=at,
-        within=CLEARED_WITHIN,
-    )
-    if clearing.state == JobState.OPEN:
-        return waiting()
-    found = [
-        leftovers_of(job),
-        rehearsal.leftovers if rehearsal is not None else "",
-        f"What was placed elsewhere is perhaps still there. {clearing.reason}" if clearing.reason else "",
-    ]
-    trouble = job.result["trouble"] if job.state == JobState.DONE else job.reason
-    words = {
-        "trouble": trouble,
-        "leftovers": " ".join(one for one in found if one),
-        "faulty": job.result.get("faulty", ""),
-    }
-    return settled(
-        lambda drill, actor: end(drill, **words, actor=actor, at=at),
-        name=NAME,
-        due_in=None,
-    )
 
 
 def _press(drill: Drill, rehearsal: Rehearsal, actor: Actor, at: datetime) -> None:

@@ -6,7 +6,7 @@ An operator is asked in the tick itself which times it can restore, and to remov
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,11 +30,13 @@ from recovery.models import BackupPolicy, Drill, FilestoreCopy, RecoveryPoint, R
 from recovery.models.point import UpkeepKind
 from recovery.models.policy import Engine
 from recovery.queries.comparison import WalRecorded, adoption_due, due_to_go, place_with
+from recovery.queries.progress import key_of
 from recovery.queries.upkeep import leaving
 from recovery.rules.comparison import Difference, DifferenceKind, WalSpan
+from recovery.rules.verification import ELSEWHERE
 from recovery.workflows import cluster_backup, cluster_recovery
 from recovery.workflows.backup import new_filestore_copy, new_point
-from recovery.workflows.steps import NOW, UNREMOVED, locked, ordered, settled, waiting
+from recovery.workflows.steps import NOW, UNREMOVED, is_clearing, locked, ordered, settled, waiting
 
 WITHIN = timedelta(hours=12)
 RETENTION_EVERY = timedelta(days=1)
@@ -147,7 +149,7 @@ class UpkeepWork:
         is_by_operator = policy is not None and policy.engine == Engine.CLOUDNATIVEPG
         if not is_by_operator and not any(_with_cluster(model, row).exists() for model in (Restore, Drill)):
             return Settlement(write=None, due_in=None)
-        over = [*_over_with_cluster(Restore, row, at), *_over_with_cluster(Drill, row, at)]
+        over = [*_over_with_cluster(Restore, row, at), *_over_with_cluster(Drill, row, at), *_let_go(row, at)]
         left, trouble = _removed(over)
 
         def write(one: Upkeep) -> None:
@@ -330,6 +332,19 @@ def _over_with_cluster(model: type[Restore] | type[Drill], row: Upkeep, at: date
     """
     rows = _with_cluster(model, row).filter(finished_at__lte=at - engine.lease_for())
     return rows.select_related("environment__cluster").order_by("pk")
+
+
+def _let_go(row: Upkeep, at: datetime) -> Iterator[Drill]:
+    """Yield the drill that has gone on to another cluster and reads no more what an operator recovered for it.
+
+    What is there at its end it removes itself. Until then it goes on, though the operator's cluster does not answer.
+    """
+    drills = _with_cluster(Drill, row).filter(level__gte=ELSEWHERE, finished_at=None)
+    for one in drills.select_related("environment__cluster"):
+        # As above: a tick that was under way when the job was ordered may have asked for the cluster since.
+        job = Job.objects.filter(key=key_of(one), ended_at__lte=at - engine.lease_for()).first()
+        if job is not None and not is_clearing(job, at):
+            yield one
 
 
 def _note_remaining(row: Restore | Drill, leftovers: str, *, at: datetime) -> None:

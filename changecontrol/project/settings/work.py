@@ -55,6 +55,7 @@ JOBS = {
     "drill": "recovery.jobs.drill.practise",
     "drill_clearing": "recovery.jobs.rehearsal.clear_copy",
     "drill_elsewhere": "recovery.jobs.rehearsal.question_copy",
+    "drill_place": "recovery.jobs.rehearsal.check_before",
     "remove": "recovery.jobs.removal.remove",
     "restore": "recovery.jobs.restore.bring_back",
 }

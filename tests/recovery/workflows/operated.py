@@ -34,10 +34,12 @@ IN_TREE: dict[str, Any] = {"backup": {"barmanObjectStore": {"destinationPath": "
 SIZE: dict[str, Any] = {"instances": 3, "storage": {"size": "20Gi", "storageClass": "fast"}}
 OWNER, INDEX = make_key_pair(), make_key_pair()
 FAKE: list[FakeKubernetes] = []
+OTHERS: dict[str, FakeKubernetes] = {}
+"""Clusters besides the environment's own, by their credential."""
 
 
-def open_fake(**_: Any) -> FakeKubernetes:
-    return FAKE[0]
+def open_fake(*, credential: str, **_: Any) -> FakeKubernetes:
+    return OTHERS.get(credential, FAKE[0])
 
 
 def do_job() -> int:
@@ -158,3 +160,4 @@ def scene(db: None, settings: Any, tmp_path: Path) -> Iterator[Scene]:
     yield Scene(estate, recovery_owner(estate), kubernetes, tmp_path)
     clock.set_offset(timedelta())
     FAKE.clear()
+    OTHERS.clear()

@@ -7,7 +7,7 @@ Their jobs are played: what a job does is proved with real databases elsewhere, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -43,12 +43,13 @@ class Crash(BaseException):
 class CrashAt:
     """Raises at the first execution of the chosen line; with none chosen, lists the lines that are reached."""
 
-    def __init__(self, chosen: tuple[str, int] | None = None) -> None:
+    def __init__(self, chosen: tuple[str, int] | None = None, *, files: Collection[str | None] = FILES) -> None:
         self.chosen = chosen
+        self.files = files
         self.lines: dict[tuple[str, int], None] = {}
 
     def __enter__(self) -> CrashAt:
-        sys.settrace(lambda frame, event, arg: self._line if frame.f_code.co_filename in FILES else None)
+        sys.settrace(lambda frame, event, arg: self._line if frame.f_code.co_filename in self.files else None)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -24,7 +24,7 @@ from recovery.queries.drills import levels_of
 from recovery.queries.points import coverage_of
 from tests.deployments.workflows.scene import BAD, NEW, manifests
 from tests.factories.changes import assess, submitted_change
-from tests.factories.estate import actor
+from tests.factories.estate import SmallEstate, actor
 from tests.recovery.workflows.conftest import Shop
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ class Elsewhere:
 
     def back_up(self, commit: str) -> RecoveryPoint:
         """Take a point of production as a rollout of the commit left it."""
-        rolled_out(self.shop, commit)
+        rolled_out(self.shop.estate, commit)
         self.shop.sell()
         place = self.shop.estate.production
         ask_backup(actor=actor(self.rio), environment_id=place.pk, reason="A point.", at=clock.now())
@@ -93,14 +93,14 @@ class Elsewhere:
             connection.execute(f"COMMENT ON DATABASE {NAME} IS '{mark}'")
 
 
-def rolled_out(shop: Shop, commit: str) -> None:
+def rolled_out(estate: SmallEstate, commit: str) -> None:
     at = clock.now()
-    change = assess(submitted_change(shop.estate, at=at), at=at, commit=commit)
+    change = assess(submitted_change(estate, at=at), at=at, commit=commit)
     run = Run.objects.create(
         change=change, revision=change.revision, plan=change.plan, kind="rollout", state="succeeded", created_at=at,
         finished_at=at,
     )  # fmt: skip
-    RunTarget.objects.create(run=run, environment=shop.estate.production, wave=0, workload="Deployment/odoo")
+    RunTarget.objects.create(run=run, environment=estate.production, wave=0, workload="Deployment/odoo")
 
 
 def saved(row: Model, **words: Any) -> None:
