@@ -18,7 +18,7 @@ from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore
 from recovery.adapters.encryption import recipient_of
 from recovery.adapters.postgres.facts import FACTS, backup_from, facts_of
-from recovery.adapters.postgres.packing import PackingWriter
+from recovery.adapters.postgres.packing import BLOCK_BYTES, PackingWriter
 from recovery.adapters.postgres.programs import (
     PIPE_BYTES,
     Programs,
@@ -137,15 +137,15 @@ class Taking:
                 ensure_stream_absent(self.store, key)
 
     def _stream_tar(self, tar: _TarWatch) -> StoredStream:
-        output = output_of(self._command(), environment=connection_environment(self.url))
-        with StreamWriter(self.store, f"{self.folder}/{CONTENT}") as stream, closing(output) as parts:
-            packing = PackingWriter(stream, recipients=self.recipients)
-            for data in parts:
-                tar.feed(data)
-                packing.write(data)
-            if not tar.is_at_end:
-                raise Permanent("What pg_basebackup sent is no whole archive, or has no manifest.")
-            packing.close()
+        environment = connection_environment(self.url)
+        output = output_of(self._command(), environment=environment, part_bytes=BLOCK_BYTES)
+        with StreamWriter(self.store, f"{self.folder}/{CONTENT}") as stream:
+            with closing(output) as parts, PackingWriter(stream, recipients=self.recipients) as packing:
+                for data in parts:
+                    tar.feed(data)
+                    packing.write(data)
+                if not tar.is_at_end:
+                    raise Permanent("What pg_basebackup sent is no whole archive, or has no manifest.")
             return stream.close()
 
     def _command(self) -> list[str]:
@@ -156,10 +156,9 @@ class Taking:
     def _stream_manifest(self, file: Any) -> StoredStream:
         own = [recipient_of(self.index_identity)] if self.index_identity else []
         with StreamWriter(self.store, f"{self.folder}/{MANIFEST}.zst.age") as stream:
-            packing = PackingWriter(stream, recipients=[*self.recipients, *own])
-            while data := file.read(PIPE_BYTES):
-                packing.write(data)
-            packing.close()
+            with PackingWriter(stream, recipients=[*self.recipients, *own]) as packing:
+                while data := file.read(PIPE_BYTES):
+                    packing.write(data)
             return stream.close()
 
 
@@ -187,22 +186,22 @@ class _TarWatch:
         self._skip = 0
         self._capture = 0
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: memoryview) -> None:
         self.seen += len(data)
-        view, at = memoryview(data), 0
-        while at < len(view):
+        at = 0
+        while at < len(data):
             if self._capture:
-                count = min(self._capture, len(view) - at)
-                self._captured.write(view[at : at + count])
+                count = min(self._capture, len(data) - at)
+                self._captured.write(data[at : at + count])
                 self._capture -= count
                 at += count
             elif self._skip:
-                count = min(self._skip, len(view) - at)
+                count = min(self._skip, len(data) - at)
                 self._skip -= count
                 at += count
             else:
-                count = min(TAR_BLOCK - len(self._header), len(view) - at)
-                self._header += view[at : at + count]
+                count = min(TAR_BLOCK - len(self._header), len(data) - at)
+                self._header += data[at : at + count]
                 at += count
                 if len(self._header) == TAR_BLOCK:
                     self._enter(bytes(self._header))

@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore
 from recovery.adapters.postgres.facts import FACTS, backup_from, facts_of
-from recovery.adapters.postgres.packing import READ_BYTES, PackingWriter, UnpackingReader
+from recovery.adapters.postgres.packing import BLOCK_BYTES, PackingWriter, UnpackingReader, read_ahead
 from recovery.adapters.postgres.programs import (
     Programs,
     connected,
@@ -67,14 +67,14 @@ def take_dump(
             *WITHOUT_LINKS,
         ],
         environment=connection_environment(url) | {"PGDATABASE": database},
+        part_bytes=BLOCK_BYTES,
     )
     size = 0
-    with StreamWriter(store, f"{folder}/{CONTENT}") as stream, closing(output) as parts:
-        packing = PackingWriter(stream, recipients=recipients)
-        for data in parts:
-            size += len(data)
-            packing.write(data)
-        packing.close()
+    with StreamWriter(store, f"{folder}/{CONTENT}") as stream:
+        with closing(output) as parts, PackingWriter(stream, recipients=recipients) as packing:
+            for data in parts:
+                size += len(data)
+                packing.write(data)
         stored = stream.close()
     with connected(url) as connection:
         finished_at = one_row(connection, "SELECT clock_timestamp()")[0]
@@ -187,7 +187,8 @@ def _feed(
 ) -> None:
     with StreamReader(store, dump.key, sha256=dump.sha256) as stored:
         content = UnpackingReader(stored, identities=identities)
-        size = feed_program(command, content=iter(lambda: content.read(READ_BYTES), b""), environment=environment)
+        with closing(read_ahead(content.read)) as parts:
+            size = feed_program(command, content=parts, environment=environment)
     if size != dump.content_bytes:
         raise Permanent(f"The dump holds {size:,} bytes and should hold {dump.content_bytes:,}.")
 

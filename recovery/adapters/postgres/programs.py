@@ -133,8 +133,10 @@ def run_program(
     return done.stdout
 
 
-def output_of(command: Sequence[str | Path], *, environment: Mapping[str, str]) -> Generator[bytes, None, None]:
-    """Yield what a program writes as it comes; close it where not everything is read.
+def output_of(
+    command: Sequence[str | Path], *, environment: Mapping[str, str], part_bytes: int
+) -> Generator[memoryview, None, None]:
+    """Yield what a program writes in parts of this size but for the last; close it where not everything is read.
 
     Raises `Permanent`, `Transient` or `Hindered` with its last words, at the end, where it did not succeed.
     """
@@ -151,12 +153,24 @@ def output_of(command: Sequence[str | Path], *, environment: Mapping[str, str]) 
         try:
             with child.stdout as pipe:
                 fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-                while data := os.read(pipe.fileno(), PIPE_BYTES):
-                    yield data
+                yield from _parts_of(pipe.fileno(), part_bytes=part_bytes)
             if child.wait() != 0:
                 raise _ended(name, words=_all_of(said), environment=environment)
         finally:
             stop_child(child, steps=STOP_STEPS)
+
+
+def _parts_of(pipe: int, *, part_bytes: int) -> Iterator[memoryview]:
+    """Read straight into what is yielded: a part gathered from pieces would be copied once more."""
+    is_open = True
+    while is_open:
+        part = memoryview(bytearray(part_bytes))
+        filled = 0
+        while filled < part_bytes and (count := os.readv(pipe, [part[filled:]])):
+            filled += count
+        is_open = filled == part_bytes
+        if filled:
+            yield part[:filled]
 
 
 def feed_program(

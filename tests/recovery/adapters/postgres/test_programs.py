@@ -10,6 +10,7 @@ from recovery.adapters.postgres.programs import (
     failure,
     find_programs,
     observe_server,
+    output_of,
     run_program,
 )
 
@@ -78,6 +79,23 @@ Command was: INSERT INTO customer VALUES ('Jane Canary');
 
     assert "duplicate key value violates unique constraint" in reason
     assert "Canary" not in reason
+
+
+@pytest.mark.parametrize("more", ["", "; printf ijkl"])
+def test_output_comes_in_whole_parts_whatever_the_pieces_it_is_written_in(more: str) -> None:
+    script = f"printf abc; sleep 0.1; printf d; printf efgh{more}"
+
+    parts = output_of(["/bin/sh", "-c", script], environment={}, part_bytes=4)
+
+    assert [bytes(part) for part in parts] == [b"abcd", b"efgh", b"ijkl"][: 3 if more else 2]
+
+
+def test_output_that_ends_within_a_part_is_not_filled_up_and_its_failure_is_told() -> None:
+    parts = output_of(["/bin/sh", "-c", "printf abcde; echo on purpose >&2; exit 3"], environment={}, part_bytes=4)
+
+    assert [bytes(next(parts)), bytes(next(parts))] == [b"abcd", b"e"]
+    with pytest.raises(Permanent, match="sh did not succeed: on purpose"):
+        next(parts)
 
 
 def test_program_that_fails_says_why_and_one_that_hangs_is_ended() -> None:
