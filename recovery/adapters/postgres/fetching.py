@@ -6,12 +6,15 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from changecontrol.errors import Hindered, Permanent
 from changecontrol.ports import ObjectStore
 from recovery.adapters.postgres.incremental import chain_of
-from recovery.adapters.postgres.packing import READ_BYTES, UnpackingReader
+from recovery.adapters.postgres.packing import READ_BYTES, UnpackingReader, read_ahead
 from recovery.adapters.postgres.programs import Programs, feed_program, find_programs, plain_environment, run_program
 from recovery.adapters.postgres.sandbox import Sandbox, written_to
 from recovery.adapters.postgres.wal import (
@@ -57,26 +60,27 @@ def fetch_copy(
     chain = chain_of(store, base)
     wanted = _wanted_bytes(chain=chain, needed=needed, segment_bytes=archive.segment_bytes)
     check_space(sandbox, wanted=wanted, most_bytes=most_bytes)
-    with written_to(sandbox):
-        if len(chain) == 1:
-            _fetch_member(store, base=base, identities=identities, sandbox=sandbox, folder=sandbox.data)
-        else:
-            _combine(
-                store,
-                chain=chain,
-                identities=identities,
-                sandbox=sandbox,
-                programs=programs or find_programs(major=base.server_major),
-            )
-        for switch in coverage.switches:
-            content = open_history(store, switch, identities=identities)
-            _write(sandbox, name=f"{switch.timeline:08X}.history", content=content)
-        with ThreadPoolExecutor(max_workers=FETCHED_AT_ONCE) as pool:
-            for start in range(0, len(needed), FETCHED_AT_ONCE):
-                some = needed[start : start + FETCHED_AT_ONCE]
-                opened = pool.map(lambda one: open_wal(store, one, archive=archive, identities=identities), some)
-                for one, content in zip(some, opened, strict=True):
-                    _write_wal(sandbox, one=one, content=content, segment_bytes=archive.segment_bytes)
+    wal = _WalFetch(store=store, archive=archive, identities=identities, sandbox=sandbox)
+    with written_to(sandbox), ThreadPoolExecutor(max_workers=1, thread_name_prefix="wal") as beside:
+        fetched = beside.submit(wal.fetch, needed)
+        try:
+            if len(chain) == 1:
+                _fetch_member(store, base=base, identities=identities, sandbox=sandbox, folder=sandbox.data)
+            else:
+                _combine(
+                    store,
+                    chain=chain,
+                    identities=identities,
+                    sandbox=sandbox,
+                    programs=programs or find_programs(major=base.server_major),
+                )
+            for switch in coverage.switches:
+                content = open_history(store, switch, identities=identities)
+                _write(sandbox, name=f"{switch.timeline:08X}.history", content=content)
+            fetched.result()
+        except BaseException:
+            wal.is_given_up.set()
+            raise
     return coverage
 
 
@@ -91,6 +95,29 @@ def verify_copy(sandbox: Sandbox, *, programs: Programs) -> None:
         account=sandbox.account,
         seconds=VERIFY_SECONDS,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _WalFetch:
+    """WAL being fetched beside the base backup, until it is there or given up."""
+
+    store: ObjectStore
+    archive: WalArchive
+    identities: Sequence[str]
+    sandbox: Sandbox
+    is_given_up: Event = field(default_factory=Event)
+
+    def fetch(self, needed: Sequence[WalObject]) -> None:
+        with ThreadPoolExecutor(max_workers=FETCHED_AT_ONCE) as pool:
+            for start in range(0, len(needed), FETCHED_AT_ONCE):
+                if self.is_given_up.is_set():
+                    return
+                some = needed[start : start + FETCHED_AT_ONCE]
+                for one, content in zip(some, pool.map(self._open, some), strict=True):
+                    _write_wal(self.sandbox, one=one, content=content, segment_bytes=self.archive.segment_bytes)
+
+    def _open(self, one: WalObject) -> bytes:
+        return open_wal(self.store, one, archive=self.archive, identities=self.identities)
 
 
 def _fetch_member(
@@ -164,13 +191,14 @@ def check_space(sandbox: Sandbox, *, wanted: int, most_bytes: int | None) -> Non
 def _unpack(store: ObjectStore, *, base: BaseBackup, identities: Sequence[str], sandbox: Sandbox, folder: Path) -> None:
     with StreamReader(store, base.key, sha256=base.sha256) as stored:
         content = UnpackingReader(stored, identities=identities)
-        size = feed_program(
-            ["tar", "--extract", "--file=-", *LARGE_READS, f"--directory={folder}", "--no-same-owner"],
-            content=iter(lambda: content.read(READ_BYTES), b""),
-            environment=plain_environment(),
-            account=sandbox.account,
-            name="Unpacking the base backup",
-        )
+        with closing(read_ahead(content.read)) as parts:
+            size = feed_program(
+                ["tar", "--extract", "--file=-", *LARGE_READS, f"--directory={folder}", "--no-same-owner"],
+                content=parts,
+                environment=plain_environment(),
+                account=sandbox.account,
+                name="Unpacking the base backup",
+            )
     if size != base.content_bytes:
         raise Permanent(f"The base backup holds {size:,} bytes and should hold {base.content_bytes:,}.")
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from changecontrol.errors import Hindered, Permanent
+from changecontrol.ports import ObjectStore
 from recovery.adapters.encryption import make_key_pair
 from recovery.adapters.postgres.archiving import WalArchiver
 from recovery.adapters.postgres.base import observe_base_backup, observe_base_backups
@@ -370,6 +372,66 @@ def test_damage_is_never_verified(backed_up: tuple[Source, Path], part: str, how
         with pytest.raises(Permanent) as raised:
             read()
         assert any(word in raised.value.reason for word in ("base.tar", "backup_manifest", "The WAL 0000"))
+
+
+class Watched:
+    """A store whose parts of a base backup wait until WAL is asked for, and which may have lost them by then."""
+
+    def __init__(self, store: ObjectStore, *, has_parts: bool) -> None:
+        self._store = store
+        self._has_parts = has_parts
+        self._wal_is_asked_for = threading.Event()
+        self._base_is_asked_for = threading.Event()
+        self.wal_keys: list[str] = []
+        self.is_wal_meanwhile = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def observe_object(self, key: str) -> bytes | None:
+        if "/wal/" in key:
+            self.wal_keys.append(key)
+            self._wal_is_asked_for.set()
+            if not self._has_parts:
+                self._base_is_asked_for.wait(timeout=20)
+                time.sleep(1)
+        elif "/base.tar.zst.age.parts/" in key:
+            self._base_is_asked_for.set()
+            self.is_wal_meanwhile = self._wal_is_asked_for.wait(timeout=20)
+            if not self._has_parts:
+                return None
+        return self._store.observe_object(key)
+
+
+def test_wal_is_fetched_while_the_base_backup_is_unpacked(backed_up: tuple[Source, Path]) -> None:
+    source, _ = backed_up
+    base = observe_base_backup(source.store, prefix=source.prefix, label="only")
+    archive = source.archive()
+    watched = Watched(source.store, has_parts=True)
+    source.store = cast("ObjectStore", watched)
+
+    with source.restore(base, at=Latest.LATEST, archive=archive) as restored:
+        assert restored.is_running()
+
+    assert watched.is_wal_meanwhile
+    assert watched.wal_keys
+
+
+def test_wal_is_given_up_when_the_base_backup_is_not_whole(source: Source, archiver: WalArchiver) -> None:
+    base = source.back_up("lost")
+    for _ in range(12):
+        source.execute("SELECT pg_log_standby_snapshot()")
+        source.execute("SELECT pg_switch_wal()")
+    ship_until(archiver, now_at(source))
+    archive = source.archive()
+    watched = Watched(source.store, has_parts=False)
+    source.store = cast("ObjectStore", watched)
+
+    with pytest.raises(Permanent, match=r"Part 1 of .*base.tar.zst.age is missing"):
+        source.restore(base, at=Latest.LATEST, archive=archive)
+
+    assert 0 < len(watched.wal_keys) < len(coverage_of(base, archive=archive).needed)
+    assert list(source.runs.iterdir()) == []
 
 
 def test_swapped_wal_is_refused(backed_up: tuple[Source, Path]) -> None:
