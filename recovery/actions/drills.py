@@ -27,6 +27,7 @@ from recovery.lifecycles.drill import ACTIVE, DRILL, ENDED, DrillState
 from recovery.lifecycles.point import KEPT
 from recovery.models import BackupPolicy, CorrectiveAction, Drill, DrillCheck, RecoveryPoint, SignOff
 from recovery.models.drill import Sabotage
+from recovery.models.policy import Engine
 from recovery.queries.drills import levels_of
 from recovery.queries.points import objectives_of
 from recovery.queries.restores import check_told, point_at
