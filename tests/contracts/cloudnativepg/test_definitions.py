@@ -47,8 +47,20 @@ POD_NEEDS: dict[str, Any] = {
         "topologyKey": "kubernetes.io/hostname",
     },
     "imagePullSecrets": [{"name": "registry"}],
+    "postgresGID": 999,
+    "postgresUID": 999,
+    "postgresql": {
+        "parameters": {"max_connections": "500", "max_wal_senders": "30"},
+        "shared_preload_libraries": ["timescaledb"],
+        "extensions": [{"name": "timescaledb", "image": {"reference": "registry.example/timescaledb:2.20"}}],
+    },
     "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
     "serviceAccountTemplate": {"metadata": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}}},
+    "tablespaces": [
+        {"name": "archive", "storage": {"size": "50Gi", "storageClass": "slow"}, "owner": {"name": "odoo"}},
+        {"name": "scratch", "storage": {"size": "9Gi"}, "temporary": True},
+    ],
+    "walStorage": {"size": "5Gi", "storageClass": "fast"},
 }
 
 
