@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from recovery.adapters.filestore import FolderSource, StoredFilestores
 from recovery.adapters.postgres.base import observe_base_backup, take_base_backup
@@ -108,9 +109,8 @@ def _restore(order: Order) -> dict[str, Any]:
         run_id="measured",
         programs=_programs(order),
         role="postgres",
-        database=order.database,
     )
-    with psycopg.connect(restored.url) as connection:
+    with psycopg.connect(make_conninfo(restored.url, dbname=order.database)) as connection:
         row = connection.execute(order.statement.encode()).fetchone()
     return {
         "answer": row[0] if row else None,

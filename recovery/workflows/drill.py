@@ -32,8 +32,6 @@ WITHIN = timedelta(hours=24)
 AFTER_FAILURE = timedelta(days=1)
 """How long after a drill that failed the next is tried by schedule."""
 NAME = "drill"
-RECOVERED = (Engine.POSTGRES, Engine.PG_DUMP, Engine.CLOUDNATIVEPG)
-"""The engines whose points a drill by schedule can bring back."""
 LOOKING = "It looks whether the copy may go to the other cluster."
 REMOVED_WITHIN = timedelta(days=1)
 """How long a drill goes on to remove what the operator recovered, though nobody answers."""
@@ -183,7 +181,7 @@ def _due(at: datetime) -> list[BackupPolicy]:
 
     What proves no way back, such as a drill of a sabotaged copy, puts off none.
     """
-    policies = BackupPolicy.objects.active().filter(engine__in=RECOVERED).select_related("environment")
+    policies = BackupPolicy.objects.active().select_related("environment")
     idle = policies.exclude(environment__in=Drill.objects.filter(state__in=sorted(ACTIVE)).values("environment"))
     ended = Drill.objects.proving().filter(state__in=sorted(ENDED), finished_at__isnull=False)
     newest = ended.order_by("environment_id", "-finished_at").distinct("environment_id")
@@ -200,6 +198,7 @@ def _is_due(policy: BackupPolicy, *, last: Drill | None, at: datetime) -> bool:
 
 def _level(policy: BackupPolicy) -> int:
     """Return how far a drill by schedule goes: as far as the environment and this installation allow."""
-    if not policy.filestore:
-        return 2
+    # Of attachments that another tool keeps nothing tells.
+    if policy.engine == Engine.EXTERNAL or not policy.filestore:
+        return VERIFIED_FROM
     return 4 if settings.ODOO_COMMAND else 3

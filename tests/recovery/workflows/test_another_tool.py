@@ -22,10 +22,11 @@ from recovery import doors
 from recovery.actions.drills import drill_point, start_drill
 from recovery.actions.points import NewPart, NewPoint, register_point
 from recovery.adapters.encryption import EncryptingWriter, make_key_pair
-from recovery.models import BackupPolicy, RecoveryPoint
+from recovery.models import BackupPolicy, Drill, RecoveryPoint
 from recovery.models.drill import Sabotage
 from recovery.models.policy import Engine
 from recovery.queries.freshness import freshness_of
+from recovery.workflows.drill import DrillRun
 from tests.factories.estate import actor
 from tests.factories.recovery import recovery_owner
 from tests.recovery.workflows.conftest import DATABASE, OWNER, Shop
@@ -121,6 +122,22 @@ def test_a_dump_of_another_tool_is_drilled_and_verified(elsewhere: Shop, rio: Us
     assert (point.state, point.level) == ("verified", 2)
     assert freshness_of(elsewhere.estate.production, clock.now()).level == 2
     assert elsewhere.left_over() == []
+
+
+def test_a_cadence_begins_a_drill_of_what_another_tool_registered(elsewhere: Shop, rio: User) -> None:
+    # An attachments folder of the policy is none of what the tool registers.
+    BackupPolicy.objects.update(filestore="file:///srv/filestore")
+    elsewhere.sell()
+    at = elsewhere.now()
+    DrillRun().find(clock.now())
+    point = registered(elsewhere, rio, at=at, files={"database.dump": dump_of(elsewhere)})
+
+    for _ in range(2):
+        DrillRun().find(clock.now())
+
+    drill = Drill.objects.get()
+    assert (drill.asked_by, drill.level, drill.point, drill.target_at) == (None, 2, point, at)
+    elsewhere.work(lambda: Drill.objects.filter(state="passed").exists())
 
 
 def test_a_base_backup_of_another_tool_is_held_against_its_manifest_and_drilled(
