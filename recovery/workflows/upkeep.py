@@ -149,7 +149,7 @@ class UpkeepWork:
         is_by_operator = policy is not None and policy.engine == Engine.CLOUDNATIVEPG
         if not is_by_operator and not any(_with_cluster(model, row).exists() for model in (Restore, Drill)):
             return Settlement(write=None, due_in=None)
-        over = [*_over_with_cluster(Restore, row, at), *_over_with_cluster(Drill, row, at), *_let_go(row, at)]
+        over = [*_over_with_cluster(Restore, row, at), *_over_with_cluster(Drill, row, at), *_done_reading(row, at)]
         left, trouble = _removed(over)
 
         def write(one: Upkeep) -> None:
@@ -334,7 +334,7 @@ def _over_with_cluster(model: type[Restore] | type[Drill], row: Upkeep, at: date
     return rows.select_related("environment__cluster").order_by("pk")
 
 
-def _let_go(row: Upkeep, at: datetime) -> Iterator[Drill]:
+def _done_reading(row: Upkeep, at: datetime) -> Iterator[Drill]:
     """Yield the drill that has gone on to another cluster and reads no more what an operator recovered for it.
 
     What is there at its end it removes itself. Until then it goes on, though the operator's cluster does not answer.
