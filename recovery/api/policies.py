@@ -96,6 +96,9 @@ class NewBackupPolicyVersion(PlaceWords):
         help_text="age recipients: who may read what is written.",
     )
     lock_days = _number("For how many days points count as locked: as the bucket is set, which is not asked.")
+    version_days = _number(
+        "For how many days what was removed stays as an old version: as the bucket's lifecycle says; it is not asked."
+    )
     keep_last = _number()
     keep_daily = _number()
     keep_weekly = _number()

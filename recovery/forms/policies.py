@@ -89,7 +89,7 @@ GROUPS = (
         "Where it goes",
         "stores",
         "whoever writes it cannot read it",
-        ("store", "store_credential", "copy_store", "copy_credential", "recipients", "lock_days"),
+        ("store", "store_credential", "copy_store", "copy_credential", "recipients", "lock_days", "version_days"),
     ),
     Group(
         "How long it stays",
@@ -155,6 +155,10 @@ class BackupPolicyForm(RefusableForm):
         help_text="Who may read what is written. One a line: age1…",
     )
     lock_days = _count("Object lock, in days", "As the bucket itself is set, which is not asked. 0: none.")
+    version_days = _count(
+        "Old versions, in days",
+        "How long the bucket's lifecycle rule keeps what was removed; it is not asked. 0: nothing is kept.",
+    )
     keep_last = _count("Last points", "At least one.")
     keep_daily = _count("Days", "The newest of each is kept.")
     keep_weekly = _count("Weeks", "The newest of each is kept.")

@@ -89,6 +89,11 @@ class BackupPolicy(OfEnvironment):
     has_sentinel = models.BooleanField(default=False, help_text="A row each minute in the source tells what was lost.")
     recipients = models.JSONField(default=list, help_text="age recipients: who may read what is written.")
     lock_days = models.PositiveSmallIntegerField(default=0, help_text="How long the store refuses to delete it.")
+    version_days = models.PositiveSmallIntegerField(
+        default=0,
+        db_default=0,
+        help_text="How long what was removed stays as an old version, by the bucket's lifecycle.",
+    )
     keep_last = models.PositiveSmallIntegerField()
     keep_daily = models.PositiveSmallIntegerField(default=0)
     keep_weekly = models.PositiveSmallIntegerField(default=0)

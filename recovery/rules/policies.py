@@ -32,6 +32,7 @@ MOST: Mapping[str, tuple[int, int, str]] = {
     "grace_seconds": (60, 86_400, "The grace is from one minute to one day."),
     "incrementals": (0, 30, "At most 30 incremental backups follow a full one."),
     "lock_days": (0, 3_650, "An object lock lasts at most ten years."),
+    "version_days": (0, 3_650, "Old versions stay for at most ten years."),
     "keep_last": (1, 1_000, "Keep at least the last point, and at most 1,000."),
     "keep_daily": (0, 366, "Keep at most 366 days."),
     "keep_weekly": (0, 260, "Keep at most 260 weeks."),
@@ -74,6 +75,7 @@ class PolicyContent:
     rehearsal_filestore: str = ""
     has_sentinel: bool = False
     lock_days: int = 0
+    version_days: int = 0
     keep_last: int = 7
     keep_daily: int = 0
     keep_weekly: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -16,7 +16,7 @@ from changecontrol import clock
 from changecontrol.errors import Conflict, Invalid
 from changecontrol.rules.roles import Ability
 from changecontrol.templatetags.numbers import size as size_words
-from changecontrol.templatetags.times import age, duration, moment, second_time
+from changecontrol.templatetags.times import age, duration, moment, second_time, short_moment
 from changecontrol.views.edge import STATUS, actor_of
 from changecontrol.views.pages import page
 from changecontrol.views.wording import counted
@@ -148,9 +148,17 @@ def _times(found: RecoveryPoint) -> list[dict[str, Any]]:
             "at": found.removal_asked_at,
             "note": f"by {found.removal_asked_by}" if found.removal_asked_by else "",
         },
-        {"label": "Removed", "at": found.removed_at, "note": ""},
+        {"label": "Removed", "at": found.removed_at, "note": _old_versions(found)},
     ]
     return [one for one in rows if one["at"]]
+
+
+def _old_versions(found: RecoveryPoint) -> str:
+    """Say up to when the bucket keeps what was removed, so far as the point's policy tells."""
+    if found.removed_at is None or not found.policy.version_days:
+        return ""
+    until = found.removed_at + timedelta(days=found.policy.version_days)
+    return f"old versions stay until {short_moment(until)}, as the bucket is set, which is not asked"
 
 
 def _attachments(found: RecoveryPoint) -> str:

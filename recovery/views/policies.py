@@ -34,7 +34,13 @@ from recovery.rules.policies import PolicyContent
 from recovery.rules.schedule import next_due
 from recovery.views.lookup import environment_or_404, key_of, why_not
 
-WORDS = {"rrule": "repeats", "lock_days": "object lock", "is_pci": "PCI DSS", "has_sentinel": "sentinel rows"}
+WORDS = {
+    "rrule": "repeats",
+    "lock_days": "object lock",
+    "version_days": "old versions",
+    "is_pci": "PCI DSS",
+    "has_sentinel": "sentinel rows",
+}
 PLATFORM_FIRST = (
     "Only a platform administrator says where backups are read from and sent to, so the first version is theirs to "
     "write."
@@ -178,16 +184,20 @@ def _schedule(policy: BackupPolicy) -> list[dict[str, Any]]:
 
 
 def _stores(policy: BackupPolicy) -> list[dict[str, Any]]:
-    lock = counted(policy.lock_days, "day") if policy.lock_days else "none"
-    said = "as the bucket is set, which is not asked" if policy.lock_days else ""
     return [
         _code("Destination", policy.store),
         _code("Its credential", policy.store_credential),
         _code("Copy", policy.copy_store),
         _code("Credential of the copy", policy.copy_credential),
         *(_code("age recipient", one) for one in policy.recipients),
-        {"label": "Object lock", "value": lock, "note": said},
+        _of_the_bucket("Object lock", policy.lock_days),
+        _of_the_bucket("Old versions of what was removed", policy.version_days),
     ]
+
+
+def _of_the_bucket(label: str, days: int) -> dict[str, Any]:
+    value = counted(days, "day") if days else "none"
+    return {"label": label, "value": value, "note": "as the bucket is set, which is not asked" if days else ""}
 
 
 def _retention(policy: BackupPolicy) -> list[dict[str, Any]]:

@@ -141,6 +141,7 @@ def _retention(request: HttpRequest, found: Environment, *, refusal: str = "", s
         "seen_goes": json.dumps(list(plan.goes)),
         "is_all_asked": bool(goes) and len(asked) == len(goes),
         "stays": [{"point": points[key], "reasons": reasons} for key, reasons in plan.stays.items() if key in points],
+        "afterwards": _afterwards(policy),
         "ask_label": f"Remove {counted(len(goes), 'point')}",
         "differences": [row_of(one) for one in differences[:DIFFERENCES_SHOWN]],
         "more_differences": max(0, len(differences) - DIFFERENCES_SHOWN),
@@ -162,6 +163,13 @@ def _lede(policy: BackupPolicy | None, goes: list[RecoveryPoint], asked: list[Re
     if asked:
         sentence += f" {counted(len(asked), 'removal is', 'removals are')} asked for already."
     return sentence
+
+
+def _afterwards(policy: BackupPolicy | None) -> str:
+    """Say what is left of the bytes of what is removed."""
+    if policy is None or not policy.version_days:
+        return "Their bytes cannot be brought back."
+    return f"Their bytes stay as old versions for {counted(policy.version_days, 'day')}, as the bucket is set."
 
 
 def _facts(known: Usage, goes: list[RecoveryPoint]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import pytest
 
 from changecontrol.models import Cluster, User
 from changecontrol.rules.roles import Role
+from changecontrol.templatetags.times import short_moment
 from recovery.models import BackupPolicy, RecoveryPoint
 from tests.factories import NOW, SmallEstate, add_person, grant
 from tests.factories.recovery import backup_policy, policy_answers, recorded_point, recovery_owner
@@ -66,6 +67,24 @@ def test_object_lock_is_what_the_policy_says_and_no_more_than_that(estate, rio, 
     assert "as the bucket is set, which is not asked" in policy
     assert "by the policy; the store is not asked" in point
     assert "refuses to delete" not in policy + point
+
+
+def test_how_long_the_bucket_keeps_what_was_removed_is_told_as_the_policy_says_it(estate, rio, signed_in) -> None:
+    backup_policy(estate.production, version_days=14)
+    gone = recorded_point(estate.production, "p1", NOW - timedelta(days=9), by=rio)
+    kept = recorded_point(estate.production, "p2", NOW, by=rio)
+    RecoveryPoint.objects.filter(pk=gone.pk).update(state="removed", removed_at=NOW)
+    client = signed_in(rio)
+
+    policy, removed, other = (
+        text_of(client.get(path)) for path in (PLACE, *(f"/recovery/points/{one.pk}/" for one in (gone, kept)))
+    )
+
+    assert "Old versions of what was removed" in policy
+    assert "14 days" in policy
+    until = short_moment(NOW + timedelta(days=14), rio.zone).replace("\N{NO-BREAK SPACE}", " ")
+    assert f"old versions stay until {until}, as the bucket is set, which is not asked" in removed
+    assert "old versions stay" not in other
 
 
 def test_where_level_5_brings_it_up_is_written_and_read(platform, policy, signed_in) -> None:

@@ -10,7 +10,7 @@ import pytest
 from changecontrol.models import User
 from changecontrol.rules.roles import Role
 from recovery.actions.holds import place_hold
-from recovery.models import Disagreement, RecoveryPoint, Upkeep
+from recovery.models import BackupPolicy, Disagreement, RecoveryPoint, Upkeep
 from tests.factories import NOW, SmallEstate, actor, add_person, grant
 from tests.factories.recovery import HOUR, POLICY, backup_policy, recorded_point, recovery_owner, ship_wal
 from tests.functional.counting import statements
@@ -83,6 +83,19 @@ def test_another_set_meanwhile_is_a_conflict_with_the_fresh_list(estate, rio, po
     assert [one.key for one in answer.context["goes"]] == ["p2"]
     assert "Legal hold “Till fraud” names it." in answer.text
     assert asked() == []
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (0, "Exactly these. Their bytes cannot be brought back. What is known of them stays."),
+        (1, "Exactly these. Their bytes stay as old versions for 1 day, as the bucket is set. What is known of them"),
+    ],
+)
+def test_what_is_left_of_the_bytes_is_said_before_they_go(rio, points, signed_in, days, words) -> None:
+    BackupPolicy.objects.update(version_days=days)
+
+    assert words in text_of(signed_in(rio).get(PLACE))
 
 
 @pytest.mark.parametrize("sent", ["", "p2", "{}", "[1]", '["p2"]'], ids=["none", "no list", "a map", "a number", "one"])

@@ -69,7 +69,8 @@ def test_garbage_in_a_word_of_a_policy_is_refused_by_the_word(scene: Scene, root
     for word in [
         *("engine", "source", "filestore", "rrule", "starts_local", "zone", "grace_seconds", "incrementals"),
         *("wal_seconds", "filestore_seconds", "store", "copy_store", "store_credential", "recipients", "lock_days"),
-        *("keep_last", "keep_monthly", "is_pci", "verify_days", "drill_days", "identity", "restore_target"),
+        *("version_days", "keep_last", "keep_monthly", "is_pci", "verify_days", "drill_days"),
+        *("identity", "restore_target"),
         *("rehearsal_cluster", "rehearsal_path", "rehearsal_target", "rehearsal_database"),
         *("restore_filestore", "rehearsal_filestore", "has_sentinel"),
     ]:
