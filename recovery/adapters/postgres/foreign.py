@@ -9,10 +9,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import zstandard
@@ -42,6 +46,10 @@ MOST_LAYERS = 4
 MANIFEST_BYTES = 256 * 1024 * 1024
 NOT_OF_THE_DUMP = re.compile(r'database ".*" already exists|unsupported version')
 """What a server that is made for a dump, or programs that are too old, refuse of it."""
+NOT_OF_THE_TAR = re.compile(r"Cannot \w+|Member name contains '\.\.'")
+"""What tar does not make here: what would lie outside of its folder, behind a link, or is no file."""
+MAJOR = re.compile(rb"(\d{1,3})\s*")
+SEGMENT = re.compile(r"[0-9A-F]{24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +144,14 @@ class _Content:
     def __init__(self, store: ObjectStore, file: RegisteredFile, *, identities: Sequence[str]) -> None:
         self.key = file.key
         self._raw = io.BufferedReader(RegisteredReader(store, file), PART_BYTES)
-        self._plain = self._opened(identities)
+        with self._held():
+            self._plain = self._opened(identities)
 
     @property
     def is_dump(self) -> bool:
         """Tell whether it is a dump or a base backup. Raises `Hindered` where it is neither."""
-        head = self._plain.peek(TAR_AT + len(TAR))
+        with self._held():
+            head = self._plain.peek(TAR_AT + len(TAR))
         if head.startswith(DUMP):
             return True
         if head[TAR_AT : TAR_AT + len(TAR)] == TAR:
@@ -153,14 +163,27 @@ class _Content:
 
     def parts(self) -> Iterator[bytes]:
         """Yield all of it, and hold the object against its digest at its end."""
-        try:
-            while data := self._plain.read(READ_BYTES):
-                yield data
-        except (zstandard.ZstdError, zlib.error, OSError, EOFError):
-            raise Permanent(f"{self.key} was opened, and what it holds ends within its compression.") from None
+        while data := self._read():
+            yield data
         # Behind the end of what is compressed there may be more of the object.
         while self._raw.read(READ_BYTES):
             pass
+
+    def _read(self) -> bytes:
+        with self._held():
+            return self._plain.read(READ_BYTES)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Turn what is wrong with the compression into a sentence."""
+        try:
+            yield
+        except (zstandard.ZstdError, zlib.error, OSError, EOFError) as error:
+            if "too much memory" in str(error):
+                raise Hindered(f"{self.key} is compressed with a window too large to be read here.") from None
+            raise Permanent(
+                f"{self.key} is what was registered, and does not unpack: it ends within its compression or is none."
+            ) from None
 
     def whole(self, *, limit: int) -> bytes:
         found = bytearray()
@@ -211,26 +234,60 @@ def _restore_dump(content: _Content, *, url: str, programs: Programs) -> None:
 
 
 def _unpack(content: _Content, *, sandbox: Sandbox, programs: Programs) -> None:
-    feed_program(
-        ["tar", "--extract", "--file=-", *LARGE_READS, f"--directory={sandbox.data}", "--no-same-owner"],
-        content=content.parts(),
-        environment=plain_environment(),
-        account=sandbox.account,
-        name="Unpacking the base backup",
-    )
-    sandbox.data.chmod(0o700)
     try:
-        major = (sandbox.data / "PG_VERSION").read_text().strip()
-    except OSError:
-        raise Hindered(
-            f"{content.key} has no data directory of PostgreSQL at its top: nothing here starts it."
-        ) from None
-    if major != str(programs.major):
+        feed_program(
+            ["tar", "--extract", "--file=-", *LARGE_READS, f"--directory={sandbox.data}", "--no-same-owner"],
+            content=content.parts(),
+            environment=plain_environment(),
+            account=sandbox.account,
+            name="Unpacking the base backup",
+        )
+    except Permanent as trouble:
+        if NOT_OF_THE_TAR.search(trouble.reason):
+            raise Hindered(f"{content.key} is not unpacked here. {trouble.reason}") from None
+        raise
+    sandbox.data.chmod(0o700)
+    # Before anything of it is read or written: we would follow a link as whoever we are, and not as the server.
+    _check_plain(sandbox.data, key=content.key)
+    major = _major_in(sandbox.data)
+    if major is None:
+        raise Hindered(f"{content.key} has no data directory of PostgreSQL at its top: nothing here starts it.")
+    if major != programs.major:
         raise Permanent(f"{content.key} is of PostgreSQL {major}, and {programs.major} was registered.")
-    # A server that follows these would write where the source has its own.
-    links = [one for one in (sandbox.data / "pg_wal", *(sandbox.data / "pg_tblspc").glob("*")) if one.is_symlink()]
-    if links:
-        raise Hindered(f"{content.key} names a folder outside of itself ({links[0].name}): nothing here starts it.")
+    _check_apart(sandbox.data, key=content.key)
+
+
+def _check_plain(data: Path, *, key: str) -> None:
+    """Raise `Hindered` where a folder holds anything but folders, and files that have no other name."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, folders, files in os.walk(data, onerror=refuse):
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            found = path.lstat()
+            if not (stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)):
+                raise Hindered(f"{key} holds what is no plain file ({path.relative_to(data)}): nothing here starts it.")
+
+
+def _major_in(data: Path) -> int | None:
+    """Return the major version of a data directory; None where it is none."""
+    try:
+        with (data / "PG_VERSION").open("rb") as file:
+            found = MAJOR.fullmatch(file.read(8))
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
+def _check_apart(data: Path, *, key: str) -> None:
+    """Raise `Hindered` where a server would follow it out of its sandbox, or it does not bring its WAL."""
+    tablespaces = data / "tablespace_map"
+    # From it a server makes links to where the source has its own, and replays over them.
+    if tablespaces.exists() and tablespaces.stat().st_size:
+        raise Hindered(f"{key} is of a server with tablespaces: nothing here starts one.")
+    if not any(SEGMENT.fullmatch(one.name) for one in data.glob("pg_wal/*")):
+        raise Hindered(f"{key} has no WAL in its pg_wal: register it with its WAL in one tar.")
 
 
 def _hold_against_manifest(sandbox: Sandbox, *, programs: Programs) -> None:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
+import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import zstandard
 
 from changecontrol import clock
 from changecontrol.errors import Conflict, Invalid
 from changecontrol.models import User
+from changecontrol.processes import unprivileged_account
+from changecontrol.project.local.distribution import shared_folder
 from recovery import doors
 from recovery.actions.drills import drill_point, start_drill
 from recovery.actions.points import NewPart, NewPoint, register_point
@@ -36,6 +43,7 @@ from tests.recovery.workflows.test_restore import asked, databases, over, rows
 pytestmark = pytest.mark.slow
 
 BELOW = "northwind/production"
+STREAMING = "SELECT 1 FROM pg_stat_progress_basebackup WHERE phase = 'streaming database files'"
 
 
 @pytest.fixture
@@ -218,18 +226,21 @@ def test_sabotage_of_a_copy_is_caught(elsewhere: Shop, rio: User, sabotage: str)
 
 
 def tar_of(names: dict[str, str]) -> bytes:
-    """Return a tar of files with a line each, or of links where it begins with an arrow."""
+    """Return a tar of files with a line each; an arrow makes it a link, and a double one a hard link."""
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, text in names.items():
             entry = tarfile.TarInfo(name)
             if text.startswith("->"):
                 entry.type, entry.linkname = tarfile.SYMTYPE, text[2:]
-            entry.size = 0 if entry.issym() else len(text)
+            elif text.startswith("=>"):
+                entry.type, entry.linkname = tarfile.LNKTYPE, text[2:]
+            entry.size = len(text) if entry.isreg() else 0
             archive.addfile(entry, io.BytesIO(text.encode()))
     return sink.getvalue()
 
 
+SEGMENT = "pg_wal/000000010000000000000001"
 UNTRIED: dict[str, tuple[Callable[[Shop], bytes], dict[str, Any], str]] = {
     "no format of ours": (lambda shop: b"BORG_SEG" * 200, {}, "neither a dump in pg_dump's custom format nor a tar"),
     "another key": (
@@ -243,12 +254,32 @@ UNTRIED: dict[str, tuple[Callable[[Shop], bytes], dict[str, Any], str]] = {
     "a tablespace outside": (
         lambda shop: tar_of({"PG_VERSION": "17\n", "pg_wal/x": "x", "pg_tblspc/16400": "->/srv/shop"}),
         {"kind": "base"},
-        "names a folder outside of itself (16400)",
+        "holds what is no plain file (pg_tblspc/16400)",
     ),
     "WAL outside": (
         lambda shop: tar_of({"PG_VERSION": "17\n", "pg_wal": "->/srv/wal"}),
         {"kind": "base"},
-        "names a folder outside of itself (pg_wal)",
+        "holds what is no plain file (pg_wal)",
+    ),
+    "a second name of a file": (
+        lambda shop: tar_of({"PG_VERSION": "17\n", SEGMENT: "x", "copy": "=>PG_VERSION"}),
+        {"kind": "base"},
+        "holds what is no plain file",
+    ),
+    "a name above itself": (
+        lambda shop: tar_of({"PG_VERSION": "17\n", SEGMENT: "x", "../x": "x"}),
+        {"kind": "base"},
+        "is not unpacked here.",
+    ),
+    "a version in words": (
+        lambda shop: tar_of({"PG_VERSION": "seventeen\n", SEGMENT: "x"}),
+        {"kind": "base"},
+        "has no data directory of PostgreSQL",
+    ),
+    "a window too large": (
+        lambda shop: b"\x28\xb5\x2f\xfd\x00\x90" + bytes(600),
+        {},
+        "is compressed with a window too large to be read here.",
     ),
 }
 
@@ -268,6 +299,148 @@ def test_what_cannot_be_tried_here_is_trouble_and_proves_nothing_of_the_point(
     point.refresh_from_db()
     assert point.state == "copied"
     assert elsewhere.left_over() == []
+
+
+SIDEWAYS: dict[str, Callable[[Path], dict[str, str]]] = {
+    "its version": lambda place: {"PG_VERSION": f"->{place}/secret"},
+    "its manifest": lambda place: {"backup_manifest": f"->{place}/secret"},
+    "its settings": lambda place: {"postgresql.auto.conf": f"->{place}/secret"},
+    "a folder": lambda place: {"base": f"->{place}", "base/made": "x"},
+    "a hard link": lambda place: {"copy": f"=>{place}/secret"},
+    "a name above": lambda place: {f"{'../' * 20}{str(place)[1:]}/made": "x"},
+}
+
+
+@pytest.mark.parametrize("way", SIDEWAYS)
+def test_a_tar_reads_and_writes_nothing_outside_of_its_sandbox(elsewhere: Shop, rio: User, way: str) -> None:
+    place = elsewhere.objects.parent / "place"
+    place.mkdir()
+    place.chmod(0o777)
+    secret = place / "secret"
+    secret.write_text("AGE-SECRET-KEY-1")
+    secret.chmod(0o600)
+    before = secret.stat()
+    at = elsewhere.now()
+    tar = tar_of({"PG_VERSION": "17\n", SEGMENT: "x", **SIDEWAYS[way](place)})
+    files = {"database.tar": tar, "database_manifest": b"{}"}
+    point = registered(elsewhere, rio, at=at, files=files, kind="base")
+
+    drill = drilled(elsewhere, rio, level=2, target_at=at)
+
+    assert (drill.state, list(answers(drill).values())) == ("failed", [True])
+    assert "SECRET" not in drill.trouble_found
+    after = secret.stat()
+    assert [one.name for one in place.iterdir()] == ["secret"]
+    assert (secret.read_text(), after.st_uid, after.st_mode) == ("AGE-SECRET-KEY-1", before.st_uid, before.st_mode)
+    point.refresh_from_db()
+    assert point.state == "copied"
+    assert elsewhere.left_over() == []
+
+
+def test_an_absolute_name_of_a_tar_lands_inside(elsewhere: Shop, rio: User) -> None:
+    place = elsewhere.objects.parent / "place"
+    place.mkdir()
+    place.chmod(0o777)
+    at = elsewhere.now()
+    tar = tar_of({"PG_VERSION": "17\n", f"{place}/made": "x"})
+    registered(elsewhere, rio, at=at, files={"database.tar": tar}, kind="base")
+
+    drill = drilled(elsewhere, rio, level=2, target_at=at)
+
+    assert "has no WAL in its pg_wal" in drill.trouble_found
+    assert list(place.iterdir()) == []
+
+
+@contextmanager
+def own_tablespace(shop: Shop) -> Iterator[Path]:
+    """Give the shop's database a table in a tablespace of its own, and hand out the file in which its rows are."""
+    place = shared_folder() / f"tablespace-{os.getpid()}"
+    place.mkdir()
+    if account := unprivileged_account():
+        os.chown(place, account.uid, account.gid)
+    url = doors.url_of(shop.server.superuser_url, database=DATABASE)
+    with psycopg.connect(url, autocommit=True) as connection:
+        try:
+            connection.execute(f"CREATE TABLESPACE apart LOCATION '{place}'")
+            connection.execute("CREATE TABLE ledger (id int, words text) TABLESPACE apart")
+            connection.execute("INSERT INTO ledger SELECT g, 'before' FROM generate_series(1, 100) g")
+            row = connection.execute(
+                "SELECT current_setting('data_directory') || '/' || pg_relation_filepath('ledger')"
+            ).fetchone()
+            assert row is not None
+            yield Path(row[0])
+        finally:
+            connection.execute("DROP TABLE IF EXISTS ledger")
+            connection.execute("DROP TABLESPACE IF EXISTS apart")
+            shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("with_manifest", [False, True], ids=["alone", "with its manifest"])
+def test_a_base_backup_of_a_server_with_tablespaces_is_not_started(
+    elsewhere: Shop, rio: User, tmp_path: Path, with_manifest: bool
+) -> None:
+    url = doors.url_of(elsewhere.server.superuser_url, database=DATABASE)
+    command = [str(elsewhere.server.tool("pg_basebackup")), f"--dbname={url}", "--format=tar", "--wal-method=fetch"]
+    with own_tablespace(elsewhere) as file, psycopg.connect(url, autocommit=True) as connection:
+        with subprocess.Popen(
+            [*command, "--checkpoint=fast", "--max-rate=8M", f"--pgdata={tmp_path / 'taken'}"]
+        ) as taking:
+            while not connection.execute(STREAMING).fetchone() and taking.poll() is None:
+                time.sleep(0.02)
+            connection.execute("UPDATE ledger SET words = 'during'")
+        assert taking.returncode == 0
+        at = elsewhere.now()
+        connection.execute("UPDATE ledger SET words = 'after'")
+        connection.execute("CHECKPOINT")
+        before = file.read_bytes()
+        files = {"database.tar": (tmp_path / "taken" / "base.tar").read_bytes()}
+        if with_manifest:
+            files["database_manifest"] = (tmp_path / "taken" / "backup_manifest").read_bytes()
+        point = registered(elsewhere, rio, at=at, files=files, kind="base")
+
+        drill = drilled(elsewhere, rio, level=2, target_at=at)
+
+        assert file.read_bytes() == before
+    assert drill.state == "failed"
+    assert "is of a server with tablespaces: nothing here starts one." in drill.trouble_found
+    point.refresh_from_db()
+    assert point.state == "copied"
+    assert elsewhere.left_over() == []
+
+
+@pytest.mark.parametrize("with_manifest", [False, True], ids=["alone", "with its manifest"])
+def test_a_base_backup_whose_wal_lies_beside_it_says_so_and_does_not_break(
+    elsewhere: Shop, rio: User, tmp_path: Path, with_manifest: bool
+) -> None:
+    at = elsewhere.now()
+    written(elsewhere, "pg_basebackup", "--format=tar", "--checkpoint=fast", f"--pgdata={tmp_path / 'taken'}")
+    files = {"database.tar": (tmp_path / "taken" / "base.tar").read_bytes()}
+    if with_manifest:
+        files["database_manifest"] = (tmp_path / "taken" / "backup_manifest").read_bytes()
+    point = registered(elsewhere, rio, at=at, files=files, kind="base")
+
+    drill = drilled(elsewhere, rio, level=2, target_at=at)
+
+    assert drill.state == "failed"
+    assert "has no WAL in its pg_wal: register it with its WAL in one tar." in drill.trouble_found
+    point.refresh_from_db()
+    assert point.state == "copied"
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x1f\x8b" + b"x" * 600, b"\x1f\x8b", gzip.compress(b"PGDMP")[:12], b"\x28\xb5\x2f\xfd" + b"x" * 600]
+)
+def test_what_begins_as_compressed_and_is_not_breaks_its_point(elsewhere: Shop, rio: User, data: bytes) -> None:
+    at = elsewhere.now()
+    point = registered(elsewhere, rio, at=at, files={"database.bin": data})
+
+    drill = drilled(elsewhere, rio, level=2, target_at=at)
+
+    assert drill.checks.get(is_passed=False).sentence.endswith(
+        "is what was registered, and does not unpack: it ends within its compression or is none."
+    )
+    point.refresh_from_db()
+    assert point.state == "broken"
 
 
 def test_a_tar_that_is_not_as_its_manifest_says_breaks_its_point(elsewhere: Shop, rio: User, tmp_path: Path) -> None:
