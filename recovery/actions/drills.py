@@ -27,12 +27,11 @@ from recovery.lifecycles.drill import ACTIVE, DRILL, ENDED, DrillState
 from recovery.lifecycles.point import KEPT
 from recovery.models import BackupPolicy, CorrectiveAction, Drill, DrillCheck, RecoveryPoint, SignOff
 from recovery.models.drill import Sabotage
-from recovery.models.policy import Engine
 from recovery.queries.drills import levels_of
 from recovery.queries.points import objectives_of
 from recovery.queries.restores import check_told, point_at
-from recovery.rules.levels import OF_ANOTHER_TOOL, refusal_of
-from recovery.rules.verification import ELSEWHERE, LEVELS, OF_THE_COPY, VERIFIED_FROM, CheckResult, judge_drill
+from recovery.rules.levels import refusal_of
+from recovery.rules.verification import ELSEWHERE, LEVELS, OF_THE_COPY, CheckResult, judge_drill
 
 ASKING = ACTIVE - {DrillState.QUEUED, DrillState.TEARING_DOWN}
 """The copy is questioned where it lies, while it is brought back, and after."""
@@ -55,12 +54,11 @@ def start_drill(
     """Begin a drill of one level that goes back to a time; with `sabotage`, on a copy that is broken on purpose.
 
     The RTO clock starts now. Raises `Conflict` where one is under way, or the time is not covered, and `Invalid` for a
-    level that the environment cannot go to.
+    level that its point cannot go to.
     """
     environment = locked_environment(actor, environment_id)
     access.require(actor, Ability.RECOVERY_DRILL, environment)
     policy_of(environment)
-    _check_level(environment, level)
     if sabotage and level >= ELSEWHERE:
         sentence = f"A sabotaged copy is brought up nowhere: choose a level up to {ELSEWHERE - 1}."
         raise Invalid(sentence, fields={"sabotage": [sentence]})
@@ -87,7 +85,7 @@ def start_drill(
 def drill_point(*, actor: Actor, point_id: int, level: int, at: datetime) -> Drill:
     """Begin a drill of one point at its own moment, whatever it is worth now: one that broke is mended by a pass.
 
-    Raises `Conflict` where one is under way, or the point's bytes are gone or go.
+    Raises `Conflict` where one is under way, or the point's bytes are gone or go, and `Invalid` as `start_drill` does.
     """
     found = RecoveryPoint.objects.filter(pk=point_id).values_list("environment_id", flat=True)
     environment = locked_root(actor, found.first(), missing="There is no such recovery point.")
@@ -96,17 +94,16 @@ def drill_point(*, actor: Actor, point_id: int, level: int, at: datetime) -> Dri
     if point.state not in KEPT or point.removing_at is not None:
         raise Conflict("The bytes of this point are gone: there is nothing left to check.")
     check_told(point)
-    _check_level(environment, level)
     _check_idle(environment)
     scope = f"{point.key}, at its own moment."
     words: dict[str, Any] = {"scope": scope, "sabotage": "", "actor": actor, "by": actor.person, "at": at}
     return _begin(environment, point=point, level=level, target_at=point.consistent_at, **words)
 
 
-def _check_level(environment: Environment, level: int) -> None:
+def _check_level(environment: Environment, point: RecoveryPoint, level: int) -> None:
     if level not in LEVELS:
         raise Invalid("A drill has a level from 1 to 5.", fields={"level": ["Choose a level from 1 to 5."]})
-    if refusal := refusal_of(level, levels_of(environment)):
+    if refusal := refusal_of(level, levels_of(environment, point=point)):
         raise Invalid(refusal, fields={"level": [refusal]})
 
 
@@ -236,7 +233,10 @@ def _count_for_point(
 
 @transaction.atomic
 def plan_drill(*, policy: BackupPolicy, level: int, target_at: datetime, actor: Actor, at: datetime) -> Drill | None:
-    """Begin the drill that a policy's cadence wants; None where one is under way, or the time is not covered."""
+    """Begin the drill that a policy's cadence wants; None where one is under way, or the time is not covered.
+
+    Nor does one begin of a point that does not go to the level.
+    """
     environment = Environment.objects.select_for_update(of=("self",), no_key=True).get(pk=policy.environment_id)
     if Drill.objects.filter(environment=environment, state__in=sorted(ACTIVE)).exists():
         return None
@@ -252,7 +252,7 @@ def plan_drill(*, policy: BackupPolicy, level: int, target_at: datetime, actor: 
             by=None,
             at=at,
         )
-    except Conflict:
+    except (Conflict, Invalid):
         return None
 
 
@@ -268,8 +268,7 @@ def _begin(
     by: User | None,
     at: datetime,
 ) -> Drill:
-    if point.policy.engine == Engine.EXTERNAL and level > VERIFIED_FROM:
-        raise Conflict(OF_ANOTHER_TOOL)
+    _check_level(environment, point, level)
     objectives = objectives_of(environment)
     remembered: dict[str, int] = {}
     if level >= ELSEWHERE:

@@ -11,7 +11,7 @@ from django.db.models import Max, Min, QuerySet
 
 from changecontrol.access import Scope
 from changecontrol.models import Environment
-from recovery.models import BackupPolicy, Drill
+from recovery.models import BackupPolicy, Drill, RecoveryPoint
 from recovery.models.policy import Engine
 from recovery.queries.points import in_sight, policies_of
 from recovery.rules.alarms import drill_due_at
@@ -33,14 +33,18 @@ def drills_of(scope: Scope) -> QuerySet[Drill]:
     return in_sight(scope, rows).order_by("-id")
 
 
-def levels_of(environment: Environment) -> tuple[LevelOffer, ...]:
-    """Return how far a drill of an environment can go, each level with what it asks or why it is not to be had."""
+def levels_of(environment: Environment, *, point: RecoveryPoint | None = None) -> tuple[LevelOffer, ...]:
+    """Return how far a drill of an environment can go, each level with what it asks or why it is not to be had.
+
+    Who made the `point` tells, and the policy in force only where it is not known which one it will be.
+    """
     rows = BackupPolicy.objects.active().filter(environment=environment)
     policy = rows.only("engine", "filestore", "rehearsal_cluster").first()
-    if policy is not None and policy.engine == Engine.EXTERNAL:
+    made_by = policy if point is None else point.policy
+    if made_by is not None and made_by.engine == Engine.EXTERNAL:
         return levels_of_another_tool()
     return offered_levels(
-        has_filestore=policy is not None and bool(policy.filestore),
+        has_filestore=any(one is not None and one.filestore for one in (policy, made_by)),
         has_odoo=bool(getattr(settings, "ODOO_COMMAND", "")),
         has_place=policy is not None and bool(policy.rehearsal_cluster),
     )

@@ -89,7 +89,7 @@ def show_point(
         "is_kept": found.state in KEPT,
         "form": form,
         "refusal": refusal,
-        "levels": levels_of(found.environment),
+        "levels": levels_of(found.environment, point=found),
         "drill_refusal": why_not(request, Ability.RECOVERY_DRILL, found.environment),
         "hold_refusal": why_not(request, Ability.RECOVERY_HOLD, found.environment),
         "at": at,

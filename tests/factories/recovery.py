@@ -15,7 +15,7 @@ from recovery.actions.backups import ask_backup, move_backup
 from recovery.actions.copies import NewFilestoreCopy, record_filestore_copy
 from recovery.actions.cut_overs import begin_restore
 from recovery.actions.drills import finish_drill, move_drill, record_check, start_drill
-from recovery.actions.points import NewPart, NewPoint, record_point
+from recovery.actions.points import NewPart, NewPoint, record_point, register_point
 from recovery.actions.policies import publish_backup_policy
 from recovery.actions.restores import ask_restore, move_restore
 from recovery.actions.wal import NewSegment, record_segment
@@ -54,6 +54,8 @@ DUMPS: dict[str, Any] = {
     "filestore_seconds": None,
 }
 """What makes of that policy one whose database is dumped each hour."""
+ELSEWHERE: dict[str, Any] = {"engine": Engine.EXTERNAL, "source": "", "filestore": "", "has_sentinel": False}
+"""What makes of that policy one whose environment another tool backs up."""
 DUMP: dict[str, Any] = {"kind": "dump", "system_identifier": "", "timeline": 0, "start_lsn": 0, "stop_lsn": 0}
 """What makes of a point one that was dumped."""
 
@@ -116,6 +118,22 @@ def recorded_point(environment: Environment, key: str, at: datetime, *, by: User
         segment = NewSegment(*place, at, f"wal/{key}", 16, "e" * 64)
         record_segment(environment=environment, segment=segment, actor=system_actor(), at=at)
     return made
+
+
+def put_in_force(environment: Environment, **words: Any) -> BackupPolicy:
+    """Put another version of a policy in force, whatever the objectives of the environment allow."""
+    before = BackupPolicy.objects.active().get(environment=environment)
+    BackupPolicy.objects.filter(pk=before.pk).update(is_active=False)
+    values = {one.attname: getattr(before, one.attname) for one in BackupPolicy._meta.concrete_fields}
+    return BackupPolicy.objects.create(**{**values, "id": None, "version": before.version + 1, **words})
+
+
+def registered_point(environment: Environment, key: str, at: datetime, *, by: User, **words: Any) -> RecoveryPoint:
+    """Let another tool back an environment up from now on, and register this point of it."""
+    if not BackupPolicy.objects.active().filter(environment=environment, engine=Engine.EXTERNAL).exists():
+        put_in_force(environment, **ELSEWHERE)
+    point = new_point(key, at, filestore_at=None, **words)
+    return register_point(actor=actor(by), environment_id=environment.pk, point=point, at=at + HOUR)
 
 
 def ship_wal(environment: Environment, start: datetime, end: datetime) -> None:

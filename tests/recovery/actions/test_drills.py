@@ -13,18 +13,27 @@ from changecontrol.models import AuditEvent, Message, User
 from changecontrol.rules.roles import Role
 from recovery.actions.drills import (
     close_corrective_action,
+    drill_point,
     finish_drill,
     link_corrective_action,
     move_drill,
+    plan_drill,
     record_check,
     sign_off_drill,
     start_drill,
 )
-from recovery.models import CorrectiveAction, Drill, SignOff
+from recovery.models import BackupPolicy, CorrectiveAction, Drill, RecoveryPoint, SignOff
 from recovery.queries.points import coverage_of
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, actor, add_person, draft_change, grant, small_estate, stranger_estate
-from tests.factories.recovery import HOUR, backup_policy, finished_drill, recorded_point, recovery_owner
+from tests.factories.recovery import (
+    HOUR,
+    backup_policy,
+    finished_drill,
+    recorded_point,
+    recovery_owner,
+    registered_point,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -330,3 +339,22 @@ def test_a_finding_names_the_change_that_mends_it(estate: SmallEstate, rio: User
     close(todo, rio)
     with pytest.raises(Conflict, match="closed already"):
         link(rio, change.number)
+
+
+def test_who_made_a_point_tells_how_far_its_drill_goes(estate: SmallEstate, rio: User) -> None:
+    ours = RecoveryPoint.objects.get()
+    theirs = registered_point(estate.production, "theirs", NOW - HOUR, by=rio)
+    policy = BackupPolicy.objects.active().get(environment=estate.production)
+
+    for begin in (
+        lambda: drill_point(actor=actor(rio), point_id=theirs.pk, level=3, at=NOW),
+        lambda: start(estate, rio, level=3, target_at=theirs.consistent_at),
+    ):
+        with pytest.raises(Invalid, match="is drilled up to level 2"):
+            begin()
+    words: dict[str, Any] = {"policy": policy, "target_at": theirs.consistent_at, "actor": system_actor(), "at": NOW}
+    assert plan_drill(level=3, **words) is None
+
+    drill = drill_point(actor=actor(rio), point_id=ours.pk, level=3, at=NOW)
+
+    assert (drill.point, drill.level) == (ours, 3)

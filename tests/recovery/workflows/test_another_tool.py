@@ -21,7 +21,7 @@ import pytest
 import zstandard
 
 from changecontrol import clock
-from changecontrol.errors import Conflict, Invalid
+from changecontrol.errors import Invalid
 from changecontrol.models import User
 from changecontrol.processes import unprivileged_account
 from changecontrol.project.local.distribution import shared_folder
@@ -470,8 +470,12 @@ def test_what_another_tool_made_is_drilled_up_to_level_2(elsewhere: Shop, rio: U
     values = {one.attname: getattr(elsewhere.policy, one.attname) for one in BackupPolicy._meta.concrete_fields}
     ours = {"engine": Engine.POSTGRES, "filestore": "file:///srv/filestore"}
     BackupPolicy.objects.create(**{**values, "id": None, "version": 2, "is_active": True, **ours})
-    with pytest.raises(Conflict, match="is drilled up to level 2"):
-        drill_point(point_id=point.pk, **words)
+    for begin in (
+        lambda: drill_point(point_id=point.pk, **words),
+        lambda: start_drill(environment_id=elsewhere.estate.production.pk, target_at=at, **words),
+    ):
+        with pytest.raises(Invalid, match="is drilled up to level 2"):
+            begin()
 
 
 def test_a_dump_of_another_tool_comes_back_beside_the_old(elsewhere: Shop, rio: User) -> None:
