@@ -129,14 +129,16 @@ def _coverage(
         for (place, server), segments in wal.items():
             if place in {store, ""}:
                 servers.setdefault(server, []).extend(segments)
-        covered = coverage_in_store(rows, servers)
+        covered = coverage_in_store([one for one in rows if one.engine != Engine.EXTERNAL], servers)
         if places := copied.get(store):
             newest = newest_until(places[-1].newest or places[-1].since, places)
             assert newest is not None, "a store has places where something is copied"
             covered = covered.until(newest)
             for since, until in times_without(places):
                 covered = covered.without(since, until)
-        found.append(covered)
+        # No attachments go with what another tool made, and so none of ours can be missing.
+        theirs = coverage_in_store([one for one in rows if one.engine == Engine.EXTERNAL], {})
+        found += [covered, theirs]
     return together(found)
 
 
@@ -158,7 +160,9 @@ def coverage_in_store(points: Sequence[Any], wal: Mapping[str, Sequence[Segment]
             # Of another tool's points nothing is known but what it says.
             brings_wal=one.kind == BackupKind.DUMP or one.engine == Engine.EXTERNAL,
         )
-        backups.setdefault(one.system_identifier, []).append(backup)
+        # No WAL of ours leads them on, whatever server they say they are of: each is brought back to its own moment.
+        server = "" if one.engine == Engine.EXTERNAL else one.system_identifier
+        backups.setdefault(server, []).append(backup)
     # A server that was set up anew counts its positions anew: the same ones are other WAL.
     ours = (cover(rows, segments=wal.get(server, ()) if server else ()) for server, rows in backups.items())
     return together([*ours, *(_as_told(one) for one in points if one.engine == Engine.CLOUDNATIVEPG)])

@@ -16,6 +16,7 @@ from recovery.queries.drills import levels_of
 from recovery.queries.paging import page_by_key
 from recovery.queries.points import coverage_of, expected_restore, size_to_restore
 from recovery.queries.restores import environments_to, preview_of
+from recovery.rules.coverage import Span
 from recovery.rules.objectives import Expectation
 from tests.factories import NOW, SmallEstate, actor, add_person, grant, small_estate, stranger_estate
 from tests.factories.recovery import (
@@ -25,7 +26,9 @@ from tests.factories.recovery import (
     copy_attachments,
     recorded_point,
     recovery_owner,
+    registered_point,
     restored,
+    ship_wal,
 )
 
 pytestmark = pytest.mark.django_db
@@ -152,3 +155,34 @@ def test_keys_lead_from_page_to_page(
     assert ([one.pk for one in first.rows], first.newer, first.older) == (keys[:2], None, keys[1])
     assert ([one.pk for one in second.rows], second.newer, second.older) == (keys[2:4], keys[2], keys[3])
     assert ([one.pk for one in back.rows], back.newer, back.older) == (keys[:2], None, keys[1])
+
+
+def test_wal_of_ours_leads_nothing_on_that_another_tool_made(estate: SmallEstate, rio: User) -> None:
+    place = estate.production
+    copy_attachments(place, NOW - HOUR)
+    theirs = registered_point(place, "theirs", NOW - HOUR, by=rio)
+    ship_wal(place, NOW - 3 * HOUR, NOW)
+
+    coverage = coverage_of(place)
+
+    # The same server, by what it says: and its moment is after the last copy of attachments, which go with ours alone.
+    assert theirs.system_identifier == "7012"
+    assert coverage.reaches == {
+        "p1": Span(NOW - 2 * HOUR, NOW - HOUR),
+        "theirs": Span(NOW - HOUR, NOW - HOUR),
+    }
+    assert coverage.backup_for(NOW - HOUR - timedelta(minutes=1)) == "p1"
+    later = registered_point(place, "later", NOW - HOUR / 2, by=rio)
+    assert coverage_of(place).reaches["later"] == Span(later.consistent_at, later.consistent_at)
+
+
+def test_what_another_tool_made_does_not_shadow_a_point_of_our_own(estate: SmallEstate, rio: User) -> None:
+    place = estate.production
+    ship_wal(place, NOW - 3 * HOUR, NOW)
+    theirs = registered_point(place, "theirs", NOW - HOUR, by=rio)
+
+    coverage = coverage_of(place)
+
+    assert coverage.backup_for(NOW - HOUR / 2) == "p1"
+    assert coverage.backup_for(theirs.consistent_at) == "theirs"
+    assert coverage.holds(NOW - HOUR / 2)
