@@ -24,6 +24,7 @@ from recovery.actions.owners import tell_owners
 from recovery.actions.refusals import audited
 from recovery.lifecycles.restore import ACTIVE, ENDED, RESTORE, RestoreState
 from recovery.models import Restore
+from recovery.models.policy import Engine
 from recovery.models.restore import RestorePurpose
 from recovery.queries.cut_overs import filestore_for, restore_plan_of
 from recovery.queries.points import expected_restore, size_to_restore
@@ -223,7 +224,10 @@ def _ask(
         purpose=purpose,
         target_at=target_at,
         target_database=target_database,
-        target_filestore=filestore_for(policy, database=target_database),
+        # No attachments come with what another tool made.
+        target_filestore=""
+        if point.policy.engine == Engine.EXTERNAL
+        else filestore_for(policy, database=target_database),
         is_neutralised=purpose == RestorePurpose.COPY,
         reason=words[:500],
         asked_by=asked_by or actor.person,

@@ -42,6 +42,7 @@ from recovery.jobs.recovered import Server, recovered_server
 from recovery.jobs.saying import Saying
 from recovery.jobs.stored import stored_of
 from recovery.models import BackupPolicy, Restore
+from recovery.models.policy import Engine
 from recovery.models.restore import RestorePurpose
 from recovery.queries.attachments import copy_for
 from recovery.queries.cut_overs import database_at
@@ -243,7 +244,7 @@ def _restore_attachments(restore: Restore, bench: Bench, *, url: str, folder: Pa
     """Bring the attachments that go with the time into a new folder; return what to say of them."""
     copy = copy_for(restore.point, restore.target_at)
     if copy is None:
-        return ""
+        return ", without attachments: another tool made the point" if bench.policy.engine == Engine.EXTERNAL else ""
     if folder is None:
         raise Permanent("The backup policy names no folder for restored attachments.")
     bench.saying.say("Bringing back attachments.", total_bytes=copy.byte_count)

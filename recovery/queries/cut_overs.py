@@ -80,9 +80,15 @@ def restore_plan_of(
         others = others.exclude(pk=environment.pk)
     if sentence := check_target(database, in_use=others.values_list("database", flat=True)):
         raise Conflict(sentence)
+    point = point_at(environment, to)
+    if policy.filestore and point.policy.engine == Engine.EXTERNAL:
+        raise Conflict(
+            f"Another tool made the point {point.key}, and no attachments come with it: {environment} would run "
+            "without its own. Choose another time, or restore a copy beside it."
+        )
     return RestorePlan(
         environment=environment.slug,
-        point=point_at(environment, to).key,
+        point=point.key,
         to=to.astimezone(UTC).isoformat(),
         from_database=replaced or environment.database,
         to_database=database,

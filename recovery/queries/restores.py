@@ -35,6 +35,11 @@ class RestorePreview:
     expected: Expectation | None
 
     @property
+    def has_attachments(self) -> bool:
+        """Tell whether attachments may come with it: with what another tool made none do."""
+        return self.point.policy.engine != Engine.EXTERNAL
+
+    @property
     def is_within_rpo(self) -> bool:
         return self.lost <= self.objectives.rpo
 
@@ -56,7 +61,7 @@ def preview_of(
     key = coverage.backup_for(target_at)
     if key is None:
         return None
-    point = RecoveryPoint.objects.get(environment=environment, key=key)
+    point = RecoveryPoint.objects.select_related("policy").get(environment=environment, key=key)
     size = size_to_restore(point)
     return RestorePreview(
         point=point,

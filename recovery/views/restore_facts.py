@@ -176,6 +176,8 @@ def preview_facts(preview: RestorePreview, *, purpose: RestorePurpose) -> dict[s
             {"label": "From point", "value": preview.point.key, "is_code": True,
              "note": f"consistent at {moment(preview.point.consistent_at)}"},
             {"label": "Proved", "value": level_words(preview.point.level)},
+            *([] if preview.has_attachments else [
+                {"label": "Attachments", "value": "none come with it", "note": "another tool made the point"}]),
         ],
     }  # fmt: skip
 

@@ -8,22 +8,29 @@ from typing import Any
 import pytest
 
 from changecontrol import access
+from changecontrol.errors import Conflict
 from changecontrol.models import User
 from changecontrol.rules.roles import Ability, Role
 from recovery.actions.points import NewPart
-from recovery.models import Restore
+from recovery.models import BackupPolicy, Restore
+from recovery.models.policy import Engine
+from recovery.models.restore import RestorePurpose
+from recovery.queries.cut_overs import restore_plan_of
 from recovery.queries.drills import levels_of
 from recovery.queries.paging import page_by_key
 from recovery.queries.points import coverage_of, expected_restore, size_to_restore
 from recovery.queries.restores import environments_to, preview_of
 from recovery.rules.coverage import Span
 from recovery.rules.objectives import Expectation
+from recovery.views.restore_facts import preview_facts
 from tests.factories import NOW, SmallEstate, actor, add_person, grant, small_estate, stranger_estate
 from tests.factories.recovery import (
     HOUR,
+    POLICY,
     asked_restore,
     backup_policy,
     copy_attachments,
+    put_in_force,
     recorded_point,
     recovery_owner,
     registered_point,
@@ -186,3 +193,35 @@ def test_what_another_tool_made_does_not_shadow_a_point_of_our_own(estate: Small
     assert coverage.backup_for(NOW - HOUR / 2) == "p1"
     assert coverage.backup_for(theirs.consistent_at) == "theirs"
     assert coverage.holds(NOW - HOUR / 2)
+
+
+def test_without_its_attachments_nothing_goes_into_production(estate: SmallEstate, rio: User) -> None:
+    place = estate.production
+    theirs = registered_point(place, "theirs", NOW - 90 * HOUR, by=rio)
+    put_in_force(place, engine=Engine.POSTGRES, filestore=POLICY.filestore)
+    place.database = "shop"
+
+    def planned(to: datetime) -> str:
+        return restore_plan_of(place, to=to, database="shop_back", keep_hours=24).point
+
+    assert planned(NOW - 2 * HOUR) == "p1"
+    with pytest.raises(Conflict, match="Another tool made the point theirs, and no attachments come with it"):
+        planned(theirs.consistent_at)
+    BackupPolicy.objects.active().update(filestore="", restore_filestore="")
+    assert planned(theirs.consistent_at) == "theirs"
+
+
+def test_a_copy_of_what_another_tool_made_is_said_to_come_without_attachments(estate: SmallEstate, rio: User) -> None:
+    place = estate.production
+    theirs = registered_point(place, "theirs", NOW - 90 * HOUR, by=rio)
+
+    def said(to: datetime) -> Any:
+        preview = preview_of(place, coverage=coverage_of(place), target_at=to, at=NOW)
+        assert preview is not None
+        pairs = preview_facts(preview, purpose=RestorePurpose.INCIDENT)["pairs"]
+        return next((one for one in pairs if one["label"] == "Attachments"), None)
+
+    assert said(NOW - 2 * HOUR) is None
+    assert said(theirs.consistent_at) == {
+        "label": "Attachments", "value": "none come with it", "note": "another tool made the point",
+    }  # fmt: skip

@@ -482,9 +482,13 @@ def test_a_dump_of_another_tool_comes_back_beside_the_old(elsewhere: Shop, rio: 
     name, _ = elsewhere.sell()
     at = elsewhere.now()
     registered(elsewhere, rio, at=at, files={"database.dump": dump_of(elsewhere)})
+    # A folder of the policy is for points that attachments come with.
+    BackupPolicy.objects.update(filestore="file:///srv/filestore", restore_filestore="file:///srv/restored")
 
     restore = over(elsewhere, asked(elsewhere, rio, target_at=at))
 
     assert restore.state == "succeeded", restore.sentence
+    assert restore.sentence.endswith(", without attachments: another tool made the point.")
+    assert restore.target_filestore == ""
     assert databases(elsewhere) == ["northwind", "northwind_yesterday"]
     assert rows(elsewhere, "northwind_yesterday", "SELECT name FROM sale_order") == [name]
