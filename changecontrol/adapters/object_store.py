@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+AZURE_AUTHORITY = "https://login.microsoftonline.com"
 CONNECT_SECONDS = 3
 REQUEST_SECONDS = 60
 MAX_RETRIES = 2
@@ -63,6 +64,21 @@ _SAYS = (
     ),
 )
 """What an error's words say, the narrower cause first: a store says 403 for a lock, too."""
+
+# obstore takes from the environment whatever is not said. Said by their names, these keep a store with its own
+# credential as it would be in an empty one.
+_S3_PLAIN = {
+    "skip_signature": False,
+    "unsigned_payload": False,
+    "s3_express": False,
+    "request_payer": False,
+    "conditional_put": "etag",
+}
+_AZURE_PLAIN = {"skip_signature": False, "use_emulator": False, "use_fabric_endpoint": False}
+# Those that no word keeps from counting: a key of the environment would go to whatever server an address names.
+_S3_ABOVE_ALL = ("AWS_SERVER_SIDE_ENCRYPTION",)
+_GCS_ABOVE_ALL = ("GOOGLE_BEARER_TOKEN",)
+_AZURE_ABOVE_ALL = ("AZURE_STORAGE_ENCRYPTION_KEY",)
 
 
 class Renewal:
@@ -230,8 +246,9 @@ def open_store(url: str, *, credential: str = "", secrets: Secrets | None = None
 
     `credential` is a reference: for S3 to `ACCESS_KEY:SECRET_KEY` or the JSON of an AWS credential process; for Google
     Cloud to a service account's JSON; for Azure to an account's key, a shared access signature, or a service
-    principal's JSON. Without one the usual variables of the environment count (AWS_…, GOOGLE_…, AZURE_…). Raises
-    `Permanent` for an address or a credential that is not accepted.
+    principal's JSON. Without one the usual variables of the environment count (AWS_…, GOOGLE_…, AZURE_…), and with one
+    none of them does. Raises `Permanent` for an address or a credential that is not accepted, and for a variable that
+    nothing said here would keep from counting.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
@@ -267,22 +284,26 @@ def _options(parts: SplitResult, *, known: Collection[str], kind: str) -> dict[s
 
 def _open_s3(parts: SplitResult, *, secret: str) -> Any:
     options = _options(parts, known=("endpoint", "region"), kind="an S3 store")
-    settings: dict[str, Any] = {"region": options.get("region", "us-east-1")}
-    endpoint = options.get("endpoint", "")
-    if endpoint:
-        settings["endpoint"] = endpoint
-        settings["virtual_hosted_style_request"] = False
+    region, endpoint = options.get("region", "us-east-1"), options.get("endpoint", "")
+    settings: dict[str, Any] = {"region": region}
     if secret:
-        settings |= _s3_keys(secret)
+        _check_environment(_S3_ABOVE_ALL)
+        credential = _s3_credential(secret)
+        # A token that is not named is that of the environment; a provider's is the one it says, or none.
+        settings |= {**_S3_PLAIN, "credential_provider": lambda: credential}
+        endpoint = endpoint or f"https://s3.{region}.amazonaws.com"
+    if endpoint:
+        # Called so, it wins over every other name of an endpoint in the environment.
+        settings |= {"aws_endpoint_url_s3": endpoint, "virtual_hosted_style_request": False}
     return _opened(S3Store, parts.hostname or "", prefix=parts.path, endpoint=endpoint, settings=settings)
 
 
-def _s3_keys(secret: str) -> dict[str, str]:
+def _s3_credential(secret: str) -> dict[str, str | None]:
     if secret.startswith("{"):
         try:
             said = json.loads(secret)
             keys = {"access_key_id": said["AccessKeyId"], "secret_access_key": said["SecretAccessKey"]}
-            keys |= {"session_token": said["SessionToken"]} if said.get("SessionToken") else {}
+            keys |= {"token": said["SessionToken"]} if said.get("SessionToken") else {}
             is_whole = all(isinstance(one, str) and one for one in keys.values())
         except (ValueError, KeyError):
             is_whole = False
@@ -295,14 +316,18 @@ def _s3_keys(secret: str) -> dict[str, str]:
             "The credential of an S3 store is ACCESS_KEY:SECRET_KEY, or JSON with AccessKeyId, SecretAccessKey and "
             "SessionToken, as a credential process of AWS writes it."
         )
-    return keys
+    return {"token": None, **keys, "expires_at": None}
 
 
 def _open_gcs(parts: SplitResult, *, secret: str) -> Any:
     endpoint = _options(parts, known=("endpoint",), kind="a bucket of Google Cloud").get("endpoint", "")
-    settings: dict[str, Any] = {"base_url": endpoint.rstrip("/")} if endpoint else {}
+    settings: dict[str, Any] = {}
     if secret:
-        settings["service_account_key"] = secret
+        _check_environment(_GCS_ABOVE_ALL)
+        settings |= {"service_account_key": secret, "skip_signature": False}
+        endpoint = endpoint or "https://storage.googleapis.com"
+    if endpoint:
+        settings["base_url"] = endpoint.rstrip("/")
     return _opened(GCSStore, parts.hostname or "", prefix=parts.path, endpoint=endpoint, settings=settings)
 
 
@@ -311,7 +336,12 @@ def _open_azure(parts: SplitResult, *, secret: str) -> Any:
     container, _, prefix = parts.path.strip("/").partition("/")
     if not container:
         raise Permanent("The address of an Azure container is az://account/container.")
-    settings: dict[str, Any] = {"account_name": parts.hostname or "", **_azure_credential(secret)}
+    account = parts.hostname or ""
+    settings: dict[str, Any] = {"account_name": account, **_azure_credential(secret)}
+    if secret:
+        _check_environment(_AZURE_ABOVE_ALL)
+        settings |= _AZURE_PLAIN
+        endpoint = endpoint or f"https://{account}.blob.core.windows.net"
     if endpoint:
         settings["endpoint"] = endpoint.rstrip("/")
     return _opened(AzureStore, container, prefix=prefix, endpoint=endpoint, settings=settings)
@@ -325,7 +355,8 @@ def _azure_credential(secret: str) -> dict[str, str]:
         try:
             principal = json.loads(secret)
             names = {"client_id": principal["appId"], "client_secret": principal["password"]}
-            return {"credential_type": "client_secret", "tenant_id": principal["tenant"], **names}
+            names |= {"tenant_id": principal["tenant"], "authority_host": principal.get("authority", AZURE_AUTHORITY)}
+            return {"credential_type": "client_secret", **names}
         except (ValueError, KeyError):
             raise Permanent(
                 "A service principal of Azure is JSON with tenant, appId and password, as it was made."
@@ -333,6 +364,15 @@ def _azure_credential(secret: str) -> dict[str, str]:
     if "sig=" in secret:
         return {"credential_type": "sas_token", "sas_token": secret.removeprefix("?")}
     return {"credential_type": "access_key", "account_key": secret}
+
+
+def _check_environment(names: Collection[str]) -> None:
+    """Raise `Permanent` where the environment says for every store what a store with its own credential must not do."""
+    if found := sorted({name.upper() for name in os.environ} & set(names)):
+        raise Permanent(
+            f"{' and '.join(found)} in the environment counts for every store, and this one has its own credential: "
+            "take it out of there."
+        )
 
 
 def _opened(kind: Any, bucket: str, *, prefix: str, endpoint: str, settings: dict[str, Any]) -> Any:
@@ -346,7 +386,7 @@ def _opened(kind: Any, bucket: str, *, prefix: str, endpoint: str, settings: dic
         return kind(
             bucket, prefix=prefix.strip("/") or None, client_options=options, retry_config=_RETRYING, **settings
         )
-    except (BaseError, ValueError) as error:
+    except (BaseError, ValueError, TypeError) as error:
         # The library's message quotes its settings, the secret key among them.
         if "service account path or service account key" in str(error):
             raise Permanent(

@@ -17,7 +17,23 @@ from tests.changecontrol.adapters.https_server import HttpsServer, Reply, Reques
 
 KEY = base64.b64encode(b"canary of the account's key, 64 bytes long, is not to be quoted.").decode()
 SIGNATURE = "sv=2020-08-04&sr=c&sp=rl&se=2100-01-01T00%3A00%3A00Z&sig=canary%3D"
-PRINCIPAL = json.dumps({"appId": "app", "displayName": "reader", "password": "canary", "tenant": "corp"})
+PRINCIPAL = {"appId": "app", "displayName": "reader", "password": "canary", "tenant": "corp"}
+NOWHERE = "http://127.0.0.1:1"
+OF_THE_PROCESS = {
+    "AZURE_STORAGE_ACCOUNT_KEY": KEY,
+    "AZURE_STORAGE_SAS_KEY": "sv=1&sig=process",
+    "AZURE_STORAGE_TOKEN": "process",
+    "AZURE_STORAGE_ENDPOINT": NOWHERE,
+    "AZURE_STORAGE_AUTHORITY_HOST": NOWHERE,
+    "AZURE_STORAGE_USE_EMULATOR": "true",
+    "AZURE_USE_FABRIC_ENDPOINT": "true",
+    "AZURE_SKIP_SIGNATURE": "true",
+    "AZURE_CREDENTIAL_TYPE": "bearer_token",
+    "AZURE_CLIENT_ID": "process",
+    "AZURE_TENANT_ID": "process",
+    "AZURE_CONTAINER_NAME": "elsewhere",
+    "AZURE_PROXY_URL": NOWHERE,
+}
 BLOB = {"ETag": '"0x1"', "Last-Modified": "Sun, 29 Nov 2026 10:00:00 GMT", "x-ms-blob-type": "BlockBlob"}
 
 
@@ -142,10 +158,27 @@ def test_objects_are_created_and_never_overwritten(azure: HttpsServer, opened: O
     assert azure.requests[0].path == "/account/evidence/packs/a"
 
 
-def test_a_shared_access_signature_is_what_counts_and_not_a_key_of_the_environment(
-    azure: HttpsServer, opened: Opener, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in OF_THE_PROCESS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("of_the_process")
+def test_a_key_by_reference_signs_whatever_the_environment_says(azure: HttpsServer, opened: Opener) -> None:
+    azure.answer = lambda _: Reply(200, b"1", headers=BLOB)
+
+    assert opened().observe_object("a") == b"1"
+
+    headers = {name.lower(): value for name, value in azure.requests[0].headers.items()}
+    assert (azure.requests[0].path, azure.requests[0].params) == ("/account/evidence/packs/a", {})
+    assert headers["authorization"].startswith("SharedKey account:")
+
+
+@pytest.mark.usefixtures("of_the_process")
+def test_a_shared_access_signature_is_what_counts_and_nothing_of_the_environment(
+    azure: HttpsServer, opened: Opener
 ) -> None:
-    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
     azure.answer = lambda _: refusal(403, "AuthorizationPermissionMismatch")
 
     for secret in (SIGNATURE, f"?{SIGNATURE}\n"):
@@ -157,12 +190,8 @@ def test_a_shared_access_signature_is_what_counts_and_not_a_key_of_the_environme
     assert not any("Authorization" in {name.title() for name in request.headers} for request in azure.requests)
 
 
-def test_a_service_principal_signs_in_and_shows_its_token(
-    azure: HttpsServer, opened: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AZURE_STORAGE_AUTHORITY_HOST", azure.url)
-    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
-
+@pytest.mark.usefixtures("of_the_process")
+def test_a_service_principal_signs_in_and_shows_its_token(azure: HttpsServer, opened: Opener) -> None:
     def answer(request: Request) -> Reply:
         if request.path == "/corp/oauth2/v2.0/token":
             return Reply(200, {"access_token": "token-of-the-reader", "expires_in": 3600, "token_type": "Bearer"})
@@ -170,20 +199,17 @@ def test_a_service_principal_signs_in_and_shows_its_token(
 
     azure.answer = answer
 
-    assert opened(PRINCIPAL).observe_object("a") == b"1"
+    assert opened(json.dumps(PRINCIPAL | {"authority": azure.url})).observe_object("a") == b"1"
     asked = {name.lower(): value for name, value in azure.requests[-1].headers.items()}
     assert asked["authorization"] == "Bearer token-of-the-reader"
     assert "client_secret=canary" in azure.requests[0].raw.decode()
 
 
-def test_a_service_principal_that_is_refused_is_a_sentence(
-    azure: HttpsServer, opened: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AZURE_STORAGE_AUTHORITY_HOST", azure.url)
+def test_a_service_principal_that_is_refused_is_a_sentence(azure: HttpsServer, opened: Opener) -> None:
     azure.answer = lambda _: Reply(401, {"error": "invalid_client", "error_description": "AADSTS7000215 canary"})
 
     with pytest.raises(Permanent, match="does not let this credential read a") as raised:
-        opened(PRINCIPAL).observe_object("a")
+        opened(json.dumps(PRINCIPAL | {"authority": azure.url})).observe_object("a")
 
     assert "canary" not in raised.value.reason
 

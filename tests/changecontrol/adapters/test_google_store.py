@@ -13,6 +13,14 @@ from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore
 from tests.google import READS, WRITES, Google, google
 
+OF_THE_PROCESS = {
+    "GOOGLE_BASE_URL": "http://127.0.0.1:1",
+    "GOOGLE_BUCKET": "elsewhere",
+    "GOOGLE_PROXY_URL": "http://127.0.0.1:1",
+    "GOOGLE_SERVICE_ACCOUNT_KEY": "{}",
+    "GOOGLE_SKIP_SIGNATURE": "true",
+}
+
 
 @pytest.fixture
 def server() -> Iterator[Google]:
@@ -61,6 +69,9 @@ def test_a_credential_by_reference_is_what_counts_and_not_that_of_the_environmen
     url = f"gs://evidence/packs?endpoint={server.url}"
 
     open_store(url).ensure_object("a", b"1")
+    for name, value in OF_THE_PROCESS.items():
+        monkeypatch.setenv(name, value)
+    assert opened(server, server.make_account("reader", READS)).observe_object("a") == b"1"
     with pytest.raises(Permanent, match="does not let this credential store b"):
         opened(server, server.make_account("reader", READS)).ensure_object("b", b"1")
 

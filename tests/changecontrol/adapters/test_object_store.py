@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -7,19 +9,45 @@ import pytest
 from changecontrol.adapters.fakes.objects import FakeSecrets
 from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Permanent, Transient
+from tests.changecontrol.adapters.https_server import Reply, Request, serve
 from tests.sessions import sessions_of
 
 SECRETS = FakeSecrets(
     {
         "env:PAIR": "key:canary",
+        "env:SESSION": json.dumps({"AccessKeyId": "key", "SecretAccessKey": "canary", "SessionToken": "mine"}),
         "env:HALF": "canary",
         "env:CUT": '{"AccessKeyId": "key", "SecretAccessKey": "canary',
         "env:KEYLESS": '{"AccessKeyId": "key", "SessionToken": "canary"}',
         "file:/gcs": "{canary",
         "env:AZURE": "canary!",
+        "env:SIGNATURE": "sv=2020-08-04&sig=canary",
         "env:WHO": '{"appId": "canary"}',
+        "env:NUMBER": '{"appId": "canary", "password": "canary", "tenant": "corp", "authority": 1}',
     }
 )
+NOWHERE = "http://127.0.0.1:1"
+OF_THE_PROCESS = {
+    "AWS_ACCESS_KEY_ID": "process",
+    "AWS_SECRET_ACCESS_KEY": "process",
+    "AWS_SESSION_TOKEN": "process",
+    "AWS_ENDPOINT": NOWHERE,
+    "AWS_ENDPOINT_URL": NOWHERE,
+    "AWS_ENDPOINT_URL_S3": NOWHERE,
+    "AWS_REGION": "elsewhere",
+    "AWS_DEFAULT_REGION": "elsewhere",
+    "AWS_BUCKET": "elsewhere",
+    "AWS_PROXY_URL": NOWHERE,
+    "AWS_ALLOW_HTTP": "false",
+    "AWS_SKIP_SIGNATURE": "true",
+    "AWS_UNSIGNED_PAYLOAD": "true",
+    "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+    "AWS_S3_EXPRESS": "true",
+    "AWS_REQUEST_PAYER": "requester",
+    "AWS_CONDITIONAL_PUT": "disabled",
+    "AWS_SSE_CUSTOMER_KEY_BASE64": "cHJvY2Vzcw==",
+    "AWS_SSE_KMS_KEY_ID": "process",
+}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +80,7 @@ def test_addresses_that_are_refused(url: str) -> None:
         ("gs://bucket/points", "file:/gcs"),
         ("az://account/container", "env:AZURE"),
         ("az://account/container", "env:WHO"),
+        ("az://account/container", "env:NUMBER"),
     ],
 )
 def test_a_credential_of_another_form_is_refused_and_not_quoted(url: str, credential: str) -> None:
@@ -64,6 +93,86 @@ def test_a_credential_of_another_form_is_refused_and_not_quoted(url: str, creden
 def test_a_credential_needs_something_to_read_it_with() -> None:
     with pytest.raises(Permanent, match="nothing here to read it with"):
         open_store("s3://bucket", credential="env:PAIR")
+
+
+def sent(request: Request) -> tuple[object, ...]:
+    """Return what a request says, but for what its time alone makes of it."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    signed = re.sub(r"/\d{8}/|Signature=\w+", "", headers.get("authorization", ""))
+    plain = {name: value for name, value in headers.items() if name not in ("authorization", "x-amz-date")}
+    return request.method, request.path, signed, plain
+
+
+@pytest.mark.parametrize(("credential", "token"), [("env:PAIR", None), ("env:SESSION", "mine")])
+def test_a_credential_by_reference_is_what_counts_and_nothing_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, credential: str, token: str | None
+) -> None:
+    with serve(lambda _: Reply(headers={"ETag": '"1"'}), folder=tmp_path, scheme="http") as server:
+        url = f"s3://bucket/shops?endpoint={server.url}"
+        open_store(url, credential=credential, secrets=SECRETS).ensure_object("a", b"1")
+        for name, value in OF_THE_PROCESS.items():
+            monkeypatch.setenv(name, value)
+        open_store(url, credential=credential, secrets=SECRETS).ensure_object("a", b"1")
+
+    alone, among = (sent(one) for one in server.requests)
+    assert among == alone
+    assert [dict(one.headers).get("x-amz-security-token") for one in server.requests] == [token, token]
+    assert "Credential=key" in str(alone[2])
+
+
+@pytest.mark.parametrize(
+    ("url", "credential", "variable", "setting", "value"),
+    [
+        (
+            *("s3://bucket?region=eu-west-1", "env:PAIR", "AWS_ENDPOINT_URL_S3"),
+            *("endpoint_url_s3", "https://s3.eu-west-1.amazonaws.com"),
+        ),
+        (
+            *("az://account/container", "env:SIGNATURE", "AZURE_STORAGE_ENDPOINT"),
+            *("endpoint", "https://account.blob.core.windows.net"),
+        ),
+    ],
+)
+def test_an_address_without_an_endpoint_names_the_provider_s_own(
+    monkeypatch: pytest.MonkeyPatch, url: str, credential: str, variable: str, setting: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, NOWHERE)
+
+    store = open_store(url, credential=credential, secrets=SECRETS)
+
+    found = {name.removeprefix("storage_"): one for name, one in store._store.config.items()}
+    assert found[setting] == value
+
+
+def test_an_address_is_what_counts_for_the_process_s_own_credential_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.setenv(name, OF_THE_PROCESS[name])
+
+    with serve(lambda _: Reply(headers={"ETag": '"1"'}), folder=tmp_path, scheme="http") as server:
+        open_store(f"s3://bucket/shops?endpoint={server.url}").ensure_object("a", b"1")
+
+    assert dict(server.requests[0].headers)["x-amz-security-token"] == "process"
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "credential"),
+    [
+        ("AWS_SERVER_SIDE_ENCRYPTION", "s3://bucket", "env:PAIR"),
+        ("GOOGLE_BEARER_TOKEN", "gs://bucket", "file:/gcs"),
+        ("AZURE_STORAGE_ENCRYPTION_KEY", "az://account/container", "env:AZURE"),
+    ],
+)
+def test_a_variable_that_would_count_all_the_same_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, url: str, credential: str
+) -> None:
+    monkeypatch.setenv(name, "canary")
+
+    with pytest.raises(Permanent, match=f"^{name} in the environment counts for every store") as raised:
+        open_store(url, credential=credential, secrets=SECRETS)
+
+    assert "canary" not in raised.value.reason
 
 
 def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
