@@ -45,8 +45,8 @@ from deployments.plan_document import document_of
 from deployments.rendering import stored_form
 from deployments.resolution import Resolved, environments_of, resolve, source_of
 from deployments.workflows.asking import Unfinished, as_json, could_not, go_on, without_asking
+from deployments.workflows.settling import NOW
 
-NOW = timedelta()
 FIND_LIMIT = 50
 FULL_HASH = 40
 GATE_STEP = "gate:"

@@ -25,7 +25,7 @@ from deployments.rules.health import Health, judge_workload
 from deployments.rules.manifests import RenderedObject, identity_of
 from deployments.workflows.looking import digests_of, workloads_of_all
 from deployments.workflows.reverting import is_deleted
-from deployments.workflows.settling import NOW, Write, settled
+from deployments.workflows.settling import NOW, Write, settled_run
 from deployments.workflows.steps import in_time, problem_of
 
 A_MOMENT = timedelta(seconds=1)
@@ -39,7 +39,7 @@ def finish(row: Run, approved: Approved, at: datetime) -> Settlement[Run]:
     for environment in _environments(row):
         if environment.slug not in row.data.get("moved", []):
             return _move_forward(row, approved, environment, at)
-    return settled(lambda run, actor: rollouts.succeed(run, actor=actor, at=at), due_in=None)
+    return settled_run(lambda run, actor: rollouts.succeed(run, actor=actor, at=at), due_in=None)
 
 
 def abort(row: Run, at: datetime) -> Settlement[Run]:
@@ -51,13 +51,13 @@ def abort(row: Run, at: datetime) -> Settlement[Run]:
         _own_up(run, actor=actor, at=at)
         rollouts.finish_abort(run, actor=actor, at=at)
 
-    return settled(write, due_in=None)
+    return settled_run(write, due_in=None)
 
 
 def roll_back(row: Run, approved: Approved, at: datetime) -> Settlement[Run]:
     """Wait until everything touched is back, look once more, write it to Git. Five times are kept apart (RBK-5)."""
     if row.rollback_started_at is None:
-        return settled(_begin(at), due_in=POLL)
+        return settled_run(_begin(at), due_in=POLL)
     targets = list(row.targets.select_related("environment__cluster", "environment__source"))
     blocked = [one for one in targets if one.is_reverting and problem_of(one) == "revert"]
     moving = [one for one in targets if one.is_reverting and problem_of(one) != "revert"]
@@ -67,14 +67,14 @@ def roll_back(row: Run, approved: Approved, at: datetime) -> Settlement[Run]:
         return give_up(" ".join(one.sentence for one in blocked[:3]), at)
     if row.rollback_serving_at is None:
         words = "Everything that was touched serves the version from before."
-        return settled(_noted("rollback_serving_at", words, at), due_in=NOW)
+        return settled_run(_noted("rollback_serving_at", words, at), due_in=NOW)
     if row.rollback_verified_at is None:
         return _verify(row, approved, targets, at)
     touched = {one.environment_id for one in targets if one.state == TargetState.REVERTED and one.applied}
     for environment in _environments(row):
         if environment.pk in touched and environment.slug not in row.data.get("taken_back", []):
             return _move_back(row, approved, environment, at)
-    return settled(lambda run, actor: rollouts.finish_rollback(run, actor=actor, at=at), due_in=None)
+    return settled_run(lambda run, actor: rollouts.finish_rollback(run, actor=actor, at=at), due_in=None)
 
 
 def _begin(at: datetime) -> Write:
@@ -104,7 +104,7 @@ def give_up(reason: str, at: datetime) -> Settlement[Run]:
         if RUN.allows("fail_rollback", run.state):
             rollouts.fail_rollback(run, why=reason, actor=actor, at=at)
 
-    return settled(write, due_in=None)
+    return settled_run(write, due_in=None)
 
 
 def _prune(row: Run, approved: Approved, environment: Environment, at: datetime) -> Settlement[Run]:
@@ -134,7 +134,7 @@ def _prune(row: Run, approved: Approved, environment: Environment, at: datetime)
                 _record_pruned(run, environment.slug, ref, actor=actor, at=at)
         _write_pruning(run, environment, [ref for ref in refs if ref not in done])
 
-    return settled(write, due_in=NOW)
+    return settled_run(write, due_in=NOW)
 
 
 def _decide_pruning(approved: Approved, environment: Environment) -> Settlement[Run]:
@@ -143,7 +143,7 @@ def _decide_pruning(approved: Approved, environment: Environment) -> Settlement[
         namespace=environment.namespace, inventory=environment.inventory, kinds=SUPPORTED_KINDS
     )
     gone = [ref for ref in present if identity_of(ref) not in kept]
-    return settled(lambda run, actor: _write_pruning(run, environment, gone), due_in=NOW)
+    return settled_run(lambda run, actor: _write_pruning(run, environment, gone), due_in=NOW)
 
 
 def _write_pruning(run: Run, environment: Environment, left: Sequence[ObjectRef]) -> None:
@@ -174,7 +174,7 @@ def _move_forward(row: Run, approved: Approved, environment: Environment, at: da
         _record_moved(run, environment, before, moved.sha, sentence, actor=actor, at=at)
         _remember(run, "moved", environment.slug)
 
-    return settled(write, due_in=NOW)
+    return settled_run(write, due_in=NOW)
 
 
 def _move_back(row: Run, approved: Approved, environment: Environment, at: datetime) -> Settlement[Run]:
@@ -187,7 +187,7 @@ def _move_back(row: Run, approved: Approved, environment: Environment, at: datet
             write_log(run, icon="git-branch", sentence=sentence, at=at)
             _remember(run, "taken_back", environment.slug)
 
-        return settled(skip, due_in=NOW)
+        return settled_run(skip, due_in=NOW)
     repository = doors.open_source(environment.source)
     decided_at = row.rollback_decided_at or at
     cause = row.data.get("cause") or row.intent_reason or "Asked for."
@@ -214,7 +214,7 @@ def _move_back(row: Run, approved: Approved, environment: Environment, at: datet
         _record_moved(run, environment, base, moved.sha, sentence, actor=actor, at=at)
         _remember(run, "taken_back", environment.slug)
 
-    return settled(write, due_in=NOW)
+    return settled_run(write, due_in=NOW)
 
 
 def _bases(row: Run, approved: Approved, environment: Environment, before: str) -> list[str]:
@@ -251,7 +251,7 @@ def _verify(row: Run, approved: Approved, targets: list[RunTarget], at: datetime
                     return give_up(f"It served the version from before, and no longer does. {found.sentence}", at)
                 return Settlement(write=None, due_in=POLL)
     words = "The rollback is verified: its workloads are healthy on the version from before."
-    return settled(_noted("rollback_verified_at", words, at), due_in=NOW)
+    return settled_run(_noted("rollback_verified_at", words, at), due_in=NOW)
 
 
 def _expected(
@@ -276,7 +276,7 @@ def _diverged(environment: Environment, reason: str, at: datetime) -> Settlement
     def write(run: Run, actor: Actor) -> None:
         rollouts.pause(run, PauseReason.NEEDS_ATTENTION, sentence, actor=actor, at=at)
 
-    return settled(write, due_in=timedelta(seconds=30))
+    return settled_run(write, due_in=timedelta(seconds=30))
 
 
 def _environments(row: Run) -> list[Environment]:

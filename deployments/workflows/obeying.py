@@ -10,7 +10,7 @@ from changecontrol.lifecycles.run import RUN, PauseReason, RunState
 from changecontrol.models import Run
 from changecontrol.workflow.engine import Settlement
 from deployments.actions import rollouts
-from deployments.workflows.settling import NOW, settled
+from deployments.workflows.settling import NOW, settled_run
 
 
 def obey(row: Run, at: datetime) -> Settlement[Run]:
@@ -30,7 +30,7 @@ def obey(row: Run, at: datetime) -> Settlement[Run]:
         by = Actor(user=who, via="worker", correlation_id=actor.correlation_id) if who else actor
         _do(run, verb, words=f"{name}{said}", actor=by, at=at)
 
-    return settled(write, due_in=NOW)
+    return settled_run(write, due_in=NOW)
 
 
 def _do(run: Run, verb: str, *, words: str, actor: Actor, at: datetime) -> None:

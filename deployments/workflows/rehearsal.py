@@ -31,7 +31,8 @@ from deployments.rules.health import Health, WorkloadHealth, judge_job, judge_ta
 from deployments.rules.manifests import Place, RenderedObject
 from deployments.rules.rollback_class import RUNS_ONCE
 from deployments.workflows.looking import digests_of
-from deployments.workflows.steps import NOW, SOON, in_time
+from deployments.workflows.settling import NOW
+from deployments.workflows.steps import SOON, in_time
 
 READY_WITHIN = timedelta(minutes=15)
 """How long workloads may take to become healthy: images are pulled where they never ran."""

@@ -26,8 +26,8 @@ from deployments.rules.health import Health
 from deployments.rules.manifests import RenderedObject
 from deployments.rules.rollback_class import RUNS_ONCE
 from deployments.workflows.looking import health_of
+from deployments.workflows.settling import NOW
 from deployments.workflows.steps import (
-    NOW,
     entry_of,
     give_up,
     in_time,
@@ -35,7 +35,7 @@ from deployments.workflows.steps import (
     new_manifests,
     ready_within,
     remember,
-    settled,
+    settled_target,
     time_of,
 )
 
@@ -100,7 +100,7 @@ def _bring_back(row: RunTarget, left: Sequence[RenderedObject], *, total: int, a
         sentence = f"{target}: {count} of {counted(total, 'object')} as before."
         write_log(target.run, target=target, icon="arrow-back-up", sentence=sentence, at=at)
 
-    return settled(write, due_in=NOW)
+    return settled_target(write, due_in=NOW)
 
 
 def _mark(row: RunTarget, refs: Sequence[ObjectRef], at: datetime) -> Settlement[RunTarget]:
@@ -115,7 +115,7 @@ def _mark(row: RunTarget, refs: Sequence[ObjectRef], at: datetime) -> Settlement
         remember(target, facts)
         target.save(update_fields=["applied"])
 
-    return settled(write, due_in=NOW)
+    return settled_target(write, due_in=NOW)
 
 
 def _delete(row: RunTarget, refs: Sequence[ObjectRef], at: datetime) -> Settlement[RunTarget]:
@@ -139,7 +139,7 @@ def _delete(row: RunTarget, refs: Sequence[ObjectRef], at: datetime) -> Settleme
         sentence = f"{target}: {counted(len(gone), 'object')} created by this run deleted."
         write_log(target.run, target=target, icon="trash", sentence=sentence, at=at)
 
-    return settled(write, due_in=NOW)
+    return settled_target(write, due_in=NOW)
 
 
 def is_deleted(cluster: Kubernetes, ref: ObjectRef, *, inventory: str) -> bool:
@@ -179,7 +179,7 @@ def _done(words: str, at: datetime) -> Settlement[RunTarget]:
         else:
             target.save(update_fields=["is_reverting"])
 
-    return settled(write, due_in=None, tells_run=True)
+    return settled_target(write, due_in=None, tells_run=True)
 
 
 def _was_created(row: RunTarget, ref: ObjectRef) -> bool:

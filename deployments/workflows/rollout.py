@@ -36,7 +36,7 @@ from deployments.workflows import analysis, checks, ending, verifying, waves
 from deployments.workflows.asking import Unfinished, go_on, without_asking
 from deployments.workflows.checks import Calendar, Hindrance
 from deployments.workflows.obeying import obey
-from deployments.workflows.settling import LOOK_AGAIN, NOW, Write, moved, paused, rolled_back, settled
+from deployments.workflows.settling import LOOK_AGAIN, NOW, Write, moved, paused, rolled_back, settled_run
 from deployments.workflows.steps import problem_of
 from recovery.queries import PREPARING_STEP, Standing, preparation_of
 
@@ -123,7 +123,7 @@ class RolloutRun:
         calendar = checks.calendar_of(change, approved, wave=0, at=at)
         hindrance = calendar.frozen or calendar.closed
         if hindrance is None:
-            return settled(moved("start", "Checking everything once more before the start.", at), due_in=NOW)
+            return settled_run(moved("start", "Checking everything once more before the start.", at), due_in=NOW)
         return self._waiting(row, hindrance, at)
 
     def _preflight(self, row: Run, change: ChangeRequest, approved: Approved, at: datetime) -> Settlement[Run]:
@@ -144,7 +144,7 @@ class RolloutRun:
                 return
             rollouts.open_wave(run, run.wave, actor=actor, at=at)
 
-        return settled(write, due_in=NOW)
+        return settled_run(write, due_in=NOW)
 
     def _begin_restore(self, at: datetime) -> Settlement[Run]:
         """Wait at a step by which recovery finds the run; what runs is not touched."""
@@ -153,7 +153,7 @@ class RolloutRun:
         def begin(run: Run, actor: Actor) -> None:
             rollouts.await_restore(run, step=PREPARING_STEP, sentence=sentence, at=at)
 
-        return settled(begin, due_in=POLL)
+        return settled_run(begin, due_in=POLL)
 
     def _await_restore(self, row: Run, at: datetime) -> Settlement[Run] | None:
         """Wait until what is brought back is there; None once it is."""
@@ -166,7 +166,7 @@ class RolloutRun:
         def say(run: Run, actor: Actor) -> None:
             rollouts.say(run, preparation.sentence)
 
-        return settled(say, due_in=POLL)
+        return settled_run(say, due_in=POLL)
 
     def _carry_on(self, row: Run, change: ChangeRequest, approved: Approved, at: datetime) -> Settlement[Run]:
         if row.data.get("finishing"):
@@ -195,7 +195,7 @@ class RolloutRun:
         if calendar.frozen or calendar.closed:
             return Settlement(write=None, due_in=LOOK_AGAIN)
         sentence = "The window is open again; everything is checked before the run goes on."
-        return settled(lambda run, actor: rollouts.resume(run, sentence, actor=actor, at=at), due_in=NOW)
+        return settled_run(lambda run, actor: rollouts.resume(run, sentence, actor=actor, at=at), due_in=NOW)
 
     # Steps within a wave.
 
@@ -220,7 +220,7 @@ class RolloutRun:
             if chosen:
                 rollouts.update_targets(run, chosen, actor=actor, at=at)
 
-        return settled(write, due_in=NOW if len(turn) > len(chosen) else POLL)
+        return settled_run(write, due_in=NOW if len(turn) > len(chosen) else POLL)
 
     def _failed(self, row: Run, targets: Sequence[RunTarget], decision: WaveDecision, at: datetime) -> Settlement[Run]:
         why = [one.sentence for one in targets if one.state == TargetState.FAILED]
@@ -245,14 +245,14 @@ class RolloutRun:
         """Watch a wave that is healthy, and go on once it has baked: only on what is seen now (RUN-2)."""
         sick = verifying.sick_targets(row, approved, targets, at=at)
         if sick:
-            return settled(lambda run, actor: rollouts.fail_targets(run, sick, actor=actor, at=at), due_in=NOW)
+            return settled_run(lambda run, actor: rollouts.fail_targets(run, sick, actor=actor, at=at), due_in=NOW)
         is_settled = row.wave in (*row.data.get("skipped", []), *row.data.get("promoted", []))
         if not is_settled and approved.content.indicators:
             if row.state == RunState.RUNNING:
-                return settled(_begin_bake(approved, decision, at), due_in=NOW)
+                return settled_run(_begin_bake(approved, decision, at), due_in=NOW)
             return self._analyse(row, change, approved, decision, at)
         if decision.move is WaveMove.BAKE and row.state == RunState.RUNNING:
-            return settled(_begin_bake(approved, decision, at), due_in=POLL)
+            return settled_run(_begin_bake(approved, decision, at), due_in=POLL)
         return self._proceed(row, change, approved, decision, at)
 
     def _analyse(
@@ -282,9 +282,9 @@ class RolloutRun:
         has_passed = row.data.get("analysis") == AnalysisMove.GO_ON and row.bakes_until and at >= row.bakes_until
         if has_passed and decision.move is not WaveMove.BAKE:
             if decision.move is WaveMove.AWAIT_PROMOTION and row.state == RunState.AWAITING_PROMOTION:
-                return settled(write, due_in=analysis.sample_every(approved, row.wave))
+                return settled_run(write, due_in=analysis.sample_every(approved, row.wave))
             return self._proceed(row, change, approved, decision, at)
-        return settled(write, due_in=analysis.sample_every(approved, row.wave))
+        return settled_run(write, due_in=analysis.sample_every(approved, row.wave))
 
     def _proceed(
         self, row: Run, change: ChangeRequest, approved: Approved, decision: WaveDecision, at: datetime
@@ -296,7 +296,7 @@ class RolloutRun:
             if row.state == RunState.AWAITING_PROMOTION:
                 return Settlement(write=None, due_in=POLL)
             sentence = f"Wave {row.wave} is done. {decision.sentence}"
-            return settled(moved("await_promotion", sentence, at), due_in=POLL)
+            return settled_run(moved("await_promotion", sentence, at), due_in=POLL)
         if decision.move is WaveMove.FINISH:
 
             def write(run: Run, actor: Actor) -> None:
@@ -304,7 +304,7 @@ class RolloutRun:
                 run.data = {**run.data, "finishing": True}
                 run.save(update_fields=["data"])
 
-            return settled(write, due_in=NOW)
+            return settled_run(write, due_in=NOW)
         if stopped := self._hindered(row, change, approved, wave=row.wave + 1, at=at):
             return stopped
 
@@ -313,7 +313,7 @@ class RolloutRun:
             run.data = {key: value for key, value in run.data.items() if not key.startswith("analysis")}
             rollouts.open_wave(run, run.wave + 1, actor=actor, at=at)
 
-        return settled(open_next, due_in=NOW)
+        return settled_run(open_next, due_in=NOW)
 
     # What stops a run.
 
@@ -350,7 +350,7 @@ class RolloutRun:
                 run.data, run.sentence = {**run.data, "asking": kept}, sentence
                 run.save(update_fields=["data", "sentence"])
 
-            return settled(go_on_later, due_in=asked.due_in)
+            return settled_run(go_on_later, due_in=asked.due_in)
         judged = asked
 
         def write(run: Run, actor: Actor) -> None:
@@ -359,7 +359,7 @@ class RolloutRun:
             run.data = without_asking(run.data)
             run.save(update_fields=["data"])
 
-        return settled(write, due_in=NOW)
+        return settled_run(write, due_in=NOW)
 
     def _closing(
         self, row: Run, approved: Approved, calendar: Calendar, targets: Sequence[RunTarget], at: datetime
@@ -382,7 +382,7 @@ class RolloutRun:
     def _waiting(self, row: Run, hindrance: Hindrance, at: datetime) -> Settlement[Run]:
         if row.state == RunState.WAITING_FOR_WINDOW:
             return Settlement(write=None, due_in=LOOK_AGAIN)
-        return settled(moved("wait", hindrance.sentence, at), due_in=LOOK_AGAIN)
+        return settled_run(moved("wait", hindrance.sentence, at), due_in=LOOK_AGAIN)
 
     def _superseded(self, row: Run, change: ChangeRequest, at: datetime) -> Settlement[Run] | None:
         """End a run whose change was revised, held or canceled before anything was touched."""
@@ -390,7 +390,7 @@ class RolloutRun:
         if is_ours or row.wave_opened_at is not None:
             return None
         sentence = f"{change.number} moved on to “{ChangeState(change.state).label.lower()}” before this run began."
-        return settled(
+        return settled_run(
             lambda run, actor: rollouts.end_before_start(run, sentence=sentence, actor=actor, at=at), due_in=None
         )
 

@@ -18,7 +18,7 @@ LOOK_AGAIN = timedelta(seconds=30)
 Write = Callable[[Run, Actor], None]
 
 
-def settled(write: Write, *, due_in: timedelta | None) -> Settlement[Run]:
+def settled_run(write: Write, *, due_in: timedelta | None) -> Settlement[Run]:
     return Settlement(write=lambda run: write(run, system_actor(f"run:{run.pk}")), due_in=due_in)
 
 
@@ -37,7 +37,7 @@ def paused(reason: PauseReason, sentence: str, at: datetime) -> Settlement[Run]:
         if RUN.allows("pause", run.state):
             rollouts.pause(run, reason, sentence, actor=actor, at=at)
 
-    return settled(write, due_in=LOOK_AGAIN)
+    return settled_run(write, due_in=LOOK_AGAIN)
 
 
 def rolled_back(why: str, at: datetime) -> Settlement[Run]:
@@ -49,4 +49,4 @@ def rolled_back(why: str, at: datetime) -> Settlement[Run]:
         run.save(update_fields=["data", "detected_at"])
         rollouts.begin_rollback(run, why=why, actor=actor, at=at)
 
-    return settled(write, due_in=NOW)
+    return settled_run(write, due_in=NOW)

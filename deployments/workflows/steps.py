@@ -21,7 +21,6 @@ from deployments.actions.rollouts import can
 from deployments.approved import Approved
 from deployments.rendering import Manifests, manifests_at, previous_manifests
 
-NOW = timedelta()
 SOON = timedelta(seconds=1)
 STEP_FOR = timedelta(seconds=4)
 """How long a step goes on to new calls. The last one may take 10 s more, and a tick is stopped at 20 s."""
@@ -76,7 +75,7 @@ def ready_within(row: RunTarget) -> timedelta:
     return timedelta(seconds=Approved.of_run(row.run).content.ready_within_seconds)
 
 
-def settled(write: Write, *, due_in: timedelta | None, tells_run: bool = False) -> Settlement[RunTarget]:
+def settled_target(write: Write, *, due_in: timedelta | None, tells_run: bool = False) -> Settlement[RunTarget]:
     def acting(target: RunTarget) -> None:
         with gathering():
             write(target, system_actor(f"run:{target.run_id}"))
@@ -92,7 +91,7 @@ def fail(reason: str, at: datetime, *, problem: PauseReason) -> Settlement[RunTa
             target.applied = [*target.applied, {"problem": str(problem), "at": at.isoformat()}]
             move_target(target, "fail", sentence=reason, actor=actor, at=at, applied=target.applied)
 
-    return settled(write, due_in=None, tells_run=True)
+    return settled_target(write, due_in=None, tells_run=True)
 
 
 def give_up(reason: str, at: datetime) -> Settlement[RunTarget]:
@@ -108,7 +107,7 @@ def give_up(reason: str, at: datetime) -> Settlement[RunTarget]:
             target.save(update_fields=["applied", "sentence"])
             write_log(target.run, target=target, icon="circle-x", sentence=sentence, at=at)
 
-    return settled(write, due_in=None, tells_run=True)
+    return settled_target(write, due_in=None, tells_run=True)
 
 
 def _tell_runs(run_ids: Iterable[int]) -> None:

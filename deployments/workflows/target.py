@@ -37,8 +37,8 @@ from deployments.rules.rollback_class import RUNS_ONCE
 from deployments.workflows import crowding
 from deployments.workflows.looking import health_of, workloads_of
 from deployments.workflows.reverting import revert
+from deployments.workflows.settling import NOW
 from deployments.workflows.steps import (
-    NOW,
     SOON,
     entry_of,
     fail,
@@ -47,7 +47,7 @@ from deployments.workflows.steps import (
     new_manifests,
     ready_within,
     remember,
-    settled,
+    settled_target,
     tell_run,
     time_of,
 )
@@ -116,7 +116,7 @@ class TargetUpdate:
         """Out of reach is deferred, not failed, and chased (RUN-4); on the way back it is an alarm."""
         if row.is_reverting:
             return give_up(reason, at)
-        return settled(lambda one, actor: _defer(one, reason, actor, at), due_in=RETRY_DEFERRED)
+        return settled_target(lambda one, actor: _defer(one, reason, actor, at), due_in=RETRY_DEFERRED)
 
     def troubled(self, row: RunTarget, reason: str, at: datetime) -> None:
         write_log(row.run, target=row, icon="clock-pause", sentence=f"{row}: {reason} It is tried again.", at=at)
@@ -125,7 +125,7 @@ class TargetUpdate:
         """Write down what is there before anything of ours is; then, in a step of its own, apply."""
         objects = new_manifests(row).of(row.workload)
         if not objects:
-            return settled(lambda one, actor: _confirm_empty(one, actor, at), due_in=None)
+            return settled_target(lambda one, actor: _confirm_empty(one, actor, at), due_in=None)
         cluster = doors.open_cluster(row.environment.cluster)
         unseen = [one for one in objects if "existed" not in entry_of(row, one.ref)]
         if not unseen:
@@ -184,9 +184,9 @@ class TargetUpdate:
             write_log(target.run, target=target, icon="upload", sentence=target.sentence, detail=detail, at=at)
 
         if not is_all:
-            return settled(write, due_in=NOW)
+            return settled_target(write, due_in=NOW)
         # Nothing is healthy in the moment it was applied.
-        return settled(write, due_in=SOON if is_watched else None, tells_run=not is_watched)
+        return settled_target(write, due_in=SOON if is_watched else None, tells_run=not is_watched)
 
     def _watch(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
         since = time_of(row, "at", at)
@@ -217,9 +217,9 @@ class TargetUpdate:
             target.save(update_fields=["sentence", "ready_count", "desired_count", "applied"])
 
         if found.health is Health.HEALTHY:
-            return settled(write, due_in=None, tells_run=True)
+            return settled_target(write, due_in=None, tells_run=True)
         # What is quick is seen soon; what takes its time is asked less and less often.
-        return settled(write, due_in=min(max((at - since) / 2, SOON), POLL))
+        return settled_target(write, due_in=min(max((at - since) / 2, SOON), POLL))
 
     def _chase(self, row: RunTarget, at: datetime) -> Settlement[RunTarget]:
         """Ask whether a deferred target can be reached again; then the run takes it up as pending."""
@@ -229,7 +229,7 @@ class TargetUpdate:
             workloads_of(doors.open_cluster(row.environment.cluster), row.environment, at=at)
         except (Transient, NotAllowed):
             return Settlement(write=None, due_in=RETRY_DEFERRED)
-        return settled(
+        return settled_target(
             lambda one, actor: retry_target(one, sentence=f"{one}: within reach again.", actor=actor, at=at),
             due_in=None,
             tells_run=True,
