@@ -20,9 +20,18 @@ from changecontrol.workflows.jobs import Report
 from recovery import doors
 from recovery.adapters.odoo import ensure_neutralised, observe_attachments, observe_neutralised, observe_odoo
 from recovery.adapters.postgres.dumping import WITHOUT_LINKS
-from recovery.adapters.postgres.programs import Programs, connected, connection_environment, one_row, run_program
+from recovery.adapters.postgres.incremental import FaultIn
+from recovery.adapters.postgres.programs import (
+    NO_ROOM,
+    Programs,
+    connected,
+    connection_environment,
+    one_row,
+    run_program,
+)
 from recovery.adapters.postgres.rights import ensure_granted, ensure_stands_in
 from recovery.adapters.postgres.sandbox import Sandbox, make_sandbox
+from recovery.adapters.postgres.wal import FaultInWal
 from recovery.jobs import attachments
 from recovery.jobs.copies import Bench, bench_of, database_of, run_id_of
 from recovery.jobs.leftovers import (
@@ -38,6 +47,7 @@ from recovery.jobs.leftovers import (
     unmark_folder,
     whole_of,
 )
+from recovery.jobs.observing import ObservedStore
 from recovery.jobs.recovered import Server, recovered_server
 from recovery.jobs.saying import Saying
 from recovery.jobs.stored import stored_of
@@ -90,7 +100,8 @@ def bring_back(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
 def _made_beside(order: Mapping[str, Any], restore: Restore, *, target: str, saying: Saying) -> str:
     """Make the new database and its folder beside what is in use, marked as ours; return what they hold."""
     mark = _mark_of(restore)
-    with bench_of(restore.point, run_id=run_id_of(restore), saying=saying) as bench:
+    store = ObservedStore(doors.open_store_to_read(restore.point.policy))
+    with bench_of(restore.point, run_id=run_id_of(restore), store=store, saying=saying) as bench:
         bench.check_identity()
         sandbox = make_sandbox(bench.folder, run_id=bench.run_id)
         owner = _owner_in_use(target, restore) if restore.purpose == RestorePurpose.PRODUCTION else ""
@@ -171,13 +182,21 @@ def _brought_back(order: Mapping[str, Any], restore: Restore, *, bench: Bench, s
 
 @contextmanager
 def _reading(restore: Restore) -> Iterator[None]:
-    """Say besides what is wrong with a copy up to when there is a way back without its point."""
+    """Say besides what is wrong with a backup up to when there is a way back without it.
+
+    Of WAL that is wrong nothing is said: other points lead through it, too. No more than of attachments, whose packs
+    all copies share.
+    """
     try:
         yield
+    except FaultInWal:
+        raise
     except Permanent as wrong:
-        if SAFE in wrong.reason:
+        # The sandbox's server says so of our own disk.
+        if SAFE in wrong.reason or NO_ROOM in wrong.reason:
             raise
-        safe = last_safe_without(restore.point, before=restore.target_at)
+        key = wrong.label if isinstance(wrong, FaultIn) else restore.point.key
+        safe = last_safe_without(restore.point.environment, key, before=restore.target_at)
         words = f"{SAFE} by another point is {moment(safe)}." if safe else "No other point leads back there."
         raise Permanent(f"{wrong.reason} {words}") from None
 
@@ -248,12 +267,11 @@ def _restore_attachments(restore: Restore, bench: Bench, *, url: str, folder: Pa
     if folder is None:
         raise Permanent("The backup policy names no folder for restored attachments.")
     bench.saying.say("Bringing back attachments.", total_bytes=copy.byte_count)
-    with _reading(restore):
-        read = attachments.archive_of(bench.policy, bench.store).ensure_restored(
-            attachments.point_of(copy), target=folder, identity=bench.identities[0]
-        )
-        if read.findings:
-            raise Permanent(" ".join(one.sentence for one in read.findings[:3]))
+    read = attachments.archive_of(bench.policy, bench.store).ensure_restored(
+        attachments.point_of(copy), target=folder, identity=bench.identities[0]
+    )
+    if read.findings:
+        raise Permanent(" ".join(one.sentence for one in read.findings[:3]))
     # What the shop itself had lost, or its garbage collection removed since, is no reason to bring nothing back.
     named = (one.name for one in observe_attachments(url)) if observe_odoo(url) is not None else ()
     lost = sorted({name for name in named if not (folder / name).is_file()})

@@ -84,12 +84,12 @@ def point_at(environment: Environment, target_at: datetime) -> RecoveryPoint:
     return point
 
 
-def last_safe_without(point: RecoveryPoint, *, before: datetime) -> datetime | None:
+def last_safe_without(environment: Environment, key: str, *, before: datetime) -> datetime | None:
     """Return the newest time up to `before` to which a restore takes neither a point nor what builds upon it."""
-    rows = RecoveryPoint.objects.filter(environment=point.environment_id)
+    rows = RecoveryPoint.objects.filter(environment=environment)
     parents: dict[str, str | None] = dict(rows.values_list("key", "parent__key"))
-    gone = [key for key in parents if _builds_upon(key, point.key, parents=parents)]
-    return coverage_of(point.environment).last_safe_without(gone, before=before)
+    gone = [one for one in parents if _builds_upon(one, key, parents=parents)]
+    return coverage_of(environment).last_safe_without(gone, before=before)
 
 
 def _builds_upon(key: str | None, other: str, *, parents: Mapping[str, str | None]) -> bool:

@@ -13,7 +13,7 @@ from threading import Event
 
 from changecontrol.errors import Hindered, Permanent
 from changecontrol.ports import ObjectStore
-from recovery.adapters.postgres.incremental import chain_of
+from recovery.adapters.postgres.incremental import FaultIn, chain_of
 from recovery.adapters.postgres.packing import READ_BYTES, UnpackingReader, read_ahead
 from recovery.adapters.postgres.programs import Programs, feed_program, find_programs, plain_environment, run_program
 from recovery.adapters.postgres.sandbox import Sandbox, written_to
@@ -52,7 +52,7 @@ def fetch_copy(
 
     `most_bytes` is what it may take of the disk. Raises `Hindered` where it needs more, or more than is free.
     Raises `Permanent` with the last safe time before anything is fetched where the time is not covered, and with what
-    is missing or changed where the copy does not hold what it should.
+    is missing or changed where the copy does not hold what it should: `FaultInWal` in WAL, `FaultIn` in one of a chain.
     """
     coverage = coverage_of(base, archive=archive)
     check_covered(coverage, at=at)
@@ -143,8 +143,11 @@ def _combine(
             for made in (parts, folder):
                 made.mkdir(mode=0o700, exist_ok=True)
                 sandbox.give(made)
-            _fetch_member(store, base=member, identities=identities, sandbox=sandbox, folder=folder)
-            _verify_member(folder, label=member.label, sandbox=sandbox, programs=programs)
+            try:
+                _fetch_member(store, base=member, identities=identities, sandbox=sandbox, folder=folder)
+                _verify_member(folder, label=member.label, sandbox=sandbox, programs=programs)
+            except Permanent as fault:
+                raise FaultIn(member.label, fault.reason) from None
         run_program(
             # The server writes everything to disk before it starts, so this need not.
             [programs.path("pg_combinebackup"), "--no-sync", f"--output={sandbox.data}", *folders],

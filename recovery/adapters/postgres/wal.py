@@ -48,6 +48,10 @@ COLLECTED_AT_ONCE = 10_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class FaultInWal(Permanent):
+    """A fault of WAL in the store: of what other backups lead through, too."""
+
+
 def segment_name(*, timeline: int, start: int, segment_bytes: int) -> str:
     """Return PostgreSQL's file name of the segment that holds a position."""
     number, per_id = start // segment_bytes, (1 << 32) // segment_bytes
@@ -250,18 +254,18 @@ def needed_until(coverage: Coverage, *, at: RestoreTo, base: BaseBackup) -> Iter
 
 
 def open_wal(store: ObjectStore, one: WalObject, *, archive: WalArchive, identities: Sequence[str]) -> bytes:
-    """Fetch and open one object of WAL. Raises `Permanent` naming it where it is missing, changed or of elsewhere."""
+    """Fetch and open one object of WAL. Raises `FaultInWal` naming it where it is missing, changed or of elsewhere."""
     size = archive.segment_bytes
     name = segment_name(timeline=one.timeline, start=one.start, segment_bytes=size)
     data = store.observe_object(one.key)
     if data is None:
-        raise Permanent(f"The WAL {name} is missing from the store.")
+        raise FaultInWal(f"The WAL {name} is missing from the store.")
     try:
         content = unpacked(data, identities=identities, limit=size)
     except Permanent as error:
-        raise Permanent(f"The WAL {name} cannot be used. {error.reason}") from None
+        raise FaultInWal(f"The WAL {name} cannot be used. {error.reason}") from None
     if len(content) != one.end - one.start:
-        raise Permanent(f"The WAL {name} holds {len(content):,} bytes and should hold {one.end - one.start:,}.")
+        raise FaultInWal(f"The WAL {name} holds {len(content):,} bytes and should hold {one.end - one.start:,}.")
     if one.start % size == 0:
         _check_header(content, name=name, one=one, archive=archive)
     return content
@@ -271,19 +275,19 @@ def open_history(store: ObjectStore, switch: TimelineSwitch, *, identities: Sequ
     """Fetch and open the history file of a timeline."""
     data = store.observe_object(switch.key)
     if data is None:
-        raise Permanent(f"The history of timeline {switch.timeline} is missing from the store.")
+        raise FaultInWal(f"The history of timeline {switch.timeline} is missing from the store.")
     return unpacked(data, identities=identities, limit=HISTORY_BYTES)
 
 
 def _check_header(content: bytes, *, name: str, one: WalObject, archive: WalArchive) -> None:
     if len(content) < LONG_HEADER.size:
-        raise Permanent(f"The WAL {name} is too short to be WAL.")
+        raise FaultInWal(f"The WAL {name} is too short to be WAL.")
     _, flags, timeline, address, _, _, system, size, _ = LONG_HEADER.unpack_from(content)
     # A segment that a promotion has begun anew carries pages of the parent's timeline.
     if not flags & LONG_HEADER_FLAG or address != one.start or timeline > one.timeline:
-        raise Permanent(f"The WAL {name} is another segment than its name says.")
+        raise FaultInWal(f"The WAL {name} is another segment than its name says.")
     if str(system) != archive.system_identifier or size != archive.segment_bytes:
-        raise Permanent(f"The WAL {name} is of another system.")
+        raise FaultInWal(f"The WAL {name} is of another system.")
 
 
 def _wal_object(found: StoredObject, *, segment_bytes: int) -> WalObject | None:

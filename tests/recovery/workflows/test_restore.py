@@ -34,6 +34,7 @@ from recovery.rules.times import moment
 from tests.factories.changes import draft_change
 from tests.factories.estate import actor, stranger_estate
 from tests.recovery.workflows.conftest import Shop
+from tests.recovery.workflows.refusing import SENTENCE, refuse
 from tests.recovery.workflows.test_drill import backed_up
 from tests.recovery.workflows.test_upkeep import back_up
 
@@ -139,9 +140,7 @@ def copy_of(point: RecoveryPoint) -> FilestoreCopy:
     ("part", "words"),
     [("database", "are those of"), ("attachments", "In place of the manifest")],
 )
-def test_a_mismatched_set_is_refused_with_the_last_safe_time_and_nothing_changes(
-    shop: Shop, rio: User, part: str, words: str
-) -> None:  # BCK-2
+def test_a_mismatched_set_is_refused_and_nothing_changes(shop: Shop, rio: User, part: str, words: str) -> None:  # BCK-2
     first = backed_up(shop, rio)
     before = rows(shop, "northwind", "SELECT name FROM sale_order ORDER BY id")
     second = back_up(shop, rio)
@@ -156,15 +155,47 @@ def test_a_mismatched_set_is_refused_with_the_last_safe_time_and_nothing_changes
 
     assert refused.state == "failed"
     assert words in refused.sentence
-    safe = second.consistent_at - timedelta(microseconds=1)
-    assert refused.sentence.endswith(f"The last safe time by another point is {moment(safe)}.")
     assert databases(shop) == ["northwind"]
     assert not (shop.folder / "restored" / "northwind_yesterday").exists()
     assert shop.left_over() == []
-    if part == "database":
+    safe = second.consistent_at - timedelta(microseconds=1)
+    says_safe = refused.sentence.endswith(f"The last safe time by another point is {moment(safe)}.")
+    assert says_safe == (part == "database")
+    if says_safe:
         again = over(shop, asked(shop, rio, target_at=safe))
         assert again.state == "succeeded", again.sentence
         assert rows(shop, "northwind_yesterday", "SELECT name FROM sale_order ORDER BY id") == before
+
+
+@pytest.mark.parametrize(("folder", "words"), [("filestore/packs", "cannot be read"), ("wal", "The WAL")])
+def test_of_what_points_share_no_damage_calls_another_time_safe(
+    shop: Shop, rio: User, folder: str, words: str
+) -> None:  # BCK-2
+    backed_up(shop, rio)
+    second = back_up(shop, rio)
+    shop.quiet()
+    for path in (shop.objects / "northwind/production" / folder).rglob("*.age"):
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+    refused = over(shop, asked(shop, rio, target_at=second.consistent_at))
+
+    assert refused.state == "failed"
+    assert words in refused.sentence
+    assert "by another point" not in refused.sentence
+    assert "No other point" not in refused.sentence
+
+
+@pytest.mark.parametrize("part", ["base/", "filestore/"])
+def test_a_refused_credential_says_nothing_of_a_copy_nor_of_another(
+    shop: Shop, rio: User, settings: Any, part: str
+) -> None:
+    point = backed_up(shop, rio)
+    refuse(settings, verb="observe_object", part=f"/{part}")
+
+    refused = over(shop, asked(shop, rio, target_at=point.consistent_at))
+
+    assert (refused.state, refused.sentence) == ("failed", SENTENCE)
 
 
 def test_an_attachment_the_shop_had_lost_is_told_and_keeps_nothing_from_coming_back(shop: Shop, rio: User) -> None:

@@ -21,7 +21,7 @@ from recovery.adapters.encryption import make_key_pair
 from recovery.adapters.postgres.archiving import WalArchiver
 from recovery.adapters.postgres.base import observe_base_backup, take_base_backup
 from recovery.adapters.postgres.fetching import fetch_copy, verify_copy
-from recovery.adapters.postgres.incremental import chain_of, take_incremental_backup
+from recovery.adapters.postgres.incremental import FaultIn, chain_of, take_incremental_backup
 from recovery.adapters.postgres.sandbox import make_sandbox
 from recovery.adapters.postgres.verifying import verify_stored
 from recovery.ports.postgres import BaseBackup, Latest
@@ -189,8 +189,9 @@ def test_damage_to_any_member_is_never_restored(filled: Source, archiver: WalArc
         lambda: filled.restore(second, at=Latest.LATEST),
         lambda: verify_stored(store=filled.store, base=second, archive=filled.archive(), identities=[KEY.identity]),
     ):
-        with pytest.raises(Permanent, match=f"/{label}/base.tar"):
+        with pytest.raises(FaultIn, match=f"/{label}/base.tar") as fault:
             refused()
+        assert fault.value.label == label
     assert list(filled.runs.iterdir()) == []
 
 
