@@ -196,10 +196,6 @@ class DrillReportSerializer(DrillSerializer, WithProgress):
         return seconds(measure_rpo(declared_at=row.declared_at, newest_sentinel_at=row.newest_sentinel_at))
 
 
-def download(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="{name}"'}
-
-
 def report_of(scope: Scope, pk: int | str) -> Any:
     """Return the report of a drill in sight as JSON values."""
     return DrillReportSerializer(first_of(with_report(drills_of(scope)), pk=pk)).data
@@ -254,7 +250,7 @@ class DrillViewSet(mixins.ListModelMixin, ApiViewSet[Drill]):
         """The report of a drill that is over, as PDF; 409 while it goes on. That you took it is recorded."""
         drill = first_of(drills_of(scope_for(request)), pk=pk)
         printed = print_drill_report(actor=acting(request), drill_id=drill.pk, at=clock.now())
-        return HttpResponse(printed.data, content_type=printed.media_type, headers=download(printed.name))
+        return HttpResponse(printed.data, content_type=printed.media_type, headers=_as_download(printed.name))
 
     @extend_schema(
         operation_id="recovery_drills_reports_export",
@@ -271,7 +267,7 @@ class DrillViewSet(mixins.ListModelMixin, ApiViewSet[Drill]):
     def reports(self, request: Request) -> StreamingHttpResponse:
         """Every report of a period, of failed drills too: the same bytes each time. That you took them is recorded."""
         found = export_drill_reports(actor=acting(request), at=clock.now(), **wanted(request, ReportFilters))
-        return StreamingHttpResponse(found.lines, content_type="application/x-ndjson", headers=download(found.name))
+        return StreamingHttpResponse(found.lines, content_type="application/x-ndjson", headers=_as_download(found.name))
 
     @command(request=NewDrill, responses={201: DrillReportSerializer})
     @idempotent
@@ -291,3 +287,7 @@ class DrillViewSet(mixins.ListModelMixin, ApiViewSet[Drill]):
         drill = first_of(drills_of(sight_for(request)), pk=pk)
         sign_off_drill(actor=acting(request), drill_id=drill.pk, at=clock.now(), **words)
         return Response(report_of(sight_for(request), drill.pk))
+
+
+def _as_download(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'attachment; filename="{name}"'}

@@ -25,13 +25,12 @@ from recovery.queries.progress import key_of
 from recovery.rules.verification import ELSEWHERE, VERIFIED_FROM
 from recovery.workflows import cluster_recovery, drill_elsewhere
 from recovery.workflows.cluster_recovery import Recovering
-from recovery.workflows.drill_phases import SENTENCES, end, follow, follow_to_the_end
+from recovery.workflows.drill_phases import NAME, SENTENCES, end, follow, follow_to_the_end
 from recovery.workflows.steps import NOW, UNREMOVED, WATCH, is_clearing, leftovers_of, locked, ordered, settled, waiting
 
 WITHIN = timedelta(hours=24)
 AFTER_FAILURE = timedelta(days=1)
 """How long after a drill that failed the next is tried by schedule."""
-NAME = "drill"
 LOOKING = "It looks whether the copy may go to the other cluster."
 REMOVED_WITHIN = timedelta(days=1)
 """How long a drill goes on to remove what the operator recovered, though nobody answers."""

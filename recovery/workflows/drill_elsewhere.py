@@ -19,10 +19,9 @@ from recovery.lifecycles.drill import ACTIVE, DRILL
 from recovery.models import BackupPolicy, Drill
 from recovery.queries.progress import key_of
 from recovery.rules.verification import ELSEWHERE
-from recovery.workflows.drill_phases import move_on, record_answers
+from recovery.workflows.drill_phases import NAME, move_on, record_answers
 from recovery.workflows.steps import NOW, WATCH, ordered, settled, waiting
 
-NAME = "drill"
 REHEARSED_WITHIN = timedelta(hours=4)
 """When what was brought up elsewhere is taken down, though nobody asks."""
 ASKED_WITHIN = timedelta(minutes=30)

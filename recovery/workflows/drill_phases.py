@@ -12,6 +12,7 @@ from recovery.lifecycles.drill import ACTIVE, DRILL, DrillState
 from recovery.models import Drill
 from recovery.workflows.steps import leftovers_of, phases_of
 
+NAME = "drill"
 VERBS = (("provisioning", "provision"), ("restoring", "restore"), ("checking", "check"))
 """Which verb a phase of the job begins with."""
 SENTENCES = {
@@ -23,6 +24,7 @@ CLEARING = "It clears away what was brought back."
 
 
 def follow(drill: Drill, job: Job, *, actor: Actor, at: datetime) -> None:
+    """Note what the job came to by now; once it is over the drill is, too, with a verdict."""
     follow_to_the_end(drill, job, actor=actor, at=at)
     if job.state == JobState.DONE:
         result = job.result
@@ -53,11 +55,13 @@ def move_on(drill: Drill, job: Job, *, actor: Actor) -> None:
 
 
 def record(drill: Drill, job: Job, *, actor: Actor, at: datetime) -> None:
+    """Record what the job was answered, and begin to tear down."""
     record_answers(drill, job, actor=actor)
     move_drill(drill, "tear_down", sentence=CLEARING, actor=actor, at=at)
 
 
 def record_answers(drill: Drill, job: Job, *, actor: Actor) -> None:
+    """Record what the job was answered, but of a drill that it never began, and the newest sentinel it met."""
     if drill.state != DrillState.QUEUED:
         for one in job.result["checks"]:
             record_check(drill, **{**one, "at": datetime.fromisoformat(one["at"])}, actor=actor)
@@ -66,6 +70,10 @@ def record_answers(drill: Drill, job: Job, *, actor: Actor) -> None:
 
 
 def end(drill: Drill, *, trouble: str, leftovers: str = "", faulty: str = "", actor: Actor, at: datetime) -> None:
+    """Give a drill its verdict, unless it has one: failed where there was trouble or an answer was no.
+
+    `faulty` is the backup of a chain that was at fault, where it is told.
+    """
     if drill.state not in ACTIVE:
         return
     if drill.state != DrillState.TEARING_DOWN:
