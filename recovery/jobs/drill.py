@@ -269,7 +269,9 @@ def _check_set(drill: Drill, bench: Bench, *, stored: StoredBase | StoredDump | 
         found_files = FilestorePart(
             origin, datetime.fromisoformat(found["filestore"]["taken_at"]), found["filestore"]["sha256"]
         )
-    said = {"modules": point.modules, "commit": point.git_commit, "image": point.image}
+    # Of a point that was taken in, a commit that nobody rolled out here is not recorded.
+    commit = point.git_commit if point.git_commit or point.run_id is not None else found["commit"]
+    said = {"modules": point.modules, "commit": commit, "image": point.image}
     mismatches = check_set(
         whole(declared_database, declared_files, said), found=whole(found_database, found_files, found), origin=origin
     )

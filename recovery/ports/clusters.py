@@ -184,6 +184,39 @@ class RecoveryClusterState:
     target: str = ""
 
 
+def facts_of(backup: ClusterBackup, database: DatabaseClusterState) -> dict[str, Any]:
+    """Return what is kept of a completed base backup, as JSON values; `database` is its cluster as it is now."""
+    # A backup is completed only where it tells these times.
+    assert backup.started_at is not None
+    assert backup.stopped_at is not None
+    return {
+        "name": str(database.cluster),
+        "backup": backup.name,
+        "backup_id": backup.backup_id,
+        "method": backup.method,
+        "server_name": backup.server_name or database.server_name,
+        "destination": backup.destination,
+        "object_store": database.object_store,
+        # What a recovered cluster is made like, where the source itself is gone.
+        "image": database.image,
+        "storage_size": database.storage_size,
+        "storage_class": database.storage_class,
+        "pod_needs": dict(database.pod_needs),
+        "system_identifier": database.system_identifier,
+        "server_version": _version(database.image) or str(backup.major or ""),
+        "timeline": backup.timeline or database.timeline or 0,
+        "start_lsn": backup.begin_lsn,
+        "stop_lsn": backup.end_lsn,
+        "started_at": backup.started_at.isoformat(),
+        "stopped_at": backup.stopped_at.isoformat(),
+    }
+
+
+def _version(image: str) -> str:
+    tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2].partition("-")[0]
+    return tag[:40] if tag[:1].isdecimal() else ""
+
+
 class DatabaseClusters(Protocol):
     """Backups and recoveries of database clusters by an operator, in one Kubernetes cluster.
 

@@ -150,6 +150,17 @@ def place_with(environment_id: int, *, store: str) -> Place | None:
     return next((one for one in places if one.store == store and not one.is_copy), None)
 
 
+def policy_made_under(environment_id: int, *, store: str, engine: Engine, began_at: datetime) -> BackupPolicy | None:
+    """Return the newest policy that a point in a store fits: its own engine, its attachments where they were then.
+
+    None where there is none. What was in force before the first version is taken to be that.
+    """
+    versions = list(BackupPolicy.objects.filter(environment=environment_id).order_by("-version"))
+    then = next((one for one in versions if one.created_at <= began_at), versions[-1]) if versions else None
+    fitting = (one for one in versions if then is not None and one.filestore == then.filestore)
+    return next((one for one in fitting if (one.store, one.engine) == (store, engine)), None)
+
+
 def adoption_due(environment_id: int) -> Disagreement | None:
     """Return the point that waits longest for being taken in."""
     rows = Disagreement.objects.filter(environment=environment_id, adoption_asked_at__isnull=False)

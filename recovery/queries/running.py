@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from changecontrol.lifecycles.run import RunState
-from changecontrol.models import Environment, RunTarget
+from changecontrol.models import Environment, Plan, RunTarget
 from changecontrol.models.run import RunKind
+from recovery.models import RecoveryPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +33,16 @@ def running_in(environment: Environment) -> Running:
         if one.get("environment") == environment.slug
     ]
     return Running(commit=str(content.get("commit", "")), image=images[0] if images else "")
+
+
+def has_run(environment: Environment, commit: str) -> bool:
+    """Tell whether a rollout brought a commit to an environment, or a point that was taken here says that it ran."""
+    if not commit:
+        return False
+    rollouts = RunTarget.objects.filter(
+        environment=environment, run__kind=RunKind.ROLLOUT, run__state=RunState.SUCCEEDED
+    )
+    plans = Plan.objects.filter(pk__in=rollouts.values("run__plan"), document__contains=commit)
+    if any(one.content.get("commit") == commit for one in plans):
+        return True
+    return RecoveryPoint.objects.filter(environment=environment, run__isnull=False, git_commit=commit).exists()

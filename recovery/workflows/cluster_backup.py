@@ -15,11 +15,11 @@ from changecontrol.ports import INVENTORY_LABEL
 from recovery import doors
 from recovery.models import BackupRun
 from recovery.ports.clusters import (
-    ClusterBackup,
     ClusterBackupStanding,
     DatabaseCluster,
     DatabaseClusters,
     DatabaseClusterState,
+    facts_of,
 )
 from recovery.queries.progress import key_of
 
@@ -61,7 +61,7 @@ def take(run: BackupRun, *, at: datetime, within: timedelta) -> Taking:
     if backup.standing is ClusterBackupStanding.FAILED:
         raise Permanent(backup.sentence)
     if backup.standing is ClusterBackupStanding.COMPLETED:
-        return Taking(order={"cluster": _facts(backup, database)})
+        return Taking(order={"cluster": facts_of(backup, database)})
     if run.started_at is not None and at - run.started_at > within:
         hours = round(within.total_seconds() / 3600)
         raise Permanent(f"The operator did not complete the backup within {hours} hours. {backup.sentence}")
@@ -109,35 +109,3 @@ def _observed(clusters: DatabaseClusters, cluster: DatabaseCluster) -> DatabaseC
     if state is None:
         raise Permanent(f"The database cluster {cluster} is no longer there.")
     return state
-
-
-def _facts(backup: ClusterBackup, database: DatabaseClusterState) -> dict[str, Any]:
-    # A backup is completed only where it tells these times.
-    assert backup.started_at is not None
-    assert backup.stopped_at is not None
-    return {
-        "name": str(database.cluster),
-        "backup": backup.name,
-        "backup_id": backup.backup_id,
-        "method": backup.method,
-        "server_name": backup.server_name or database.server_name,
-        "destination": backup.destination,
-        "object_store": database.object_store,
-        # What a recovered cluster is made like, where the source itself is gone.
-        "image": database.image,
-        "storage_size": database.storage_size,
-        "storage_class": database.storage_class,
-        "pod_needs": dict(database.pod_needs),
-        "system_identifier": database.system_identifier,
-        "server_version": _version(database.image) or str(backup.major or ""),
-        "timeline": backup.timeline or database.timeline or 0,
-        "start_lsn": backup.begin_lsn,
-        "stop_lsn": backup.end_lsn,
-        "started_at": backup.started_at.isoformat(),
-        "stopped_at": backup.stopped_at.isoformat(),
-    }
-
-
-def _version(image: str) -> str:
-    tag = image.partition("@")[0].rpartition("/")[2].partition(":")[2].partition("-")[0]
-    return tag[:40] if tag[:1].isdecimal() else ""

@@ -209,8 +209,9 @@ class UpkeepWork:
             job = ordered(row.job_key, kind="adopt", order=lambda: order, at=at, within=WITHIN)
         if job.state == JobState.OPEN:
             return waiting()
-        policy = BackupPolicy.objects.get(pk=job.order["policy"])
         name, result = job.order["name"], job.result
+        # Results of before it was said under which policy a point was made do not name it.
+        policy = BackupPolicy.objects.get(pk=result.get("policy", job.order["policy"]))
 
         def write(one: Upkeep, actor: Actor) -> None:
             words: dict[str, Any] = {"actor": actor, "at": at}

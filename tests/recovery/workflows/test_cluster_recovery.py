@@ -15,22 +15,28 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from changecontrol import clock
+from changecontrol.access import system_actor
 from changecontrol.errors import Conflict, Transient
 from changecontrol.models import Job, Message
 from changecontrol.ports import ObjectRef
 from changecontrol.project.local.postgres import Postgres
 from changecontrol.workflow import engine
 from recovery import doors
+from recovery.actions.copies import record_filestore_copy
 from recovery.actions.drills import start_drill
+from recovery.actions.points import record_found
 from recovery.actions.restores import ask_incident_restore, ask_restore, cancel_restore
+from recovery.jobs.adopting import adopt
 from recovery.jobs.drill import practise
-from recovery.models import BackupPolicy, Drill, RecoveryPoint, Restore
+from recovery.models import BackupPolicy, Drill, FilestoreCopy, RecoveryPoint, Restore
+from recovery.workflows.backup import new_filestore_copy, new_point
 from recovery.workflows.cluster_recovery import run_of
 from recovery.workflows.drill import DrillRun
 from recovery.workflows.restore import RestoreRun
 from tests.factories.estate import actor
 from tests.recovery.workflows.conftest import DATABASE, TABLES
 from tests.recovery.workflows.operated import API, IN_TREE, INVOICE, PLUGIN_API, Scene, do_job
+from tests.recovery.workflows.test_adoption import forge
 
 INVOICE_SHA1 = hashlib.sha1(INVOICE, usedforsecurity=False).hexdigest()
 RUN_LABEL, CLUSTER_LABEL = "changecontrol.io/recovery-run", "cnpg.io/cluster"
@@ -600,6 +606,22 @@ def test_first_level_asks_the_operator_and_recovers_nothing(shop: Shop) -> None:
         "One set",
     ]
     assert shop.clusters() == []
+
+
+def test_point_that_was_taken_in_without_its_commit_is_one_set(shop: Shop) -> None:
+    forge(shop.scene, shop.point, commit="c" * 40)
+    policy, estate = shop.point.policy, shop.scene.estate
+    result = adopt({"policy": policy.pk, "name": shop.point.key}, lambda _: None)
+    for rows in (RecoveryPoint.objects, FilestoreCopy.objects):
+        rows.update(environment=estate.development)
+    found = new_point(policy, key=shop.point.key, kind="base", result=result)
+    by: dict[str, Any] = {"actor": system_actor(), "at": clock.now()}
+    shop.point = record_found(estate.production, policy, point=found, **by)
+    record_filestore_copy(policy, copy=new_filestore_copy(result["filestore"]), point=shop.point, **by)
+
+    drill = shop.ticked(drilled(shop, level=1), times=3)
+
+    assert drill.state == "passed", drill.sentence
 
 
 def test_backup_that_is_another_than_was_recorded_breaks_the_point(shop: Shop) -> None:
