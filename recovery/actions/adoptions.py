@@ -21,7 +21,7 @@ from recovery.actions.refusals import audited
 from recovery.actions.upkeep import ensure_upkeep
 from recovery.models import BackupPolicy, Disagreement, RecoveryPoint
 from recovery.models.point import UpkeepKind
-from recovery.queries.comparison import place_with
+from recovery.queries.comparison import place_of_adoption
 from recovery.rules.comparison import DifferenceKind
 from recovery.rules.points import point_problems
 
@@ -31,7 +31,8 @@ from recovery.rules.points import point_problems
 def ask_adoption(*, actor: Actor, disagreement_id: int, reason: str, at: datetime) -> Disagreement:
     """Have a whole point that the catalogue does not name read, and taken in where it belongs.
 
-    Raises `Conflict` for what is none, what somebody has decided about, and what lies among copies alone.
+    Raises `Conflict` for what is none, what somebody has decided about, what lies among copies alone, and while another
+    tool backs the environment up.
     """
     found = Disagreement.objects.filter(pk=disagreement_id).values_list("environment_id", flat=True)
     environment = locked_root(actor, found.first(), missing="There is no such difference.")
@@ -46,10 +47,7 @@ def ask_adoption(*, actor: Actor, disagreement_id: int, reason: str, at: datetim
         raise Conflict("Somebody has let it go already.")
     if row.adoption_asked_at is not None:
         raise Conflict("Somebody has asked for it already: it is being read.")
-    if place_with(environment.pk, store=row.store) is None:
-        raise Conflict(
-            "It lies among copies. A point is taken in from the store of a policy: publish one that names this as its."
-        )
+    place_of_adoption(environment.pk, store=row.store)
     row.adoption_asked_at, row.adoption_asked_by, row.refusal = at, actor.person, ""
     row.save(update_fields=["adoption_asked_at", "adoption_asked_by", "refusal"])
     data = {"name": row.name, "store": row.store, "reason": words}
@@ -79,6 +77,8 @@ def record_adoption(
         _refuse(row, sentence=problem, actor=actor, at=at)
         return None
     try:
+        # What is in force may have become another while it was read.
+        place_of_adoption(environment.pk, store=policy.store)
         with transaction.atomic():
             found = record_found(environment, policy, point=point, actor=actor, at=at)
             if filestore is not None:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from changecontrol.access import Scope
+from changecontrol.errors import Conflict
 from changecontrol.models import Environment, Job
 from recovery.lifecycles.point import ACTIVE_BACKUPS, KEPT, PointState
 from recovery.models import (
@@ -143,11 +144,21 @@ def servers_known(environment_id: int) -> set[str]:
     return {*points.values_list("system_identifier", flat=True), *told.values_list("system_identifier", flat=True)}
 
 
-def place_with(environment_id: int, *, store: str) -> Place | None:
-    """Return the store of this address where points are brought back from it, as they are not from that of copies."""
+def place_of_adoption(environment_id: int, *, store: str) -> Place:
+    """Return the store of this address where points are taken in from it. Raises `Conflict` with why they are not."""
     policy = BackupPolicy.objects.active().filter(environment=environment_id).first()
-    places = places_of(policy) if policy is not None else []
-    return next((one for one in places if one.store == store and not one.is_copy), None)
+    if policy is None:
+        raise Conflict("No backup policy is in force: publish one that names its store.")
+    if policy.engine == Engine.EXTERNAL:
+        raise Conflict("Another tool backs this environment up now: no point is taken in while its policy says so.")
+    place = next((one for one in places_of(policy) if one.store == store), None)
+    if place is None:
+        raise Conflict("No backup policy under which anything is kept names its store: publish one that does.")
+    if place.is_copy:
+        raise Conflict(
+            "It lies among copies. A point is taken in from the store of a policy: publish one that names this as its."
+        )
+    return place
 
 
 def policy_made_under(environment_id: int, *, store: str, engine: Engine, began_at: datetime) -> BackupPolicy | None:
@@ -165,6 +176,12 @@ def adoption_due(environment_id: int) -> Disagreement | None:
     """Return the point that waits longest for being taken in."""
     rows = Disagreement.objects.filter(environment=environment_id, adoption_asked_at__isnull=False)
     return rows.order_by("adoption_asked_at", "pk").first()
+
+
+def waiting_for_adoption() -> QuerySet[Environment]:
+    """Return the environments in which a point waits for being taken in."""
+    rows = Disagreement.objects.filter(adoption_asked_at__isnull=False)
+    return Environment.objects.filter(pk__in=rows.values("environment"))
 
 
 def is_held(environment_id: int) -> bool:

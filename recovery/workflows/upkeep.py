@@ -14,7 +14,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from changecontrol.access import Actor
-from changecontrol.errors import Permanent, Transient
+from changecontrol.errors import Conflict, Permanent, Transient
 from changecontrol.lifecycles.job import JobState
 from changecontrol.models import Environment, Job
 from changecontrol.workflow import engine
@@ -26,10 +26,16 @@ from recovery.actions.points import record_copy, remove_point
 from recovery.actions.recoveries import CLUSTER, forget_cluster, tell_leftovers
 from recovery.actions.upkeep import end_round, ensure_upkeep, note_done, note_reached
 from recovery.actions.wal import NewSegment, record_cluster_coverage, record_remaining_wal
-from recovery.models import BackupPolicy, Drill, FilestoreCopy, RecoveryPoint, Restore, Upkeep
+from recovery.models import BackupPolicy, Disagreement, Drill, FilestoreCopy, RecoveryPoint, Restore, Upkeep
 from recovery.models.point import UpkeepKind
 from recovery.models.policy import Engine
-from recovery.queries.comparison import WalRecorded, adoption_due, due_to_go, place_with
+from recovery.queries.comparison import (
+    WalRecorded,
+    adoption_due,
+    due_to_go,
+    place_of_adoption,
+    waiting_for_adoption,
+)
 from recovery.queries.progress import key_of
 from recovery.queries.upkeep import leaving
 from recovery.rules.comparison import Difference, DifferenceKind, WalSpan
@@ -85,6 +91,9 @@ class UpkeepWork:
         for environment in _with_clusters():
             # Whatever takes its backups by now: what an operator recovered for it goes all the same.
             ensure_upkeep(environment, kind=UpkeepKind.CLUSTERS, at=at)
+        known = Upkeep.objects.filter(kind=UpkeepKind.ADOPTION, next_due_at__isnull=False).values("environment")
+        for environment in waiting_for_adoption().exclude(pk__in=known):
+            ensure_upkeep(environment, kind=UpkeepKind.ADOPTION, at=at)
 
     def lock(self, pk: int) -> Upkeep:
         return locked(Upkeep, pk)
@@ -93,6 +102,9 @@ class UpkeepWork:
         policy = BackupPolicy.objects.active().filter(environment=row.environment_id).first()
         if row.kind == UpkeepKind.CLUSTERS:
             return self._clear(row, policy, at)
+        if row.kind == UpkeepKind.ADOPTION:
+            # Whatever takes its backups by now: who waits for a point is told.
+            return self._adopt(row, at)
         if policy is None or policy.engine == Engine.EXTERNAL:
             return Settlement(write=None, due_in=None)
         if row.kind == UpkeepKind.ATTACHMENTS:
@@ -103,8 +115,6 @@ class UpkeepWork:
             return self._copy_onward(row, policy, at)
         if row.kind == UpkeepKind.COVERAGE:
             return self._ask_operator(row, policy, at)
-        if row.kind == UpkeepKind.ADOPTION:
-            return self._adopt(row, at)
         return self._let_go(row, policy, at)
 
     def refused(self, row: Upkeep, reason: str, at: datetime) -> Settlement[Upkeep]:
@@ -201,10 +211,12 @@ class UpkeepWork:
         # What was ordered is followed to its end, whatever is wished by now.
         job = Job.objects.filter(key=row.job_key).first()
         if job is None:
-            wish = adoption_due(row.environment_id)
-            place = place_with(row.environment_id, store=wish.store) if wish is not None else None
-            if wish is None or place is None:
+            if (wish := adoption_due(row.environment_id)) is None:
                 return Settlement(write=None, due_in=None)
+            try:
+                place = place_of_adoption(row.environment_id, store=wish.store)
+            except Conflict as refusal:
+                return _not_adopted(wish, refusal.sentence, at)
             order = {"policy": place.policy.pk, "name": wish.name}
             job = ordered(row.job_key, kind="adopt", order=lambda: order, at=at, within=WITHIN)
         if job.state == JobState.OPEN:
@@ -353,6 +365,16 @@ def _note_remaining(row: Restore | Drill, leftovers: str, *, at: datetime) -> No
         forget_cluster(row)
     elif row.finished_at is not None and at - row.finished_at > cluster_recovery.GONE_WITHIN:
         tell_leftovers(row, leftovers, at=at)
+
+
+def _not_adopted(wish: Disagreement, sentence: str, at: datetime) -> Settlement[Upkeep]:
+    """Refuse what cannot even be read, and go on to whoever waits behind it."""
+
+    def write(one: Upkeep, actor: Actor) -> None:
+        words: dict[str, Any] = {"actor": actor, "at": at}
+        refuse_adoption(one.environment, store=wish.store, name=wish.name, sentence=sentence, **words)
+
+    return settled(write, name=NAME, due_in=NOW)
 
 
 def _again(row: Upkeep, reason: str, *, job: Job | None = None) -> Settlement[Upkeep]:
