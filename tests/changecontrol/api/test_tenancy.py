@@ -212,7 +212,7 @@ def test_a_list_holds_no_trace_of_another_tenant(elsewhere: Elsewhere) -> None:
         ]
         for path, _ in reads()
         if "{" not in path
-        for text in [client.get(path, {} if path.endswith("me/") else {"page_size": 200}).content.decode()]
+        for text in [client.get(path, {} if path.endswith("me/") else {"page_size": 200}).getvalue().decode()]
     }
 
     assert {path: words for path, words in leaks.items() if words} == {}
