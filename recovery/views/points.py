@@ -24,6 +24,7 @@ from recovery.actions.drills import drill_point
 from recovery.forms.holds import HoldForm
 from recovery.lifecycles.point import KEPT, PointState
 from recovery.models import RecoveryPoint
+from recovery.models.policy import Engine
 from recovery.ports.postgres import format_lsn
 from recovery.queries import catalogue
 from recovery.queries.drills import levels_of
@@ -170,7 +171,8 @@ def _attachments(found: RecoveryPoint) -> str:
 def _origin(found: RecoveryPoint) -> list[dict[str, Any]]:
     """Return what the set belongs to: the server, the code and the policy (BCK-2)."""
     run = found.run
-    asked = run.origin if run else "registered by another tool"
+    registered = "registered by another tool" if found.policy.engine == Engine.EXTERNAL else "taken in from the store"
+    asked = run.origin if run else registered
     pairs: list[dict[str, Any]] = [
         {"label": "Server", "value": f"PostgreSQL {found.server_version}" if found.server_version else ""},
         {"label": "System identifier", "value": found.system_identifier, "is_code": True},

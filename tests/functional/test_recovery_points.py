@@ -11,7 +11,7 @@ from changecontrol.models import AuditEvent, User
 from changecontrol.rules.roles import Role
 from changecontrol.templatetags.times import short_moment
 from recovery.actions.holds import place_hold
-from recovery.actions.points import record_copy, record_verification
+from recovery.actions.points import record_copy, record_found, record_verification
 from recovery.models import BackupPolicy, Drill, LegalHold, RecoveryPoint, Upkeep
 from recovery.ports.postgres import format_lsn
 from recovery.queries.catalogue import POINTS_PAGE
@@ -21,8 +21,10 @@ from tests.factories.recovery import (
     backup_policy,
     copy_attachments,
     finished_drill,
+    new_point,
     recorded_point,
     recovery_owner,
+    registered_point,
     ship_wal,
     started_drill,
 )
@@ -163,6 +165,18 @@ def test_point_names_the_backup_that_an_operator_keeps(estate, rio, signed_in) -
     assert "Kept by CloudNativePG" in told
     assert "shop-20261123" in told
     assert "of cluster northwind-production/shop, in ObjectStore shop-backups" in told
+
+
+def test_point_tells_who_had_it_made_where_no_backup_run_did(estate, rio, signed_in) -> None:
+    policy = backup_policy(estate.production)
+    found = record_found(estate.production, policy, point=new_point("p9", NOW - HOUR), actor=system_actor(), at=NOW)
+    theirs = registered_point(estate.production, "p10", NOW - HOUR, by=rio)
+    client = signed_in(rio)
+
+    adopted, registered = (text_of(client.get(f"/recovery/points/{one.pk}/")) for one in (found, theirs))
+
+    assert "taken in from the store" in adopted
+    assert "registered by another tool" in registered
 
 
 def test_point_tells_every_check_and_the_level_that_is_left(estate, rio, point, signed_in) -> None:  # BCK-5
