@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 
 from django import forms
 
+from changecontrol.rules.years import on_clock
+
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6}))?)?")
 
 
@@ -54,6 +56,7 @@ def moment_in(day: date, clock_time: time, zone: str) -> datetime:
 
 
 def wall_words(moment: datetime, zone: str) -> dict[str, str]:
-    """Return the answers that give this moment back, to the last digit."""
-    local = moment.astimezone(ZoneInfo(zone))
-    return {"date": f"{local:%Y-%m-%d}", "time": local.time().isoformat(), "zone": zone}
+    """Return the answers that give this moment back, to the last digit; in UTC where the zone's clocks tell no date."""
+    local = on_clock(moment, ZoneInfo(zone))
+    name = "UTC" if local.tzinfo is UTC else zone
+    return {"date": local.date().isoformat(), "time": local.time().isoformat(), "zone": name}
