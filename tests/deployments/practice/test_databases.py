@@ -439,7 +439,7 @@ def test_primary_that_goes_down_is_named_on_while_its_standbys_stay_ready(databa
     databases.cluster(**IN_TREE, affinity={"nodeSelector": {"pool": "databases"}})
     databases.shop.client.ask("DELETE", databases.shop.path("pods", "odoo-db-1", group="v1"))
 
-    down = databases.until("clusters", "odoo-db", lambda status: status.get("readyInstances") == 2)
+    down = databases.until("clusters", "odoo-db", lambda status: "failed" in status.get("instancesStatus", {}))
 
     assert up["instancesStatus"] == {"healthy": ["odoo-db-1", "odoo-db-2", "odoo-db-3"]}
     assert up["instancesReportedState"]["odoo-db-1"] == {"isPrimary": True, "timeLineID": 1, "ip": ""}
