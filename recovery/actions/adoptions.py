@@ -9,21 +9,20 @@ from django.db import DataError, IntegrityError, transaction
 from changecontrol import access, audit, wiring
 from changecontrol.access import Actor
 from changecontrol.actions.locking import reason_of
-from changecontrol.errors import Conflict, NotFound
+from changecontrol.errors import Conflict
 from changecontrol.events import Tag
 from changecontrol.models import Environment
 from changecontrol.rules.roles import Ability
 from recovery.actions.copies import NewFilestoreCopy, record_filestore_copy
-from recovery.actions.locking import locked_root
+from recovery.actions.locking import locked_difference
 from recovery.actions.owners import tell_owners
-from recovery.actions.points import NewPoint, record_found
+from recovery.actions.points import NewPoint, problems_of, record_found
 from recovery.actions.refusals import audited
 from recovery.actions.upkeep import ensure_upkeep
 from recovery.models import BackupPolicy, Disagreement, RecoveryPoint
 from recovery.models.point import UpkeepKind
 from recovery.queries.comparison import place_of_adoption
 from recovery.rules.comparison import DifferenceKind
-from recovery.rules.points import point_problems
 
 
 @audited
@@ -34,12 +33,9 @@ def ask_adoption(*, actor: Actor, disagreement_id: int, reason: str, at: datetim
     Raises `Conflict` for what is none, what somebody has decided about, what lies among copies alone, and while another
     tool backs the environment up.
     """
-    found = Disagreement.objects.filter(pk=disagreement_id).values_list("environment_id", flat=True)
-    environment = locked_root(actor, found.first(), missing="There is no such difference.")
+    row = locked_difference(actor, disagreement_id)
+    environment = row.environment
     access.require(actor, Ability.RECOVERY_EDIT, environment)
-    row = Disagreement.objects.select_for_update(of=("self",)).filter(pk=disagreement_id).first()
-    if row is None:
-        raise NotFound("There is no such difference.")
     words = reason_of(reason, field="reason", sentence="Say why it belongs to the catalogue.")
     if row.kind != DifferenceKind.UNKNOWN_SET:
         raise Conflict("Only a whole point that the catalogue does not name is taken in.")
@@ -120,20 +116,7 @@ def _asked(environment: Environment, *, store: str, name: str) -> Disagreement |
 def _problem(environment: Environment, point: NewPoint) -> str:
     if RecoveryPoint.objects.filter(environment=environment, key=point.key).exists():
         return f"There is a point called {point.key} already."
-    problems = point_problems(
-        kind=point.kind,
-        has_parent=point.parent_id is not None,
-        started_at=point.started_at,
-        consistent_at=point.consistent_at,
-        finished_at=point.finished_at,
-        filestore_at=point.filestore_at,
-        locked_until=point.locked_until,
-        start_lsn=point.start_lsn,
-        stop_lsn=point.stop_lsn,
-        key=point.key,
-        parts=[(one.key, one.started_at, one.finished_at) for one in point.parts],
-    )
-    return " ".join(sentence for sentences in problems.values() for sentence in sentences)
+    return " ".join(sentence for sentences in problems_of(point).values() for sentence in sentences)
 
 
 def _refuse(row: Disagreement, *, sentence: str, actor: Actor, at: datetime) -> None:

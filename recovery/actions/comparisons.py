@@ -11,12 +11,12 @@ from django.db import transaction
 from changecontrol import access, audit, wiring
 from changecontrol.access import Actor
 from changecontrol.actions.locking import reason_of
-from changecontrol.errors import Conflict, NotFound
+from changecontrol.errors import Conflict
 from changecontrol.events import Tag
 from changecontrol.models import Environment
 from changecontrol.rules.roles import Ability
 from recovery.actions.copies import remove_filestore_copy
-from recovery.actions.locking import locked_root
+from recovery.actions.locking import locked_difference
 from recovery.actions.points import drop_copy, record_verification
 from recovery.actions.refusals import audited
 from recovery.actions.upkeep import ensure_upkeep
@@ -162,12 +162,9 @@ def ask_unknown_removal(*, actor: Actor, disagreement_id: int, reason: str, at: 
 
     Raises `Conflict` for what is none, and while a legal hold keeps everything.
     """
-    found = Disagreement.objects.filter(pk=disagreement_id).values_list("environment_id", flat=True)
-    environment = locked_root(actor, found.first(), missing="There is no such difference.")
+    row = locked_difference(actor, disagreement_id)
+    environment = row.environment
     access.require(actor, Ability.RECOVERY_EDIT, environment)
-    row = Disagreement.objects.select_for_update(of=("self",)).filter(pk=disagreement_id).first()
-    if row is None:
-        raise NotFound("There is no such difference.")
     words = reason_of(reason, field="reason", sentence="Say why it may go: its bytes cannot be brought back.")
     if row.kind != DifferenceKind.UNKNOWN_SET:
         raise Conflict("Only a whole point that the catalogue does not name waits for somebody to decide.")

@@ -8,7 +8,7 @@ from changecontrol.actions.locking import sight_of
 from changecontrol.errors import NotFound
 from changecontrol.models import Environment
 from changecontrol.rules.roles import Ability
-from recovery.models import BackupPolicy
+from recovery.models import BackupPolicy, Disagreement
 
 
 def locked_environment(actor: Actor, environment_id: int) -> Environment:
@@ -32,6 +32,18 @@ def locked_root(actor: Actor, environment_id: int | None, *, missing: str) -> En
         return locked_environment(actor, environment_id)
     except NotFound as hidden:
         raise NotFound(missing) from hidden
+
+
+def locked_difference(actor: Actor, disagreement_id: int) -> Disagreement:
+    """Lock a difference between catalogue and store, its environment before it. A hidden one is as missing as none."""
+    missing = "There is no such difference."
+    found = Disagreement.objects.filter(pk=disagreement_id).values_list("environment_id", flat=True)
+    environment = locked_root(actor, found.first(), missing=missing)
+    row = Disagreement.objects.select_for_update(of=("self",)).filter(pk=disagreement_id).first()
+    if row is None:
+        raise NotFound(missing)
+    row.environment = environment
+    return row
 
 
 def policy_of(environment: Environment) -> BackupPolicy:

@@ -95,7 +95,16 @@ def register_point(*, actor: Actor, environment_id: int, point: NewPoint, at: da
         raise Conflict("ChangeControl backs this environment up itself: only another tool's points are registered.")
     if point.finished_at > at:
         raise Invalid("This point would be finished later than now.", fields={"finished_at": ["This is to come."]})
-    problems = point_problems(
+    if problems := problems_of(point):
+        raise Invalid("The point does not hold together as it is told.", fields=problems)
+    if RecoveryPoint.objects.filter(environment=environment, key=point.key).exists():
+        raise Conflict(f"There is a point called {point.key} already.")
+    return _record(environment, policy, replace(point, store=policy.store), run=None, actor=actor, at=at)
+
+
+def problems_of(point: NewPoint) -> dict[str, list[str]]:
+    """Return what does not hold together in what is told of a point, by field; empty where all of it does."""
+    return point_problems(
         kind=point.kind,
         has_parent=point.parent_id is not None,
         started_at=point.started_at,
@@ -108,11 +117,6 @@ def register_point(*, actor: Actor, environment_id: int, point: NewPoint, at: da
         key=point.key,
         parts=[(one.key, one.started_at, one.finished_at) for one in point.parts],
     )
-    if problems:
-        raise Invalid("The point does not hold together as it is told.", fields=problems)
-    if RecoveryPoint.objects.filter(environment=environment, key=point.key).exists():
-        raise Conflict(f"There is a point called {point.key} already.")
-    return _record(environment, policy, replace(point, store=policy.store), run=None, actor=actor, at=at)
 
 
 def record_found(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +25,7 @@ from changecontrol.views.wording import counted
 from recovery.actions.adoptions import ask_adoption
 from recovery.actions.comparisons import ask_unknown_removal
 from recovery.actions.retention import ask_retention
-from recovery.models import BackupPolicy, RecoveryPoint
+from recovery.models import BackupPolicy, Disagreement, RecoveryPoint
 from recovery.queries import catalogue, overview
 from recovery.queries.catalogue import Usage
 from recovery.queries.comparison import comparison_of, disagreements_of
@@ -85,33 +86,28 @@ def retention(request: HttpRequest, tenant: str, slug: str) -> HttpResponseBase:
 @require_POST
 def unknown_let_go(request: HttpRequest, disagreement_id: int) -> HttpResponseBase:
     """Let a whole point go that the catalogue does not name. A refusal comes back on the page of its environment."""
-    row = disagreement_or_404(request, disagreement_id)
-    tenant, slug = row.environment.tenant.slug, row.environment.slug
-    try:
-        ask_unknown_removal(
-            actor=actor_of(request), disagreement_id=row.pk, reason=request.POST.get("reason", ""), at=clock.now()
-        )
-    except (Conflict, Invalid) as refused:
-        found = environment_or_404(request, tenant=tenant, slug=slug)
-        return _retention(request, found, refusal=refused.sentence, status=STATUS[type(refused)])
-    messages.success(request, f"{row.name} is to go: it is removed within minutes.")
-    return redirect(reverse("retention", args=[tenant, slug]) + "#disagreements")
+    return _decided(request, disagreement_id, ask_unknown_removal, done="is to go: it is removed within minutes.")
 
 
 @page
 @require_POST
 def unknown_take_in(request: HttpRequest, disagreement_id: int) -> HttpResponseBase:
     """Have a whole point taken in that the catalogue does not name. A refusal comes back on its environment's page."""
+    done = "is being read: it is taken in once every object of it is as it was written."
+    return _decided(request, disagreement_id, ask_adoption, done=done)
+
+
+def _decided(
+    request: HttpRequest, disagreement_id: int, ask: Callable[..., Disagreement], *, done: str
+) -> HttpResponseBase:
     row = disagreement_or_404(request, disagreement_id)
     tenant, slug = row.environment.tenant.slug, row.environment.slug
     try:
-        ask_adoption(
-            actor=actor_of(request), disagreement_id=row.pk, reason=request.POST.get("reason", ""), at=clock.now()
-        )
+        ask(actor=actor_of(request), disagreement_id=row.pk, reason=request.POST.get("reason", ""), at=clock.now())
     except (Conflict, Invalid) as refused:
         found = environment_or_404(request, tenant=tenant, slug=slug)
         return _retention(request, found, refusal=refused.sentence, status=STATUS[type(refused)])
-    messages.success(request, f"{row.name} is being read: it is taken in once every object of it is as it was written.")
+    messages.success(request, f"{row.name} {done}")
     return redirect(reverse("retention", args=[tenant, slug]) + "#disagreements")
 
 
