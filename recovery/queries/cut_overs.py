@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from changecontrol.errors import Conflict
 from changecontrol.lifecycles.change import ChangeKind
@@ -128,13 +128,16 @@ def databases_in_turn(environment: Environment) -> list[str]:
     brought back from.
     """
     unsure = Q(state=CutOverState.READY) | Q(state=CutOverState.ABANDONED, in_place_at__isnull=False)
-    pairs = CutOver.objects.filter(unsure, environment=environment).values_list("old_database", "target_database")
-    return list(dict.fromkeys([environment.database, *(name for pair in pairs for name in pair)]))
+    return _databases(environment, CutOver.objects.filter(unsure))
 
 
 def databases_known(environment: Environment) -> list[str]:
     """Return the databases that an environment has or had, as far as the estate and its cut-overs tell."""
-    pairs = CutOver.objects.filter(environment=environment).values_list("old_database", "target_database")
+    return _databases(environment, CutOver.objects.all())
+
+
+def _databases(environment: Environment, cut_overs: QuerySet[CutOver]) -> list[str]:
+    pairs = cut_overs.filter(environment=environment).values_list("old_database", "target_database")
     return list(dict.fromkeys([environment.database, *(name for pair in pairs for name in pair)]))
 
 
