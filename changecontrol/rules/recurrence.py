@@ -144,16 +144,16 @@ def _check_rule(text: str, *, starts_at: datetime) -> list[str]:
     for part in text.upper().split(";"):
         name, _, value = part.partition("=")
         if name not in _PARTS or not value:
-            return [f"“{part}” is not a part of a recurrence rule that windows know."]
+            return [f"“{part}” is not a part that a recurrence rule has here."]
         if name in parts:
             return [f"{name} is said twice."]
         parts[name] = value
     if parts.get("FREQ") not in _FREQUENCIES:
-        return ["A window recurs DAILY, WEEKLY, MONTHLY or YEARLY."]
+        return ["A rule recurs DAILY, WEEKLY, MONTHLY or YEARLY; BYHOUR names several times of a day."]
     if "COUNT" in parts and "UNTIL" in parts:
         return ["A recurrence rule ends by COUNT or by UNTIL, not by both."]
     if parts.get("UNTIL", "").endswith("Z"):
-        return ["UNTIL is written in the window's local time, without Z."]
+        return ["UNTIL is written in local time, without Z."]
     for name, most in (("COUNT", MAX_COUNT), ("INTERVAL", MAX_INTERVAL)):
         value = parts.get(name, "1")
         if not (value.isascii() and value.isdigit() and 1 <= int(value) <= most):

@@ -118,11 +118,20 @@ def test_zone_of_the_store_is_used_where_the_window_names_none() -> None:  # WIN
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"rrule": "FREQ=HOURLY"}, "A window recurs DAILY, WEEKLY, MONTHLY or YEARLY."),
-        ({"rrule": "FREQ=MINUTELY"}, "A window recurs DAILY, WEEKLY, MONTHLY or YEARLY."),
-        ({"rrule": "FREQ=SECONDLY"}, "A window recurs DAILY, WEEKLY, MONTHLY or YEARLY."),
-        ({"rrule": "BYDAY=MO"}, "A window recurs DAILY, WEEKLY, MONTHLY or YEARLY."),
-        ({"rrule": "FREQ=DAILY;BYSECOND=1"}, "“BYSECOND=1” is not a part of a recurrence rule that windows know."),
+        (
+            {"rrule": "FREQ=HOURLY"},
+            "A rule recurs DAILY, WEEKLY, MONTHLY or YEARLY; BYHOUR names several times of a day.",
+        ),
+        (
+            {"rrule": "FREQ=MINUTELY"},
+            "A rule recurs DAILY, WEEKLY, MONTHLY or YEARLY; BYHOUR names several times of a day.",
+        ),
+        (
+            {"rrule": "FREQ=SECONDLY"},
+            "A rule recurs DAILY, WEEKLY, MONTHLY or YEARLY; BYHOUR names several times of a day.",
+        ),
+        ({"rrule": "BYDAY=MO"}, "A rule recurs DAILY, WEEKLY, MONTHLY or YEARLY; BYHOUR names several times of a day."),
+        ({"rrule": "FREQ=DAILY;BYSECOND=1"}, "“BYSECOND=1” is not a part that a recurrence rule has here."),
         ({"rrule": "FREQ=DAILY;COUNT=1001"}, "COUNT is a number from 1 to 1000."),
         ({"rrule": "FREQ=DAILY;INTERVAL=0"}, "INTERVAL is a number from 1 to 366."),
         ({"rrule": "FREQ=DAILY;FREQ=DAILY"}, "FREQ is said twice."),
@@ -130,7 +139,7 @@ def test_zone_of_the_store_is_used_where_the_window_names_none() -> None:  # WIN
             {"rrule": "FREQ=DAILY;COUNT=2;UNTIL=20270101T000000"},
             "A recurrence rule ends by COUNT or by UNTIL, not by both.",
         ),
-        ({"rrule": "FREQ=DAILY;UNTIL=20270101T000000Z"}, "UNTIL is written in the window's local time, without Z."),
+        ({"rrule": "FREQ=DAILY;UNTIL=20270101T000000Z"}, "UNTIL is written in local time, without Z."),
         ({"rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"}, "The recurrence rule names no day within ten years."),
         (
             {"rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30;COUNT=3"},

@@ -57,7 +57,10 @@ def test_the_longest_wait_of_a_year_decides(rrule: str, zone: str, waits: timede
         (Schedule("", START, "UTC"), "A schedule has a recurrence rule and a time zone."),
         (Schedule("FREQ=DAILY", START, ""), "A schedule has a recurrence rule and a time zone."),
         (Schedule("FREQ=DAILY", START, "Mars/Olympus"), "There is no time zone called “Mars/Olympus”."),
-        (Schedule("FREQ=HOURLY", START, "UTC"), "A window recurs DAILY, WEEKLY, MONTHLY or YEARLY."),
+        (
+            Schedule("FREQ=HOURLY", START, "UTC"),
+            "A rule recurs DAILY, WEEKLY, MONTHLY or YEARLY; BYHOUR names several times of a day.",
+        ),
         (
             Schedule("FREQ=DAILY;BYMINUTE=" + ",".join(map(str, range(25))), START, "UTC"),
             "A schedule has at most 24 starts a day.",
