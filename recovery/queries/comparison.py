@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -146,19 +146,29 @@ def servers_known(environment_id: int) -> set[str]:
 
 def place_of_adoption(environment_id: int, *, store: str) -> Place:
     """Return the store of this address where points are taken in from it. Raises `Conflict` with why they are not."""
+    found = places_of_adoption(environment_id, stores=[store])[store]
+    if isinstance(found, str):
+        raise Conflict(found)
+    return found
+
+
+def places_of_adoption(environment_id: int, *, stores: Collection[str]) -> Mapping[str, Place | str]:
+    """Return for each address the store that points are taken in from, or why none is."""
     policy = BackupPolicy.objects.active().filter(environment=environment_id).first()
     if policy is None:
-        raise Conflict("No backup policy is in force: publish one that names its store.")
+        return dict.fromkeys(stores, "No backup policy is in force: publish one that names its store.")
     if policy.engine == Engine.EXTERNAL:
-        raise Conflict("Another tool backs this environment up now: no point is taken in while its policy says so.")
-    place = next((one for one in places_of(policy) if one.store == store), None)
-    if place is None:
-        raise Conflict("No backup policy under which anything is kept names its store: publish one that does.")
-    if place.is_copy:
-        raise Conflict(
-            "It lies among copies. A point is taken in from the store of a policy: publish one that names this as its."
-        )
-    return place
+        sentence = "Another tool backs this environment up now: no point is taken in while its policy says so."
+        return dict.fromkeys(stores, sentence)
+    known: dict[str, Place | str] = {
+        one.store: "It lies among copies. A point is taken in from the store of a policy: publish one that names this "
+        "as its."
+        if one.is_copy
+        else one
+        for one in places_of(policy)
+    }
+    absent = "No backup policy under which anything is kept names its store: publish one that does."
+    return {store: known.get(store, absent) for store in stores}
 
 
 def policy_made_under(environment_id: int, *, store: str, engine: Engine, began_at: datetime) -> BackupPolicy | None:

@@ -32,7 +32,7 @@ from recovery.queries.comparison import comparison_of, disagreements_of
 from recovery.queries.points import policies_of, retention_in, retention_of
 from recovery.queries.policies import policy_in_force
 from recovery.rules.retention import Retention
-from recovery.views.disagreements import compared, row_of
+from recovery.views.disagreements import compared, rows_of
 from recovery.views.lookup import disagreement_or_404, environment_or_404, key_of, why_not
 
 DIFFERENCES_SHOWN = 100
@@ -139,7 +139,7 @@ def _retention(request: HttpRequest, found: Environment, *, refusal: str = "", s
         "stays": [{"point": points[key], "reasons": reasons} for key, reasons in plan.stays.items() if key in points],
         "afterwards": _afterwards(policy),
         "ask_label": f"Remove {counted(len(goes), 'point')}",
-        "differences": [row_of(one) for one in differences[:DIFFERENCES_SHOWN]],
+        "differences": rows_of(found, differences[:DIFFERENCES_SHOWN]),
         "more_differences": max(0, len(differences) - DIFFERENCES_SHOWN),
         "compared": compared(comparison_of(found)),
         "refusal": refusal,

@@ -146,10 +146,11 @@ def differ(estate: SmallEstate, number: int = 1, **words) -> Disagreement:
 
 
 def test_what_catalogue_and_store_disagree_on_is_shown_with_when_they_were_compared(estate, rio, signed_in) -> None:
+    backup_policy(estate.production)
     never = text_of(signed_in(rio).get(PLACE))
     row = Upkeep.objects.create(environment=estate.production, kind="comparison", done_at=NOW)
     agreed = text_of(signed_in(rio).get(PLACE))
-    differ(estate, stored_at=NOW - DAY, object_count=12, size=3000)
+    differ(estate, store=POLICY.store, stored_at=NOW - DAY, object_count=12, size=3000)
     differ(estate, kind="orphan", name="killed", sentence="It ended.", goes_at=NOW + DAY, object_count=1)
     differ(estate, kind="missing", name="p1", sentence="facts.json is missing.")
     Upkeep.objects.filter(pk=row.pk).update(trouble="The object store could not list now.", trouble_since=NOW)
@@ -205,6 +206,25 @@ def test_a_whole_point_nobody_recorded_is_taken_in_with_a_reason_and_a_refusal_i
     assert "Somebody has asked for it already: it is being read." in text_of(again)
     assert "Not taken in: It is of the server 7012." in text_of(refused)
     assert ("Take it in…" in refused.text, "Let it go…" in refused.text) == (True, True)
+
+
+def test_what_would_be_refused_is_not_offered_and_says_why(estate, rio, signed_in) -> None:
+    backup_policy(estate.production, copy_store="s3://elsewhere")
+    copied, left = differ(estate, store="s3://elsewhere"), differ(estate, 2, store="s3://left")
+    client = signed_in(rio)
+
+    page = client.get(PLACE)
+    refused = [client.post(f"/recovery/differences/{one.pk}/take-in/", {"reason": "Ours."}) for one in (copied, left)]
+
+    assert page.text.count("Let it go…") == 2
+    assert "Take it in…" not in page.text
+    sentences = (
+        "It lies among copies. A point is taken in from the store of a policy: publish one that names this as its.",
+        "No backup policy under which anything is kept names its store: publish one that does.",
+    )
+    for answer, sentence in zip(refused, sentences, strict=True):
+        assert f"until somebody lets it go<small>Not taken in from here: {sentence}</small>" in text_of(page)
+        assert (answer.status_code, sentence in text_of(answer)) == (409, True)
 
 
 def test_who_may_not_edit_takes_nothing_unknown_in(estate, eve, signed_in) -> None:
