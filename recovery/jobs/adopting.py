@@ -214,7 +214,7 @@ def _of_base(found: Found, described: list[Set]) -> tuple[dict[str, Any], Set]:
         "timeline": base.timeline,
         "start_lsn": base.start_lsn,
         "stop_lsn": base.stop_lsn,
-        "parts": parts_of(base),
+        "parts": parts_of(base, store=found.store),
     }
     return columns, chosen
 

@@ -20,6 +20,7 @@ from recovery.adapters.postgres.base import observe_base_backup, take_base_backu
 from recovery.adapters.postgres.incremental import take_incremental_backup
 from recovery.adapters.postgres.programs import find_programs, observe_server
 from recovery.adapters.postgres.wal import coverage_of, observe_archive
+from recovery.adapters.streams import observe_stream
 from recovery.jobs import points
 from recovery.jobs.saying import CountedStore, Saying
 from recovery.models import BackupPolicy, BackupRun
@@ -65,7 +66,7 @@ def back_up(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
         "timeline": base.timeline,
         "start_lsn": base.start_lsn,
         "stop_lsn": base.stop_lsn,
-        "parts": [*parts_of(base), *parts, described],
+        "parts": [*parts_of(base, store=store), *parts, described],
         "filestore": filestore,
         "remark": remark,
         **copied,
@@ -73,12 +74,14 @@ def back_up(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     }
 
 
-def parts_of(base: BaseBackup) -> list[dict[str, Any]]:
-    """Return the streams of a base backup as parts of its point, as JSON values."""
+def parts_of(base: BaseBackup, *, store: ObjectStore) -> list[dict[str, Any]]:
+    """Return the streams of a base backup as parts of its point, as JSON values. The facts tell of both as one size."""
     times = {"since": base.started_at, "until": base.finished_at}
+    listed = observe_stream(store, base.manifest_key, sha256=base.manifest_sha256)
+    size = base.stored_bytes - listed.size
     return [
-        points.part(PartKind.DATABASE, base.key, size=base.stored_bytes, sha256=base.sha256, **times),
-        points.part(PartKind.DATABASE_MANIFEST, base.manifest_key, size=0, sha256=base.manifest_sha256, **times),
+        points.part(PartKind.DATABASE, base.key, size=size, sha256=base.sha256, **times),
+        points.part(PartKind.DATABASE_MANIFEST, listed.key, size=listed.size, sha256=listed.sha256, **times),
     ]
 
 

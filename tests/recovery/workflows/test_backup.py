@@ -45,6 +45,10 @@ def test_a_backup_asked_for_becomes_a_point_that_is_one_set_in_both_places(shop:
         "filestore_manifest",
         "configuration",
     ]
+    database = point.parts.get(kind="database")
+    folder = f"{database.key}.parts/"
+    assert database.size == sum(size for key, size in files_below(shop.objects).items() if key.startswith(folder))
+    assert 0 not in point.parts.values_list("size", flat=True)
     assert point.modules == {"base": "19.0.1.3", "sale": "19.0.1.2"}
     assert point.filestore_copy.file_count == 1
     assert sorted(one.store for one in point.copies.all()) == sorted([shop.policy.store, shop.policy.copy_store])
