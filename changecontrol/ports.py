@@ -351,7 +351,7 @@ class Secrets(Protocol):
     """Turns a reference into the secret. References are stored; secrets never are."""
 
     def read(self, reference: str) -> str:
-        """Return the secret named `env:NAME`, `file:/path` or `vault:path#key`.
+        """Return the secret named `env:NAME`, `file:/path` or `vault:path#key`, which is never empty.
 
-        Raises `Permanent` without echoing it.
+        Raises `Permanent` without echoing it, and `Transient` where it cannot be read now.
         """

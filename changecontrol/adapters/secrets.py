@@ -38,7 +38,7 @@ def open_secrets(*, vault: Mapping[str, str]) -> ReferencedSecrets:
 
 def _read_variable(name: str) -> str:
     value = os.environ.get(name)
-    if not value:
+    if not value or not value.strip():
         raise Permanent(f"The environment variable {name} is not set." if name.isidentifier() else "No such variable.")
     return value
 
@@ -69,6 +69,11 @@ def _read_file(name: str) -> str:
     if len(content) > MAX_SECRET_BYTES:
         raise Permanent(f"The secret file {path} is larger than {MAX_SECRET_BYTES // 1024} KiB.")
     try:
-        return content.decode("utf-8")
+        secret = content.decode("utf-8")
     except UnicodeDecodeError:
         raise Permanent(f"The secret file {path} is not text.") from None
+    if not secret.strip():
+        # Nothing would count as no credential, and what else the process has in its place. Whoever renews the file may
+        # just have emptied it.
+        raise Transient(f"The secret file {path} is empty.")
+    return secret

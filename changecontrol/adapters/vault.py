@@ -62,7 +62,7 @@ def read_vault(rest: str, vault: VaultSettings | None) -> str:
     if isinstance(held.get("data"), dict) and "metadata" in held:
         held = held["data"]
     value = held.get(field)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value.strip():
         raise Permanent("The vault has no such secret, or it has no text in that field.")
     return value
 

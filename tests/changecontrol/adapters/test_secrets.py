@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from changecontrol.adapters.secrets import ReferencedSecrets
-from changecontrol.errors import Permanent
+from changecontrol.errors import Permanent, Transient
 
 CANARY = "canary-value"
 
@@ -48,6 +48,17 @@ def test_what_is_no_readable_file_is_refused(tmp_path: Path) -> None:
     for name, says in [("absent", "does not exist"), ("pipe", "not a regular file"), (".", "not a regular file")]:
         with pytest.raises(Permanent, match=says):
             ReferencedSecrets().read(f"file:{tmp_path / name}")
+
+
+@pytest.mark.parametrize("content", [b"", b" \n"])
+def test_nothing_is_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    path = secret_file(tmp_path, content=content)
+    monkeypatch.setenv("GIT_TOKEN", content.decode())
+
+    with pytest.raises(Transient, match=f"The secret file {path} is empty."):
+        ReferencedSecrets().read(f"file:{path}")
+    with pytest.raises(Permanent, match="GIT_TOKEN is not set"):
+        ReferencedSecrets().read("env:GIT_TOKEN")
 
 
 def test_content_that_is_no_text_or_too_large_is_refused(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def wait_until_ready(server: Server) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for server in serve(tmp_path_factory.mktemp("vault")):
         admin = server.admin
-        admin.secrets.kv.v2.create_or_update_secret("shop/git", {"token": CANARY, "port": 22})
+        admin.secrets.kv.v2.create_or_update_secret("shop/git", {"token": CANARY, "port": 22, "blank": " "})
         admin.secrets.kv.v2.create_or_update_secret("payroll", {"token": CANARY})
         admin.sys.enable_secrets_engine("kv", path="old", options={"version": "1"})
         admin.secrets.kv.v1.create_or_update_secret("shop/git", {"token": CANARY}, mount_point="old")
@@ -153,6 +153,7 @@ def test_one_sign_in_serves_many_reads_and_a_revoked_token_is_replaced(by_role: 
         ("vault:secret/data/shop/none#token", "no such secret"),
         ("vault:secret/data/shop/git#none", "no such secret"),
         ("vault:secret/data/shop/git#port", "no text in that field"),
+        ("vault:secret/data/shop/git#blank", "no text in that field"),
         ("vault:secret/data/shop/git", "vault:path#field"),
         (f"vault:#{CANARY}", "vault:path#field"),
     ],
