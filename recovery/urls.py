@@ -32,6 +32,7 @@ urlpatterns = [
     path("recovery/drills/new/", drills.drill_new, name="drill-new"),
     path("recovery/drills/reports.ndjson", drills.drill_reports, name="drill-reports"),
     path("recovery/drills/<int:drill_id>/", drills.drill, name="drill"),
+    path("recovery/drills/<int:drill_id>/cancel/", drills.drill_cancel, name="drill-cancel"),
     path("recovery/drills/<int:drill_id>/sign-off/", drills.drill_sign_off, name="drill-sign-off"),
     path("recovery/drills/<int:drill_id>/report.pdf", drills.drill_pdf, name="drill-pdf"),
     path("recovery/drills/<int:drill_id>/report.json", drills.drill_json, name="drill-json"),

@@ -119,6 +119,7 @@ DRILL = {
     "tearing_down": Look("info", "trash"),
     "passed": Look("good", "circle-check"),
     "failed": Look("bad", "circle-x"),
+    "canceled": Look("", "ban"),
 }
 OTHER = {
     "complete": Look("good", "check"),

@@ -11,29 +11,34 @@ from django.db import transaction
 
 from changecontrol import access, audit, outbox, wiring
 from changecontrol.access import Actor
+from changecontrol.actions.jobs import ask_stop
 from changecontrol.actions.locking import reason_of
 from changecontrol.errors import Conflict, Forbidden, IllegalTransition, Invalid, NotFound
 from changecontrol.events import Tag
-from changecontrol.models import Environment, User
+from changecontrol.lifecycles.job import JobState
+from changecontrol.lifecycles.rehearsal import RehearsalState
+from changecontrol.models import Environment, Job, Rehearsal, User
 from changecontrol.queries.changes import change_by_number
 from changecontrol.rules.roles import Ability
+from changecontrol.workflow import engine
 from recovery.actions.corrective_changes import link_change, open_corrective_action
 from recovery.actions.locking import locked_environment, locked_root, policy_of
 from recovery.actions.owners import tell_owners
 from recovery.actions.points import chain_of, record_verification
 from recovery.actions.refusals import audited
 from recovery.actions.restores import REACHED_AT
-from recovery.lifecycles.drill import ACTIVE, DRILL, ENDED, DrillState
+from recovery.lifecycles.drill import ACTIVE, DRILL, ENDED, UNDER_WAY, DrillState
 from recovery.lifecycles.point import KEPT
 from recovery.models import BackupPolicy, CorrectiveAction, Drill, DrillCheck, RecoveryPoint, SignOff
 from recovery.models.drill import Sabotage
 from recovery.queries.drills import levels_of
 from recovery.queries.points import objectives_of
+from recovery.queries.progress import is_sound, key_of
 from recovery.queries.restores import check_told, point_at
 from recovery.rules.levels import refusal_of
 from recovery.rules.verification import ELSEWHERE, LEVELS, OF_THE_COPY, CheckResult, judge_drill
 
-ASKING = ACTIVE - {DrillState.QUEUED, DrillState.TEARING_DOWN}
+ASKING = UNDER_WAY - {DrillState.QUEUED}
 """The copy is questioned where it lies, while it is brought back, and after."""
 ENDS_PART = {"restore": REACHED_AT["restore"], "check": REACHED_AT["validate"], "tear_down": REACHED_AT["succeed"]}
 """Which part of the time to recover ends with which verb of a drill (BCK-6)."""
@@ -98,6 +103,39 @@ def drill_point(*, actor: Actor, point_id: int, level: int, at: datetime) -> Dri
     scope = f"{point.key}, at its own moment."
     words: dict[str, Any] = {"scope": scope, "sabotage": "", "actor": actor, "by": actor.person, "at": at}
     return _begin(environment, point=point, level=level, target_at=point.consistent_at, **words)
+
+
+@audited
+@transaction.atomic
+def cancel_drill(*, actor: Actor, drill_id: int, reason: str, at: datetime) -> Drill:
+    """End a drill before it is done: its work is asked to stop, and what it made is cleared away before it is over.
+
+    It is then neither passed nor failed. Raises `IllegalTransition` where it clears away already or is over, and where
+    its answers are given: what was found counts. Whoever may hold such a drill may cancel it.
+    """
+    found = Drill.objects.filter(pk=drill_id).values_list("environment_id", flat=True)
+    environment = locked_root(actor, found.first(), missing="There is no such drill.")
+    drill = Drill.objects.select_for_update(of=("self",)).get(pk=drill_id)
+    access.require(actor, Ability.RECOVERY_DRILL, environment)
+    words = reason_of(reason, field="reason", sentence="Say why: it stays in the report.")
+    DRILL.target("cancel", drill.state)
+    if _is_answered(drill, ask_stop(key=key_of(drill), at=at)):
+        raise IllegalTransition("What it asked is answered and counts, so it cannot be canceled any more.")
+    drill.canceled_at, drill.canceled_by, drill.cancel_reason = at, actor.person, words[:500]
+    drill.save(update_fields=["canceled_at", "canceled_by", "cancel_reason"])
+    move_drill(drill, "cancel", sentence=drill.cancellation, actor=actor, at=at)
+    engine.release(drill, at=at)
+    wiring.nudge("drill")
+    return drill
+
+
+def _is_answered(drill: Drill, job: Job | None) -> bool:
+    """Tell whether the work of a drill is over, and its verdict only to be written: that would hide what was found."""
+    if job is None or job.state not in (JobState.DONE, JobState.FAILED):
+        return False
+    if drill.level < ELSEWHERE or not is_sound(job):
+        return True
+    return Rehearsal.objects.filter(key=drill.key, state=RehearsalState.FAILED).exists()
 
 
 def _check_level(environment: Environment, point: RecoveryPoint, level: int) -> None:
@@ -172,8 +210,12 @@ def finish_drill(
 
     What it found counts for the point, unless its copy was sabotaged; a fault of one that the point builds upon, which
     `faulty` then names, counts for that one and for whatever builds upon it. A failure opens a corrective action,
-    and a draft of the change that mends it where something was found.
+    and a draft of the change that mends it where something was found. One that was canceled has no verdict: it counts
+    for nothing, and opens nothing; of what it left behind people are told.
     """
+    if drill.canceled_at is not None:
+        _finish_canceled(drill, leftovers=leftovers, actor=actor, at=at)
+        return
     rows = list(drill.checks.all())
     results = [CheckResult(one.name, one.is_passed) for one in rows]
     verdict = judge_drill(results, trouble=trouble, leftovers=leftovers, is_sabotaged=bool(drill.sabotage))
@@ -187,6 +229,16 @@ def finish_drill(
     if not verdict.is_passed:
         open_corrective_action(drill, verdict=verdict, actor=actor, at=at)
         tell_owners(drill.environment, tag=Tag.DRILL_MOVED, subject="A drill failed", text=verdict.sentence, at=at)
+
+
+def _finish_canceled(drill: Drill, *, leftovers: str, actor: Actor, at: datetime) -> None:
+    drill.leftovers = leftovers
+    drill.save(update_fields=["leftovers"])
+    left = f" It left something behind: {leftovers}" if leftovers else ""
+    move_drill(drill, "end_unjudged", sentence=f"{drill.cancellation}{left}", actor=actor, at=at)
+    if leftovers:
+        subject = "A drill left something behind"
+        tell_owners(drill.environment, tag=Tag.DRILL_MOVED, subject=subject, text=leftovers, at=at)
 
 
 def _at_fault(point: RecoveryPoint, faulty: str) -> RecoveryPoint:
@@ -316,6 +368,8 @@ def sign_off_drill(*, actor: Actor, drill_id: int, note: str = "", at: datetime)
         raise Forbidden("Somebody other than who ran a drill signs it off.")
     if drill.state not in ENDED:
         raise IllegalTransition("A drill is signed off once it is over.")
+    if drill.state == DrillState.CANCELED:
+        raise IllegalTransition("A canceled drill proves nothing, so it is not signed off.")
     if SignOff.objects.filter(drill=drill).exists():
         raise Conflict("This drill is signed off already.")
     signed = SignOff.objects.create(drill=drill, by=actor.person, at=at, note=note.strip()[:500])

@@ -62,7 +62,7 @@ class Reports:
 
 @audited
 def export_drill_reports(*, actor: Actor, since: datetime | None, until: datetime | None, at: datetime) -> Reports:
-    """Return the report of every drill that was declared in a period and is over, failed ones too (AUD-5).
+    """Return the report of every drill that was declared in a period and is over, failed and canceled ones too (AUD-5).
 
     `until` is not in the period. The same period gives the same bytes. Raises `Forbidden` for who may export nothing.
     """

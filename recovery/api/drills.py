@@ -1,4 +1,4 @@
-"""Drills over REST: their reports in JSON, beginning one, and signing one off."""
+"""Drills over REST: their reports in JSON, beginning one, canceling one, and signing one off."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ from changecontrol.api.runs import TROUBLE_HELP
 from changecontrol.api.times import Moment, MomentFilter
 from changecontrol.rules.roles import Ability
 from changecontrol.workflow.trouble import trouble_of
-from recovery.actions.drills import sign_off_drill, start_drill
+from recovery.actions.drills import cancel_drill, sign_off_drill, start_drill
 from recovery.actions.reports import export_drill_reports, print_drill_report
 from recovery.api.corrective_actions import CorrectiveActionSerializer
 from recovery.api.ground import (
     OfEnvironmentFilters,
     OfEnvironmentSerializer,
     PlaceWords,
+    ReasonWords,
     WithProgress,
     first_of,
     named,
@@ -103,6 +104,7 @@ class DrillSerializer(OfEnvironmentSerializer):
     point = serializers.CharField(source="point.key", read_only=True)
     sabotage = serializers.ChoiceField(Sabotage.choices(), allow_blank=True, read_only=True)
     asked_by = named("asked_by")
+    canceled_by = named("canceled_by")
     trouble = serializers.SerializerMethodField(help_text=TROUBLE_HELP)
     sign_off = serializers.SerializerMethodField()
 
@@ -129,6 +131,9 @@ class DrillSerializer(OfEnvironmentSerializer):
             "restored_at",
             "validated_at",
             "finished_at",
+            "canceled_at",
+            "canceled_by",
+            "cancel_reason",
             "sign_off",
         ]
         read_only_fields = fields
@@ -265,7 +270,10 @@ class DrillViewSet(mixins.ListModelMixin, ApiViewSet[Drill]):
     )
     @action(detail=False, pagination_class=None, filterset_class=ReportFilters)
     def reports(self, request: Request) -> StreamingHttpResponse:
-        """Every report of a period, of failed drills too: the same bytes each time. That you took them is recorded."""
+        """Every report of a period, of failed and canceled drills too: the same bytes each time.
+
+        That you took them is recorded.
+        """
         found = export_drill_reports(actor=acting(request), at=clock.now(), **wanted(request, ReportFilters))
         return StreamingHttpResponse(found.lines, content_type="application/x-ndjson", headers=_as_download(found.name))
 
@@ -277,6 +285,19 @@ class DrillViewSet(mixins.ListModelMixin, ApiViewSet[Drill]):
         environment = place_of(request, words)
         drill = start_drill(actor=acting(request), environment_id=environment.pk, at=clock.now(), **words)
         return Response(report_of(sight_for(request), drill.pk), status=201)
+
+    @command(request=ReasonWords, responses=DrillReportSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def cancel(self, request: Request, pk: str) -> Response:
+        """End a drill before it is done, with a reason. It clears away what it made, and proves nothing.
+
+        409 where it clears away already or is over, and where what it asked is answered.
+        """
+        words = read(ReasonWords, request)
+        drill = first_of(drills_of(sight_for(request)), pk=pk)
+        cancel_drill(actor=acting(request), drill_id=drill.pk, at=clock.now(), **words)
+        return Response(report_of(sight_for(request), drill.pk))
 
     @command(request=SignOffWords, responses=DrillReportSerializer)
     @action(detail=True, methods=["post"], url_path="sign-off")

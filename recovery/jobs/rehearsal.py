@@ -20,12 +20,13 @@ from changecontrol.workflows.jobs import Report
 from recovery import doors
 from recovery.adapters.odoo import ensure_neutralised, observe_neutralised, observe_odoo
 from recovery.adapters.postgres.programs import Programs, connected, one_row
-from recovery.adapters.postgres.sandbox import Sandbox
+from recovery.adapters.postgres.sandbox import Sandbox, tear_down
 from recovery.jobs import attachments
 from recovery.jobs.copies import Bench
 from recovery.jobs.restore import check_free, ensure_no_copy, place_copy
 from recovery.models import BackupPolicy, Drill
 from recovery.queries.attachments import copy_for
+from recovery.rules.verification import ELSEWHERE
 
 SERVER = "server of databases in another cluster"
 NAMED = 3
@@ -103,9 +104,15 @@ def question_copy(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]
 
 
 def clear_copy(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
-    """Remove what was placed for a drill, if it is there. The order: `drill`."""
+    """Remove what was placed for a drill, and the sandbox of a canceled one, if it is there. The order: `drill`."""
     drill = Drill.objects.select_related("environment").get(pk=order["drill"])
-    ensure_no_copy(_target_of(drill), name=_name_of(drill), mark=_mark_of(drill), run_id=str(drill.key))
+    run_id = str(drill.key)
+    if drill.canceled_at is not None and (Path(settings.RECOVERY_SANDBOXES) / run_id).exists():
+        # Its process was ended before it could.
+        tear_down(doors.sandboxes(), run_id=run_id)
+    if drill.level < ELSEWHERE:
+        return {}
+    ensure_no_copy(_target_of(drill), name=_name_of(drill), mark=_mark_of(drill), run_id=run_id)
     if (folder := _folder_of(drill)) is not None:
         _ensure_no_folder(drill, folder)
     return {}

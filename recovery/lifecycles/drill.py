@@ -13,12 +13,16 @@ class DrillState(Word):
     TEARING_DOWN = "tearing_down"
     PASSED = "passed"
     FAILED = "failed"
+    CANCELED = "canceled"
 
 
 _D = DrillState
 
-ENDED = frozenset({_D.PASSED, _D.FAILED})
+JUDGED = frozenset({_D.PASSED, _D.FAILED})
+ENDED = JUDGED | {_D.CANCELED}
 ACTIVE = frozenset(_D) - ENDED
+UNDER_WAY = ACTIVE - {_D.TEARING_DOWN}
+"""It waits, brings back or asks: what comes of it is not known yet, so it may be canceled."""
 
 DRILL: Lifecycle[DrillState] = Lifecycle(
     name="drill",
@@ -28,8 +32,11 @@ DRILL: Lifecycle[DrillState] = Lifecycle(
         "restore": (frozenset({_D.PROVISIONING}), _D.RESTORING),
         # L1 questions the copy where it lies: it needs no sandbox.
         "check": (frozenset({_D.QUEUED, _D.RESTORING}), _D.CHECKING),
-        "tear_down": (ACTIVE - {_D.TEARING_DOWN}, _D.TEARING_DOWN),
+        "tear_down": (UNDER_WAY, _D.TEARING_DOWN),
+        # By a person: it clears away like any other, and is then neither passed nor failed.
+        "cancel": (UNDER_WAY, _D.TEARING_DOWN),
         "pass": (frozenset({_D.TEARING_DOWN}), _D.PASSED),
         "fail": (frozenset({_D.TEARING_DOWN}), _D.FAILED),
+        "end_unjudged": (frozenset({_D.TEARING_DOWN}), _D.CANCELED),
     },
 )

@@ -11,7 +11,7 @@ from changecontrol.lifecycles.change import ChangeState, CloseCode
 from changecontrol.lifecycles.machine import Word
 from changecontrol.models import ChangeRequest
 from changecontrol.models.leased import Leased
-from recovery.lifecycles.drill import ACTIVE, DrillState
+from recovery.lifecycles.drill import ACTIVE, JUDGED, DrillState
 from recovery.models.point import RecoveryPoint
 from recovery.models.policy import OfEnvironment
 from recovery.rules.verification import VERIFIED_FROM
@@ -67,6 +67,9 @@ class Drill(Leased, OfEnvironment):
     restored_at = models.DateTimeField(null=True)
     validated_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    canceled_at = models.DateTimeField(null=True)
+    canceled_by = models.ForeignKey("changecontrol.User", on_delete=models.PROTECT, null=True, related_name="+")
+    cancel_reason = models.CharField(max_length=500, blank=True, db_default="", help_text="Why it was canceled.")
 
     objects = DrillQuerySet.as_manager()
 
@@ -83,6 +86,16 @@ class Drill(Leased, OfEnvironment):
             models.CheckConstraint(
                 condition=~models.Q(state=DrillState.PASSED) | models.Q(leftovers=""),
                 name="a_drill_that_left_something_behind_has_not_passed",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(canceled_at__isnull=True, canceled_by__isnull=True, cancel_reason="")
+                | models.Q(canceled_at__isnull=False, canceled_by__isnull=False) & ~models.Q(cancel_reason=""),
+                name="a_drill_is_canceled_by_somebody_with_a_reason",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(canceled_at__isnull=True) & ~models.Q(state=DrillState.CANCELED)
+                | models.Q(canceled_at__isnull=False) & ~models.Q(state__in=sorted(JUDGED)),
+                name="a_canceled_drill_has_no_verdict",
             ),
         ]
         indexes = [
@@ -102,6 +115,11 @@ class Drill(Leased, OfEnvironment):
     @property
     def rpo_target(self) -> timedelta:
         return timedelta(seconds=self.rpo_target_seconds)
+
+    @property
+    def cancellation(self) -> str:
+        """Say who canceled it and why; empty where nobody did."""
+        return "" if self.canceled_by is None else f"{self.canceled_by} canceled it: {self.cancel_reason}"
 
 
 class DrillCheck(models.Model):

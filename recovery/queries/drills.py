@@ -29,7 +29,7 @@ class OverdueDrill:
 
 def drills_of(scope: Scope) -> QuerySet[Drill]:
     """Return drills, newest first, with what a list of them shows."""
-    rows = Drill.objects.select_related("environment__tenant", "point", "asked_by", "sign_off__by")
+    rows = Drill.objects.select_related("environment__tenant", "point", "asked_by", "canceled_by", "sign_off__by")
     return in_sight(scope, rows).order_by("-id")
 
 

@@ -39,6 +39,13 @@ def key_of(row: BackupRun | Restore | Drill) -> str:
     return f"{kinds[type(row)]}/{row.pk}"
 
 
+def is_sound(job: Job) -> bool:
+    """Tell whether a copy held all that it was asked, and was placed: what does not is brought up nowhere."""
+    if job.state != JobState.DONE or job.result["trouble"] or job.result["leftovers"]:
+        return False
+    return all(one["is_passed"] for one in job.result["checks"])
+
+
 def progress_of(row: BackupRun | Restore | Drill, *, at: datetime) -> Progress | None:
     """Return how far a row's job is, or what keeps it from going on; None where none is under way."""
     job = Job.objects.filter(key=key_of(row), state=JobState.OPEN).first()

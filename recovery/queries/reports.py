@@ -76,6 +76,9 @@ def drill_report(drill: Drill) -> dict[str, Any]:
         "verdict": drill.sentence,
         "trouble": drill.trouble_found or None,
         "leftovers": drill.leftovers or None,
+        "canceled": {"by": _who(drill.canceled_by), "at": moment(drill.canceled_at), "reason": drill.cancel_reason}
+        if drill.canceled_at
+        else None,
         "rto": {
             "target": drill.rto_target_seconds,
             "measured": _seconds(rto.whole),
@@ -133,6 +136,8 @@ def gaps_of(drill: Drill) -> Iterator[str]:
 
     What was asked and failed is among its checks.
     """
+    if drill.canceled_at is not None:
+        yield "It was canceled before it was done: it proves nothing."
     asked = {one.level for one in drill.checks.all()}
     yield from (f"Nothing was asked of L{level}, {name}." for level, name in NAMES.items() if level not in asked)
     if drill.sabotage:
@@ -168,7 +173,9 @@ def contribute(change: ChangeRequest) -> Iterator[tuple[str, bytes]]:
 
 def with_report(rows: QuerySet[Drill]) -> QuerySet[Drill]:
     """Fetch with drills all that their reports say."""
-    return rows.select_related("environment__tenant", "point", "asked_by", "sign_off__by").prefetch_related(
+    return rows.select_related(
+        "environment__tenant", "point", "asked_by", "canceled_by", "sign_off__by"
+    ).prefetch_related(
         "checks", "corrective_actions__owner", "corrective_actions__closed_by", "corrective_actions__change__requester"
     )
 

@@ -19,7 +19,7 @@ from changecontrol.templatetags.numbers import size
 from changecontrol.templatetags.times import duration, moment, second_time, short_moment
 from changecontrol.views.wording import counted
 from recovery.forms.drills import SABOTAGE
-from recovery.lifecycles.drill import ENDED, DrillState
+from recovery.lifecycles.drill import ENDED, JUDGED, DrillState
 from recovery.models import CorrectiveAction, Drill
 from recovery.queries.drills import OverdueDrill
 from recovery.queries.progress import Progress
@@ -43,10 +43,17 @@ def rows_of(drills: Sequence[Drill]) -> list[dict[str, Any]]:
             "rto_target": duration(one.rto_target),
             "is_late": rto_verdict(one) == "fail",
             "signed_by": str(signed.by) if (signed := signed_by(one)) else "",
-            "is_ended": one.state in ENDED,
+            "unsigned": _unsigned(one),
         }
         for one in drills
     ]
+
+
+def _unsigned(drill: Drill) -> str:
+    """Return what stands in place of who signed it off."""
+    if drill.state not in ENDED:
+        return "under way"
+    return "not needed" if drill.state == DrillState.CANCELED else "not yet"
 
 
 def overdue_alarms(overdue: Sequence[OverdueDrill], *, scope: Scope, at: datetime) -> list[dict[str, Any]]:
@@ -81,7 +88,8 @@ def drill_steps(drill: Drill) -> list[dict[str, Any]]:
         ("checking", drill.validated_at is not None),
         ("tearing_down", drill.finished_at is not None),
     ]
-    return steps(drill.state, passed=passed, good_end=DrillState.PASSED)
+    end = DrillState.PASSED if drill.canceled_at is None else DrillState.CANCELED
+    return steps(drill.state, passed=passed, good_end=end)
 
 
 def version_of(drill: Drill, progress: Progress | None, *, check_count: int, at: datetime) -> str:
@@ -95,6 +103,9 @@ def result_of(drill: Drill) -> dict[str, str] | None:
         return None
     if drill.state == DrillState.PASSED:
         return {"tone": "good", "title": "Passed.", "text": drill.sentence}
+    if drill.state == DrillState.CANCELED:
+        tone = "warn" if drill.leftovers else "info"
+        return {"tone": tone, "title": "It was canceled.", "text": drill.sentence}
     return {"tone": "bad", "title": "Failed.", "text": drill.sentence}
 
 
@@ -235,8 +246,8 @@ def _change_words(one: CorrectiveAction) -> str:
 
 
 def sign_off_facts(drill: Drill, *, scope: Scope, person: User) -> dict[str, Any] | None:
-    """Return who signed off, or whether this person may and why not; None while it goes on."""
-    if drill.state not in ENDED:
+    """Return who signed off, or whether this person may and why not; None while it goes on, and once canceled."""
+    if drill.state not in JUDGED:
         return None
     if signed := signed_by(drill):
         return {"signed": signed, "may": False, "refusal": "", "reasons": []}

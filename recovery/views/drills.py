@@ -20,12 +20,18 @@ from changecontrol.rules.roles import Ability
 from changecontrol.views.edge import STATUS, actor_of, scope_for
 from changecontrol.views.pages import page
 from changecontrol.views.wording import counted
-from recovery.actions.drills import close_corrective_action, link_corrective_action, sign_off_drill, start_drill
+from recovery.actions.drills import (
+    cancel_drill,
+    close_corrective_action,
+    link_corrective_action,
+    sign_off_drill,
+    start_drill,
+)
 from recovery.actions.reports import Report, export_drill_report, export_drill_reports, print_drill_report
 from recovery.forms.drills import SABOTAGE_HINTS, DrillForm, NoteForm, PeriodForm
 from recovery.forms.moments import wall_words
 from recovery.forms.restores import LATEST, WHEN_HINTS
-from recovery.lifecycles.drill import ENDED
+from recovery.lifecycles.drill import ENDED, UNDER_WAY
 from recovery.models import CorrectiveAction, Drill
 from recovery.queries.drills import drills_of, levels_of, overdue_drills
 from recovery.queries.paging import page_by_key
@@ -157,6 +163,19 @@ def drill(request: HttpRequest, drill_id: int) -> HttpResponse:
 
 @page
 @require_POST
+def drill_cancel(request: HttpRequest, drill_id: int) -> HttpResponseBase:
+    found = _drill_or_404(request, drill_id)
+    reason = request.POST.get("reason", "")
+    try:
+        cancel_drill(actor=actor_of(request), drill_id=found.pk, reason=reason, at=clock.now())
+    except (Forbidden, IllegalTransition, Conflict, Invalid) as refusal:
+        return _refused(request, found.pk, refusal)
+    messages.success(request, "Canceled. What it made is cleared away.")
+    return redirect("drill", drill_id=found.pk)
+
+
+@page
+@require_POST
 def drill_sign_off(request: HttpRequest, drill_id: int) -> HttpResponseBase:
     found = _drill_or_404(request, drill_id)
     try:
@@ -256,6 +275,7 @@ def _facts(request: HttpRequest, found: Drill) -> dict[str, Any]:
     actor = actor_of(request)
     held = access.abilities_for(scope, found.environment)
     is_active = found.state not in ENDED
+    is_under_way, may_hold = found.state in UNDER_WAY, Ability.RECOVERY_DRILL in held
     progress = progress_of(found, at=at) if is_active else None
     checks = drill_facts.check_groups(found)
     return {
@@ -275,7 +295,11 @@ def _facts(request: HttpRequest, found: Drill) -> dict[str, Any]:
         "gaps": [] if is_active else list(gaps_of(found)),
         "sabotage": drill_facts.sabotage_words(found),
         "pairs": drill_facts.scope_pairs(found),
-        "actions": drill_facts.action_rows(found, may_close=Ability.RECOVERY_DRILL in held),
+        "actions": drill_facts.action_rows(found, may_close=may_hold),
+        "cancellation": found.cancellation,
+        "sentence": found.sentence if found.sentence != found.cancellation else "",
+        "may_cancel": is_under_way and may_hold,
+        "why_not_cancel": access.why_not(scope, Ability.RECOVERY_DRILL) if is_under_way and not may_hold else "",
         "sign_off": drill_facts.sign_off_facts(found, scope=scope, person=actor.person),
         "announcement": announced("drill", found.state),
     }

@@ -54,7 +54,8 @@ class Part:
 
 def time_split(row: Restore | Drill, *, target: timedelta, at: datetime) -> dict[str, Any]:
     """Return the time to recover in its parts, as bar and as figures; the part under way counts up to `at`."""
-    told = _parts(times_of(row), is_over=row.finished_at is not None, at=at)
+    is_canceled = isinstance(row, Drill) and row.canceled_at is not None
+    told = _parts(times_of(row), is_over=row.finished_at is not None or is_canceled, at=at)
     gone = sum((length for _, _, length in told if length is not None), timedelta(0))
     whole = max(gone, target, timedelta(seconds=1))
     parts, start = [], timedelta(0)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from changecontrol.access import Actor
+from changecontrol.actions.jobs import ask_stop
 from changecontrol.actions.rehearsals import ask_rehearsal, ask_teardown
 from changecontrol.lifecycles.job import JobState
 from changecontrol.lifecycles.rehearsal import ACTIVE as REHEARSING
@@ -15,7 +16,7 @@ from changecontrol.models import Cluster, Job, Rehearsal
 from changecontrol.rules.counting import counted
 from changecontrol.workflow.engine import Settlement
 from recovery.actions.drills import move_drill, record_check, say_drill
-from recovery.lifecycles.drill import ACTIVE, DRILL
+from recovery.lifecycles.drill import DRILL, UNDER_WAY
 from recovery.models import BackupPolicy, Drill
 from recovery.queries.progress import key_of
 from recovery.rules.verification import ELSEWHERE
@@ -33,15 +34,7 @@ UNCLEARED = "What was made in another cluster was perhaps not cleared away."
 
 def checked_place(row: Drill, at: datetime) -> Job:
     """Have it checked that the copy may go to the other cluster, and return the job that does."""
-    key = f"{key_of(row)}/place"
-    return ordered(key, kind="drill_place", order=lambda: {"drill": row.pk}, at=at, within=ASKED_WITHIN)
-
-
-def is_sound(job: Job) -> bool:
-    """Tell whether a copy held all that it was asked, and was placed: what does not is brought up nowhere."""
-    if job.state != JobState.DONE or job.result["trouble"] or job.result["leftovers"]:
-        return False
-    return all(one["is_passed"] for one in job.result["checks"])
+    return ordered(_place_key_of(row), kind="drill_place", order=lambda: {"drill": row.pk}, at=at, within=ASKED_WITHIN)
 
 
 def go_elsewhere(row: Drill, job: Job, at: datetime) -> Settlement[Drill]:
@@ -54,8 +47,18 @@ def go_elsewhere(row: Drill, job: Job, at: datetime) -> Settlement[Drill]:
     return _judge_elsewhere(row, rehearsal, at)
 
 
+def ask_to_stop(row: Drill, *, at: datetime) -> bool:
+    """Ask all that is at work for a drill to stop, but what clears away after it; tell whether something still is."""
+    keys = (key_of(row), _place_key_of(row), _asking_key_of(row))
+    jobs = [ask_stop(key=key, at=at) for key in keys]
+    return any(job is not None and job.state == JobState.OPEN for job in jobs)
+
+
 def take_down(row: Drill, at: datetime) -> Settlement[Drill] | None:
-    """Wait until the rehearsal is gone, then have the copy dropped that it ran on. None once that is over."""
+    """Wait until the rehearsal is gone, then have the copy dropped that it ran on. None once that is over.
+
+    Of a canceled drill goes with it what its process, which may have been killed, left in its sandbox.
+    """
     rehearsal = _rehearsal_of(row)
     if rehearsal is not None and rehearsal.state in REHEARSING:
         return settled(lambda drill, actor: _press(drill, rehearsal, actor, at), name=NAME, due_in=WATCH)
@@ -66,6 +69,14 @@ def take_down(row: Drill, at: datetime) -> Settlement[Drill] | None:
 
 def clearing_key_of(row: Drill) -> str:
     return f"{key_of(row)}/clearing"
+
+
+def _place_key_of(row: Drill) -> str:
+    return f"{key_of(row)}/place"
+
+
+def _asking_key_of(row: Drill) -> str:
+    return f"{key_of(row)}/elsewhere"
 
 
 def is_going(row: Drill) -> bool:
@@ -84,9 +95,8 @@ def left_elsewhere(row: Drill) -> str:
     rehearsal = _rehearsal_of(row)
     clearing = Job.objects.filter(key=clearing_key_of(row)).first()
     workloads = rehearsal.leftovers if rehearsal is not None else ""
-    copy = (
-        f"What was placed elsewhere is perhaps still there. {clearing.reason}" if clearing and clearing.reason else ""
-    )
+    what = "What was placed elsewhere" if row.level >= ELSEWHERE else "What was brought back"
+    copy = f"{what} is perhaps still there. {clearing.reason}" if clearing and clearing.reason else ""
     return f"{workloads} {copy}".strip()
 
 
@@ -95,7 +105,7 @@ def _rehearsal_of(row: Drill) -> Rehearsal | None:
 
 
 def _bring_up(drill: Drill, job: Job, *, actor: Actor, at: datetime) -> None:
-    if drill.state not in ACTIVE:
+    if drill.state not in UNDER_WAY:
         return
     move_on(drill, job, actor=actor)
     record_answers(drill, job, actor=actor)
@@ -117,8 +127,8 @@ def _judge_elsewhere(row: Drill, rehearsal: Rehearsal, at: datetime) -> Settleme
     """Ask the database that the workloads came up on, where they did, and record what came of it all."""
     found = [*_answers_of(rehearsal)]
     if rehearsal.up_at is not None:
-        key = f"{key_of(row)}/elsewhere"
-        asked = ordered(key, kind="drill_elsewhere", order=lambda: {"drill": row.pk}, at=at, within=ASKED_WITHIN)
+        key, order = _asking_key_of(row), {"drill": row.pk}
+        asked = ordered(key, kind="drill_elsewhere", order=lambda: order, at=at, within=ASKED_WITHIN)
         if asked.state == JobState.OPEN:
             return waiting()
         found += _answers_of_database(asked)

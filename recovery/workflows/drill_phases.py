@@ -8,7 +8,7 @@ from changecontrol.access import Actor
 from changecontrol.lifecycles.job import JobState
 from changecontrol.models import Job
 from recovery.actions.drills import finish_drill, move_drill, note_sentinel, record_check
-from recovery.lifecycles.drill import ACTIVE, DRILL, DrillState
+from recovery.lifecycles.drill import ACTIVE, DRILL, UNDER_WAY, DrillState
 from recovery.models import Drill
 from recovery.workflows.steps import leftovers_of, phases_of
 
@@ -25,6 +25,8 @@ CLEARING = "It clears away what was brought back."
 
 def follow(drill: Drill, job: Job, *, actor: Actor, at: datetime) -> None:
     """Note what the job came to by now; once it is over the drill is, too, with a verdict."""
+    if drill.state not in UNDER_WAY:
+        return
     follow_to_the_end(drill, job, actor=actor, at=at)
     if job.state == JobState.DONE:
         result = job.result
@@ -36,7 +38,8 @@ def follow(drill: Drill, job: Job, *, actor: Actor, at: datetime) -> None:
 
 def follow_to_the_end(drill: Drill, job: Job, *, actor: Actor, at: datetime) -> None:
     """Note the phases of the job; once it is over, record what it was answered, and begin to tear down."""
-    if drill.state not in ACTIVE:
+    # Somebody may have canceled it while the job was looked at.
+    if drill.state not in UNDER_WAY:
         return
     move_on(drill, job, actor=actor)
     phases = phases_of(job)
@@ -70,7 +73,7 @@ def record_answers(drill: Drill, job: Job, *, actor: Actor) -> None:
 
 
 def end(drill: Drill, *, trouble: str, leftovers: str = "", faulty: str = "", actor: Actor, at: datetime) -> None:
-    """Give a drill its verdict, unless it has one: failed where there was trouble or an answer was no.
+    """Give a drill its verdict, unless it is over: failed where there was trouble or an answer was no.
 
     `faulty` is the backup of a chain that was at fault, where it is told.
     """

@@ -51,8 +51,12 @@ def is_clearing(job: Job, at: datetime) -> bool:
 
 def leftovers_of(job: Job) -> str:
     """Return what an ended job left: what it says itself, and what is still there of what it was done in."""
-    place = "" if job.placed_at is None else job.leftovers or "What it ran in was not cleared away in time."
-    return f"{job.result.get('leftovers', '')} {place}".strip()
+    return f"{job.result.get('leftovers', '')} {left_of_place(job)}".strip()
+
+
+def left_of_place(job: Job) -> str:
+    """Return what is still there of what a job was done in, in a cluster; empty where nothing is."""
+    return "" if job.placed_at is None else job.leftovers or "What it ran in was not cleared away in time."
 
 
 def phases_of(job: Job) -> dict[str, datetime]:

@@ -107,6 +107,7 @@ CASES = {
     "drill-new": Case("rio", is_own=True),
     "drill-reports": Case("dee", is_own=True),
     "drill": Case(),
+    "drill-cancel": POSTED,
     "drill-sign-off": POSTED,
     # It goes on yet: there is no report to take.
     "drill-pdf": Case(status=409),
@@ -213,7 +214,7 @@ def place(settings: Any) -> Place:
         "policy": [policy.pk],
         **{one: [tenant] for one in ("people", "role-grant", "role-revoke", "person-new")},
         **{one: [restore.pk] for one in ("restore", "restore-cancel")},
-        **{one: [drill.pk] for one in ("drill", "drill-sign-off", "drill-pdf", "drill-json")},
+        **{one: [drill.pk] for one in ("drill", "drill-cancel", "drill-sign-off", "drill-pdf", "drill-json")},
         **{one: [todo.pk] for one in ("corrective-action-link", "corrective-action-close")},
         "run": [live.run.pk],
         "run-verb": [live.run.pk, "pause"],

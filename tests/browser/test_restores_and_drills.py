@@ -15,7 +15,7 @@ from changecontrol import clock
 from changecontrol.access import system_actor
 from changecontrol.models import User
 from changecontrol.rules.roles import Role
-from recovery.actions.drills import move_drill, record_check, sign_off_drill
+from recovery.actions.drills import cancel_drill, move_drill, record_check, sign_off_drill
 from recovery.models import Drill, Restore
 from tests.browser.conftest import Complaints, Visit
 from tests.browser.scene import Scene
@@ -25,6 +25,7 @@ from tests.factories.recovery import (
     HOUR,
     asked_restore,
     backup_policy,
+    canceled_drill,
     finished_drill,
     recorded_point,
     recovery_owner,
@@ -50,6 +51,8 @@ class Recovered:
     drilling: Drill
     failed: Drill
     read: Drill
+    canceled: Drill
+    canceling: Drill
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +88,7 @@ def _recovered(scene: Scene) -> Recovered:
 
 
 def _drills(scene: Scene, rio: User, at: datetime) -> dict[str, Drill]:
-    """Return one that found something, one that was signed off, and one under way."""
+    """Return one that found something, one that was signed off, two that were canceled, and one under way."""
     production = scene.estate.production
     grant(scene.estate.ben, Role.PROCESS_OWNER, scene.estate.tenant)
     words: dict[str, Any] = {"by": rio, "is_passed": False}
@@ -94,6 +97,11 @@ def _drills(scene: Scene, rio: User, at: datetime) -> dict[str, Drill]:
     # What it finds breaks the point of the day before, and not the one that the restores begin on.
     failed = finished_drill(production, target_at=at - 30 * HOUR, at=at - HOUR, level=3, **words)
     Drill.objects.filter(pk=failed.pk).update(newest_sentinel_at=at - 2 * HOUR, scope="All shops of the north.")
+    canceled = canceled_drill(
+        production, by=rio, target_at=at - 2 * HOUR, at=at - 6 * HOUR, leftovers=f"/var/tmp/{64 * 'd'} is there."
+    )
+    canceling = started_drill(scene.estate.staging, by=rio, target_at=at - 2 * HOUR, at=at - HOUR)
+    cancel_drill(actor=actor(rio), drill_id=canceling.pk, reason="The wrong level.", at=at)
     drilling = started_drill(production, by=rio, target_at=at - 50 * HOUR, at=at - timedelta(minutes=9))
     for minutes, verb, sentence in ((8, "provision", "A sandbox is made."), (7, "restore", "Point p0 is unpacked.")):
         move_drill(drilling, verb, sentence=sentence, actor=system_actor(), at=at - timedelta(minutes=minutes))
@@ -104,7 +112,8 @@ def _drills(scene: Scene, rio: User, at: datetime) -> dict[str, Drill]:
     move_drill(drilling, "check", sentence="It is questioned.", actor=system_actor(), at=at)
     said: dict[str, Any] = {"name": "Deployment odoo-web elsewhere", "level": 5, "is_passed": True, "sentence": runs}
     record_check(drilling, **said, actor=system_actor(), at=at)
-    return {"read": read, "failed": failed, "drilling": drilling}
+    found = {"read": read, "failed": failed, "drilling": drilling}
+    return {**found, "canceled": canceled, "canceling": canceling}
 
 
 def paths(scene: Scene, recovered: Recovered) -> dict[str, str]:
@@ -129,6 +138,8 @@ def paths(scene: Scene, recovered: Recovered) -> dict[str, str]:
         "drill-going": f"/recovery/drills/{recovered.drilling.pk}/",
         "drill-failed": f"/recovery/drills/{recovered.failed.pk}/",
         "drill-read": f"/recovery/drills/{recovered.read.pk}/",
+        "drill-canceled": f"/recovery/drills/{recovered.canceled.pk}/",
+        "drill-canceling": f"/recovery/drills/{recovered.canceling.pk}/",
     }
 
 
@@ -149,6 +160,8 @@ PAGES = [
     "drill-going",
     "drill-failed",
     "drill-read",
+    "drill-canceled",
+    "drill-canceling",
 ]
 
 
@@ -225,4 +238,21 @@ def test_a_finding_is_closed_in_a_dialog(recovered: Recovered, visit: Visit, com
     page.get_by_role("button", name="Close this action").press("Enter")
 
     expect(page.get_by_text("“A new disk.”")).to_be_visible()
+    assert complaints == []
+
+
+def test_a_drill_is_canceled_in_a_dialog(recovered: Recovered, visit: Visit, complaints: Complaints) -> None:
+    page = visit(f"/recovery/drills/{recovered.drilling.pk}/", recovered.rio)
+
+    page.get_by_role("button", name="Cancel this drill").press("Enter")
+    expect(page.get_by_role("heading", name="Cancel this drill?")).to_be_visible()
+    page.keyboard.type("The disk is needed.")
+    page.get_by_role("dialog").get_by_role("button", name="Cancel this drill").press("Enter")
+
+    expect(page.get_by_text("Canceled. What it made is cleared away.")).to_be_visible()
+    expect(page.get_by_text("It is being canceled.")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel this drill")).to_have_count(0)
+    going = Drill.objects.filter(pk=recovered.drilling.pk)
+    assert going.get().sentence == "Rio canceled it: The disk is needed."
+    going.update(state="checking", canceled_at=None, canceled_by=None, cancel_reason="")
     assert complaints == []

@@ -14,7 +14,7 @@ from changecontrol.rules.roles import Role
 from recovery.actions.backups import ask_backup, move_backup
 from recovery.actions.copies import NewFilestoreCopy, record_filestore_copy
 from recovery.actions.cut_overs import begin_restore
-from recovery.actions.drills import finish_drill, move_drill, record_check, start_drill
+from recovery.actions.drills import cancel_drill, finish_drill, move_drill, record_check, start_drill
 from recovery.actions.points import NewPart, NewPoint, record_point, register_point
 from recovery.actions.policies import publish_backup_policy
 from recovery.actions.restores import ask_restore, move_restore
@@ -192,6 +192,17 @@ def finished_drill(
     move_drill(drill, "tear_down", sentence="It cleans up.", actor=worker, at=ended)
     finish_drill(drill, actor=worker, at=ended, **words)
     return drill
+
+
+def canceled_drill(
+    environment: Environment, *, by: User, target_at: datetime, at: datetime = NOW, leftovers: str = "", **words: Any
+) -> Drill:
+    """Begin a drill, have the person cancel it a minute later, and clear away."""
+    drill = started_drill(environment, by=by, target_at=target_at, at=at, **words)
+    ended = at + timedelta(minutes=1)
+    canceled = cancel_drill(actor=actor(by, at=ended), drill_id=drill.pk, reason="The wrong level.", at=ended)
+    finish_drill(canceled, leftovers=leftovers, actor=system_actor(), at=ended + timedelta(minutes=1))
+    return canceled
 
 
 def asked_restore(

@@ -13,13 +13,14 @@ from changecontrol.access import system_actor
 from changecontrol.actions.changes import cancel_change
 from changecontrol.models import AuditEvent, ChangeRequest, User
 from changecontrol.rules.roles import Role
-from recovery.actions.drills import move_drill
+from recovery.actions.drills import finish_drill, move_drill
 from recovery.models import BackupPolicy, CorrectiveAction, Drill, SignOff
 from recovery.queries.reports import contribute, gaps_of
 from tests.factories import NOW, SmallEstate, actor, add_person, draft_change, grant
 from tests.factories.recovery import (
     HOUR,
     backup_policy,
+    canceled_drill,
     finished_drill,
     recorded_point,
     recovery_owner,
@@ -229,6 +230,48 @@ def test_a_drill_under_way_shows_its_steps_and_moves(estate: SmallEstate, rio: U
     assert (over.status_code, over.headers["HX-Refresh"]) == (204, "true")
 
 
+def test_a_drill_is_canceled_with_a_reason(estate: SmallEstate, rio: User, owner: User, signed_in: Any) -> None:
+    drill = going(estate, rio)
+    path = f"/recovery/drills/{drill.pk}/"
+
+    offered, not_offered = signed_in(rio).get(path).text, signed_in(estate.ada).get(path).text
+    silent = signed_in(rio).post(f"{path}cancel/", {"reason": " "})
+    refused = signed_in(estate.ada).post(f"{path}cancel/", {"reason": "No."})
+    done = signed_in(rio).post(f"{path}cancel/", {"reason": "The wrong level."}, follow=True)
+    again = signed_in(rio).post(f"{path}cancel/", {"reason": "The wrong level."})
+
+    assert (f"{path}cancel/" in offered, f"{path}cancel/" in not_offered) == (True, False)
+    assert "Canceling it: This needs one of these roles here" in not_offered
+    assert (silent.status_code, refused.status_code, again.status_code) == (422, 403, 409)
+    assert "It is being canceled." in done.text
+    assert done.text.count("Rio canceled it: The wrong level.") == 1
+    assert f"{path}cancel/" not in done.text
+    assert [one["state"] for one in done.context["steps"]][-2:] == ["tearing_down", "canceled"]
+    assert [one.value for one in done.context["split"]["parts"]][1:] == ["not reached"] * 3
+    assert "Nothing was asked before it was canceled." in done.text
+
+    finish_drill(Drill.objects.get(), leftovers="The folder is there.", actor=system_actor(), at=NOW)
+    over, listed = report_of(drill, signed_in(owner)), signed_in(owner).get("/recovery/drills/").text
+
+    assert "It was canceled." in over
+    assert "Rio canceled it: The wrong level. It left something behind: The folder is there." in over
+    assert "It was canceled before it was done: it proves nothing." in over
+    assert "Left behind: The folder is there." in over
+    assert (f"{path}sign-off/" in over, "not needed" in listed) == (False, True)
+    signed = signed_in(owner).post(f"{path}sign-off/")
+    assert signed.status_code == 409
+    assert "A canceled drill proves nothing, so it is not signed off." in signed.text
+
+
+def test_a_stranger_finds_no_drill_to_cancel(estate: SmallEstate, rio: User, eve: User, signed_in: Any) -> None:
+    drill = going(estate, rio)
+
+    answer = signed_in(eve).post(f"/recovery/drills/{drill.pk}/cancel/", {"reason": "x"})
+
+    drill.refresh_from_db()
+    assert (answer.status_code, drill.state) == (404, "queued")
+
+
 def report_of(drill: Drill, client: Any) -> str:
     text: str = client.get(f"/recovery/drills/{drill.pk}/").text
     return text.replace("\N{NO-BREAK SPACE}", " ")
@@ -349,6 +392,25 @@ def test_the_report_is_printed_for_people(estate: SmallEstate, rio: User, signed
     assert answer.headers["Content-Type"] == "application/pdf"
     assert "These checks failed: sentinel." in answer.content.decode()
     assert "Nobody has signed it off yet." in answer.content.decode()
+
+
+def test_the_report_of_a_canceled_drill_is_one_of_the_period_and_says_who_canceled_it(
+    estate: SmallEstate, rio: User, signed_in: Any, settings: Any
+) -> None:  # AUD-5, BCK-7
+    settings.ADAPTERS = {**settings.ADAPTERS, "pdf": "tests.functional.test_drills.print_words"}
+    drill = canceled_drill(estate.production, by=rio, target_at=TAKEN)
+    client = signed_in(estate.dee)
+
+    printed = client.get(f"/recovery/drills/{drill.pk}/report.pdf").content.decode()
+    lines = b"".join(client.get("/recovery/drills/reports.ndjson").streaming_content).splitlines()
+
+    [report] = [json.loads(line) for line in lines]
+    assert (report["drill"], report["state"], report["rto"]["verdict"]) == (drill.pk, "canceled", "no_data")
+    assert report["canceled"] == {"by": "rio", "at": "2026-11-23T10:13:00.000000+00:00", "reason": "The wrong level."}
+    assert report["gaps"][0] == "It was canceled before it was done: it proves nothing."
+    assert "by rio: The wrong level." in printed
+    assert "there is nothing to sign off" in printed
+    assert "Nobody has signed it off yet." not in printed
 
 
 def test_the_report_says_how_it_was_gone_about_and_what_it_leaves_open(

@@ -6,12 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import transaction
 
+from changecontrol import access
 from changecontrol.access import system_actor
+from changecontrol.actions.jobs import end_job, ensure_job
+from changecontrol.actions.rehearsals import ask_rehearsal, move_rehearsal
 from changecontrol.errors import Conflict, Forbidden, IllegalTransition, Invalid, NotFound
-from changecontrol.models import AuditEvent, Message, User
+from changecontrol.models import AuditEvent, Cluster, Job, Message, User
 from changecontrol.rules.roles import Role
 from recovery.actions.drills import (
+    cancel_drill,
     close_corrective_action,
     drill_point,
     finish_drill,
@@ -23,12 +28,14 @@ from recovery.actions.drills import (
     start_drill,
 )
 from recovery.models import BackupPolicy, CorrectiveAction, Drill, RecoveryPoint, SignOff
+from recovery.queries.drills import overdue_drills
 from recovery.queries.points import coverage_of
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, actor, add_person, draft_change, grant, small_estate, stranger_estate
 from tests.factories.recovery import (
     HOUR,
     backup_policy,
+    canceled_drill,
     finished_drill,
     recorded_point,
     recovery_owner,
@@ -358,3 +365,180 @@ def test_who_made_a_point_tells_how_far_its_drill_goes(estate: SmallEstate, rio:
     drill = drill_point(actor=actor(rio), point_id=ours.pk, level=3, at=NOW)
 
     assert (drill.point, drill.level) == (ours, 3)
+
+
+def cancel(drill: Drill, by: User, **words: Any) -> Drill:
+    return cancel_drill(
+        **{"actor": actor(by), "drill_id": drill.pk, "reason": "The wrong level.", "at": NOW + HOUR, **words}
+    )
+
+
+def job_of(drill: Drill, **result: Any) -> Job:
+    """Order the work of a drill; with a result, it is done."""
+    job = ensure_job(key=f"drill/{drill.pk}", kind="drill", order={"drill": drill.pk}, at=NOW)
+    if result:
+        end_job(job, "finish", result={"trouble": "", "leftovers": "", "checks": [], **result}, at=NOW)
+    return job
+
+
+@pytest.mark.parametrize("verbs", [(), ("provision",), ("provision", "restore"), ("provision", "restore", "check")])
+def test_a_drill_is_canceled_wherever_it_is_and_its_work_is_asked_to_stop(
+    estate: SmallEstate, rio: User, verbs: tuple[str, ...]
+) -> None:
+    drill = start(estate, rio)
+    for verb in verbs:
+        move_drill(drill, verb, sentence="On its way.", actor=system_actor(), at=NOW)
+    job = job_of(drill)
+    Job.objects.update(lease_until=NOW + 2 * HOUR)
+    Drill.objects.update(next_due_at=NOW + 2 * HOUR)
+
+    with events() as tags:
+        canceled = cancel(drill, rio)
+
+    job.refresh_from_db()
+    assert tags == ["recovery:drill:moved"]
+    # It is over once it has cleared away, and begins with that at once.
+    assert (canceled.state, canceled.finished_at, canceled.next_due_at) == ("tearing_down", None, NOW + HOUR)
+    assert canceled.sentence == "Rio canceled it: The wrong level."
+    assert (canceled.canceled_by, canceled.canceled_at) == (rio, NOW + HOUR)
+    assert (job.stop_asked_at, canceled.validated_at) == (NOW + HOUR, None)
+
+
+def test_a_canceled_drill_has_no_verdict_and_counts_for_nothing(estate: SmallEstate, rio: User) -> None:
+    late = [one.due_at for one in overdue_drills(access.scope_of(actor(rio)), at=NOW)]
+
+    with events() as tags:
+        drill = canceled_drill(estate.production, by=rio, target_at=TAKEN)
+
+    drill.refresh_from_db()
+    assert tags == ["recovery:drill:started", *["recovery:drill:moved"] * 2]
+    assert (drill.state, drill.sentence) == ("canceled", "Rio canceled it: The wrong level.")
+    assert (drill.finished_at, drill.next_due_at) == (NOW + timedelta(minutes=2), None)
+    assert (drill.point.state, drill.point.verifications.count()) == ("copied", 0)
+    assert (CorrectiveAction.objects.exists(), Message.objects.exists()) == (False, False)
+    assert len(late) == 1
+    assert [one.due_at for one in overdue_drills(access.scope_of(actor(rio)), at=NOW + HOUR)] == late
+
+
+def test_what_an_answer_said_before_it_was_canceled_breaks_no_point(estate: SmallEstate, rio: User) -> None:
+    drill, worker = start(estate, rio), system_actor()
+    for verb in ("provision", "restore", "check"):
+        move_drill(drill, verb, sentence="On its way.", actor=worker, at=NOW)
+    record_check(drill, name="sentinel", level=2, is_passed=False, sentence="Old.", actor=worker, at=NOW)
+
+    canceled = cancel(drill, rio)
+    with pytest.raises(IllegalTransition, match="while it is under way"):
+        record_check(canceled, name="orders", level=2, is_passed=False, sentence="None.", actor=worker, at=NOW)
+    finish_drill(canceled, trouble="Stopped.", faulty="p1", actor=worker, at=NOW + HOUR)
+
+    assert (canceled.state, canceled.trouble_found) == ("canceled", "")
+    assert (RecoveryPoint.objects.get().state, CorrectiveAction.objects.count()) == ("copied", 0)
+
+
+def test_what_a_canceled_drill_left_behind_is_told(estate: SmallEstate, rio: User) -> None:  # BCK-8
+    drill = canceled_drill(estate.production, by=rio, target_at=TAKEN, leftovers="The folder is still there.")
+
+    assert (drill.state, drill.leftovers) == ("canceled", "The folder is still there.")
+    assert drill.sentence == ("Rio canceled it: The wrong level. It left something behind: The folder is still there.")
+    message = Message.objects.get()
+    assert (message.recipient, message.subject) == (rio, "Northwind production: A drill left something behind")
+    assert not CorrectiveAction.objects.exists()
+
+
+def test_what_clears_away_or_is_over_is_not_canceled_and_the_reason_is_due(estate: SmallEstate, rio: User) -> None:
+    drill = start(estate, rio)
+    with events() as of_silence, pytest.raises(Invalid, match="Say why"):
+        cancel(drill, rio, reason=" ")
+    cancel(drill, rio)
+    with events() as of_twice, pytest.raises(IllegalTransition):
+        cancel(drill, rio)
+    finish_drill(Drill.objects.get(), actor=system_actor(), at=NOW + HOUR)
+    with events() as of_late, pytest.raises(IllegalTransition):
+        cancel(drill, rio)
+
+    assert (of_silence, of_twice, of_late) == ([], ["refused"], ["refused"])
+
+
+def test_what_is_answered_is_judged_and_no_more_canceled(estate: SmallEstate, rio: User) -> None:
+    drill = start(estate, rio)
+    failed = {"name": "sentinel", "level": 2, "is_passed": False, "sentence": "It is old."}
+    job_of(drill, checks=[failed])
+
+    with events() as tags, pytest.raises(IllegalTransition, match="is answered and counts"):
+        cancel(drill, rio)
+
+    drill.refresh_from_db()
+    assert (tags, drill.state, drill.canceled_at) == (["refused"], "queued", None)
+
+
+def test_a_sound_copy_on_its_way_elsewhere_may_yet_be_canceled(estate: SmallEstate, rio: User) -> None:  # BCK-5
+    de_1 = Cluster.objects.create(slug="de-1", name="Falkenstein 1", credential="env:KUBECONFIG_DE_1")
+    BackupPolicy.objects.update(rehearsal_cluster="de-1", rehearsal_target="file:/run/secrets/falkenstein")
+    drill, worker = start(estate, rio, level=5), system_actor()
+    job = job_of(drill, checks=[{"name": "sentinel", "is_passed": True}])
+    rehearsal = ask_rehearsal(
+        environment=estate.production, cluster=de_1, key=drill.key, commit="c" * 40, path="x", ends_at=NOW + HOUR,
+        actor=worker, at=NOW,
+    )  # fmt: skip
+
+    def refusal() -> str:
+        with transaction.atomic():
+            try:
+                cancel(drill, rio)
+            except IllegalTransition as refused:
+                return refused.sentence
+            finally:
+                transaction.set_rollback(True)
+        return ""
+
+    on_its_way = refusal()
+    move_rehearsal(rehearsal, "fail", sentence="It did not come up.", actor=worker, at=NOW)
+    not_up = refusal()
+    Job.objects.filter(pk=job.pk).update(result={**job.result, "checks": [{"is_passed": False}]})
+    unsound = refusal()
+
+    assert on_its_way == ""
+    assert not_up == unsound == "What it asked is answered and counts, so it cannot be canceled any more."
+
+
+def test_who_may_hold_a_drill_may_cancel_it_and_a_stranger_learns_nothing(
+    estate: SmallEstate, rio: User, owner: User
+) -> None:
+    drill = start(estate, rio)
+    _, eve = stranger_estate()
+
+    for somebody in (estate.ada, owner):
+        with events() as tags, pytest.raises(Forbidden):
+            cancel(drill, somebody)
+        assert tags == ["refused"]
+    sentences = []
+    for key in (drill.pk, drill.pk + 1_000):
+        with events() as of_eve, pytest.raises(NotFound) as missing:
+            cancel(drill, eve, drill_id=key)
+        assert of_eve == []
+        sentences.append(missing.value.sentence)
+
+    assert len(set(sentences)) == 1
+    assert cancel(drill, recovery_owner(estate, "rae")).canceled_at == NOW + HOUR
+
+
+def test_a_cancellation_that_is_not_kept_leaves_neither_row_nor_event(estate: SmallEstate, rio: User) -> None:
+    drill = start(estate, rio)
+    job = job_of(drill)
+
+    with events() as tags, transaction.atomic():
+        cancel(drill, rio)
+        transaction.set_rollback(True)
+
+    drill.refresh_from_db()
+    job.refresh_from_db()
+    assert (tags, drill.state, drill.canceled_at, job.stop_asked_at) == ([], "queued", None, None)
+
+
+def test_a_canceled_drill_is_not_signed_off(estate: SmallEstate, rio: User, owner: User) -> None:  # BCK-7
+    drill = canceled_drill(estate.production, by=rio, target_at=TAKEN)
+
+    with events() as tags, pytest.raises(IllegalTransition, match="A canceled drill proves nothing"):
+        sign_off_drill(actor=actor(owner), drill_id=drill.pk, at=NOW + HOUR)
+
+    assert (tags, SignOff.objects.exists()) == (["refused"], False)

@@ -10,8 +10,10 @@ import pytest
 from rest_framework.test import APIClient
 
 from changecontrol import clock
+from changecontrol.access import system_actor
 from changecontrol.models import AuditEvent, Job
 from changecontrol.rules.roles import Role
+from recovery.actions.drills import finish_drill
 from recovery.api.policies import COLUMNS, NewBackupPolicyVersion
 from recovery.models import BackupPolicy, BackupRun, Drill, LegalHold, RecoveryPoint, Restore
 from recovery.queries.progress import key_of
@@ -325,6 +327,33 @@ def test_a_drill_is_begun_and_its_report_is_read(scene: Scene, rio: APIClient) -
     assert (told["rto_target_seconds"], told["rpo_target_seconds"]) == (14_400, 3_600)
     assert (told["checks"], told["corrective_actions"], told["sign_off"]) == ([], [], None)
     assert rio.get(f"{AT}/drills/{told['id']}/").json() == told
+
+
+def test_a_drill_is_canceled_with_a_reason_once(scene: Scene, rio: APIClient) -> None:
+    begun = post(rio, "drills", level=2, target_at=iso(scene.newer.consistent_at)).json()
+    url = f"{AT}/drills/{begun['id']}/cancel/"
+
+    wordless = rio.post(url, {"reason": "\u200b"})
+    done = rio.post(url, {"reason": "The wrong level."})
+    again = rio.post(url, {"reason": "The wrong level."})
+
+    assert (wordless.status_code, list(wordless.json()["errors"])) == (422, ["reason"])
+    told = done.json()
+    assert (done.status_code, told["state"], told["sentence"]) == (
+        200,
+        "tearing_down",
+        "Rio canceled it: The wrong level.",
+    )
+    assert (told["canceled_by"], told["cancel_reason"], told["finished_at"]) == ("rio", "The wrong level.", None)
+    assert again.status_code == 409
+    finish_drill(Drill.objects.get(), actor=system_actor(), at=clock.now())
+    over = rio.get(f"{AT}/drills/", {"state": "canceled"}).json()["results"]
+    assert [(one["id"], one["state"]) for one in over] == [(begun["id"], "canceled")]
+    signed = client_for(recovery_owner(scene.estate, "rae")).post(f"{AT}/drills/{begun['id']}/sign-off/", {})
+    assert (signed.status_code, sentence(signed)) == (
+        409,
+        "A canceled drill proves nothing, so it is not signed off.",
+    )
 
 
 def test_a_point_is_drilled_at_its_own_moment(scene: Scene, rio: APIClient) -> None:

@@ -18,7 +18,7 @@ from recovery.models import CorrectiveAction, Disagreement
 from tests.changecontrol.api.conftest import client_for, sentence
 from tests.changecontrol.api.test_grid import NOBODY, somebody
 from tests.factories import actor, draft_change
-from tests.factories.recovery import backup_policy, finished_drill, recovery_owner
+from tests.factories.recovery import backup_policy, finished_drill, recovery_owner, registered_point, started_drill
 from tests.recovery.api.conftest import AT, PLACE, Scene
 from tests.recovery.api.test_commands import iso, register
 
@@ -65,6 +65,8 @@ def calls(scene: Scene) -> dict[str, Call]:
         name="unread",
         found_at=at,
     )
+    told = registered_point(scene.estate.staging, "told", scene.newer.consistent_at, by=scene.rio)
+    going = started_drill(scene.estate.staging, by=scene.rio, target_at=told.consistent_at, level=1, at=at)
     restore = {**PLACE, "target_at": iso(scene.newer.consistent_at), "target_database": "look", "reason": "-"}
     policy = {**PLACE, "seen_version": 1, "reason": "-"}
     return {
@@ -77,6 +79,7 @@ def calls(scene: Scene) -> dict[str, Call]:
         "drill": Call("drills", {**PLACE, "level": 1, "target_at": iso(scene.newer.consistent_at)}, A.RECOVERY_DRILL),
         "drill of a point": Call(f"points/{scene.newer.pk}/drill", {"level": 1}, A.RECOVERY_DRILL),
         "cancel": Call(f"restores/{begun.pk}/cancel", {"reason": "-"}, A.RECOVERY_RESTORE),
+        "cancel a drill": Call(f"drills/{going.pk}/cancel", {"reason": "-"}, A.RECOVERY_DRILL),
         "link": Call(
             f"corrective-actions/{todo.pk}/link", {"number": draft_change(scene.estate).number}, A.RECOVERY_DRILL
         ),

@@ -35,14 +35,16 @@ RESTORE_GRID: Grid = {
     "canceled": {},
 }
 
+_GIVEN_UP = {"tear_down": "tearing_down", "cancel": "tearing_down"}
 DRILL_GRID: Grid = {
-    "queued": {"provision": "provisioning", "check": "checking", "tear_down": "tearing_down"},
-    "provisioning": {"restore": "restoring", "tear_down": "tearing_down"},
-    "restoring": {"check": "checking", "tear_down": "tearing_down"},
-    "checking": {"tear_down": "tearing_down"},
-    "tearing_down": {"pass": "passed", "fail": "failed"},
+    "queued": {"provision": "provisioning", "check": "checking", **_GIVEN_UP},
+    "provisioning": {"restore": "restoring", **_GIVEN_UP},
+    "restoring": {"check": "checking", **_GIVEN_UP},
+    "checking": _GIVEN_UP,
+    "tearing_down": {"pass": "passed", "fail": "failed", "end_unjudged": "canceled"},
     "passed": {},
     "failed": {},
+    "canceled": {},
 }
 
 CUT_OVER_GRID: Grid = {
@@ -109,5 +111,5 @@ def test_what_has_ended_moves_no_more() -> None:
 
 
 def test_a_drill_has_no_verdict_before_it_tore_down() -> None:  # BCK-8
-    for verb in ("pass", "fail"):
+    for verb in ("pass", "fail", "end_unjudged"):
         assert [state for state in DRILL.states if DRILL.allows(verb, state)] == ["tearing_down"]

@@ -155,6 +155,23 @@ def test_times_and_places_are_in_order(estate: SmallEstate) -> None:
             make()
 
 
+def test_a_canceled_drill_says_who_and_why_and_has_no_verdict(estate: SmallEstate) -> None:  # BCK-7
+    base = point(policy(estate.production, estate.ben))
+    said: dict[str, Any] = {"canceled_at": NOW, "canceled_by": estate.ben, "cancel_reason": "Too soon."}
+    for law, words in [
+        ("a_drill_is_canceled_by_somebody_with_a_reason", {**said, "cancel_reason": ""}),
+        ("a_drill_is_canceled_by_somebody_with_a_reason", {**said, "canceled_by": None}),
+        ("a_drill_is_canceled_by_somebody_with_a_reason", {"cancel_reason": "Too soon."}),
+        ("a_canceled_drill_has_no_verdict", {**said, "state": "passed"}),
+        ("a_canceled_drill_has_no_verdict", {**said, "state": "failed"}),
+        ("a_canceled_drill_has_no_verdict", {"state": "canceled"}),
+    ]:
+        with pytest.raises(IntegrityError, match=law), transaction.atomic():
+            drill(base, **words)
+
+    assert drill(base, **said, state="canceled").cancellation == "Ben canceled it: Too soon."
+
+
 @pytest.mark.parametrize("name", ["part", "verification", "check", "sign-off"])
 def test_proof_is_only_ever_added(estate: SmallEstate, name: str) -> None:  # BCK-7
     base = point(policy(estate.production, estate.ben))

@@ -23,7 +23,7 @@ from changecontrol.project.local.postgres import Postgres
 from changecontrol.workflow import engine
 from recovery import doors
 from recovery.actions.copies import record_filestore_copy
-from recovery.actions.drills import start_drill
+from recovery.actions.drills import cancel_drill, start_drill
 from recovery.actions.points import record_found
 from recovery.actions.restores import ask_incident_restore, ask_restore, cancel_restore
 from recovery.jobs.adopting import adopt
@@ -660,6 +660,43 @@ def test_recovery_that_fails_is_trouble_and_proves_nothing_of_the_point(shop: Sh
     assert "changecontrol-drill could not be recovered" in drill.sentence
     shop.scene.kept_up(times=2)
     assert shop.clusters() == []
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["before-it-is-asked-for", "while-it-is-recovered"])
+def test_cluster_of_a_canceled_drill_goes_and_its_job_never_begins(shop: Shop, times: int) -> None:  # BCK-8
+    drill = shop.ticked(drilled(shop, level=2), times=times)
+    before = shop.clusters()
+    words: dict[str, Any] = {"actor": actor(shop.scene.rio), "reason": "Not needed.", "at": clock.now()}
+    [under_way] = engine.claim(DrillRun(), at=clock.now())
+    cancel_drill(drill_id=drill.pk, **words)
+    engine.settle(DrillRun(), under_way, engine.step(DrillRun(), under_way.row, at=clock.now()), at=clock.now())
+    asked_for = shop.clusters()
+
+    shop.ticked(drill, times=3)
+
+    shop.point.refresh_from_db()
+    assert (before, asked_for) == ([] if times == 1 else ["changecontrol-drill"], ["changecontrol-drill"])
+    assert (drill.state, drill.leftovers, drill.sentence) == ("canceled", "", "Rio canceled it: Not needed.")
+    assert (shop.clusters(), Job.objects.filter(kind="drill").exists(), shop.point.state) == ([], False, "copied")
+    # What a tick that had lost its lease asked for afterwards would go, too.
+    assert "cluster" in drill.data
+    shop.scene.kept_up(times=2)
+    drill.refresh_from_db()
+    assert drill.data == {}
+
+
+def test_recovered_cluster_of_a_drill_that_is_canceled_at_its_questions_goes(shop: Shop) -> None:  # BCK-8
+    drill = shop.ticked(drilled(shop, level=2), times=2)
+    shop.recover(kind="drill")
+    engine.tick(DrillRun())
+    ordered = Job.objects.get(kind="drill").state
+    words: dict[str, Any] = {"actor": actor(shop.scene.rio), "reason": "Not needed.", "at": clock.now()}
+    cancel_drill(drill_id=drill.pk, **words)
+
+    shop.ticked(drill, times=3)
+
+    assert (ordered, Job.objects.get(kind="drill").state) == ("open", "stopped")
+    assert (drill.state, drill.leftovers, shop.clusters()) == ("canceled", "", [])
 
 
 @pytest.mark.slow

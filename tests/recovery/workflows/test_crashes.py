@@ -22,7 +22,7 @@ from changecontrol.models import AuditEvent, Cluster, Job, Rehearsal, User
 from changecontrol.workflow import engine
 from changecontrol.workflows.jobs import JobWork, Report
 from recovery.actions.backups import ask_backup
-from recovery.actions.drills import start_drill
+from recovery.actions.drills import cancel_drill, start_drill
 from recovery.actions.restores import ask_restore
 from recovery.models import BackupRun, Drill, DrillCheck, FilestoreCopy, RecoveryPoint, Restore, Verification
 from recovery.workflows import backup, cut_over, drill, drill_elsewhere, drill_phases, restore, steps
@@ -125,9 +125,16 @@ WORKFLOWS: dict[str, Any] = {
     "restore": restore.RestoreRun(),
     "drill": drill.DrillRun(),
     "drill elsewhere": drill.DrillRun(),
+    "canceled drill": drill.DrillRun(),
 }
-MODELS: dict[str, Any] = {"backup": BackupRun, "restore": Restore, "drill": Drill, "drill elsewhere": Drill}
-ENDS = {"backup": "succeeded", "restore": "succeeded", "drill": "passed", "drill elsewhere": "passed"}
+MODELS: dict[str, Any] = {"backup": BackupRun, "restore": Restore} | dict.fromkeys(list(WORKFLOWS)[2:], Drill)
+ENDS = {
+    "backup": "succeeded",
+    "restore": "succeeded",
+    "drill": "passed",
+    "drill elsewhere": "passed",
+    "canceled drill": "canceled",
+}
 
 
 @pytest.fixture
@@ -159,7 +166,14 @@ def ask(kind: str, estate: SmallEstate, rio: User) -> None:
         name = f"copy_{Restore.objects.count()}"
         ask_restore(**words, target_at=point.consistent_at, target_database=name, reason="To look.")
     else:
-        start_drill(**words, level=2 if kind == "drill" else 5, target_at=point.consistent_at)
+        begun = start_drill(**words, level=2 if kind == "drill" else 5, target_at=point.consistent_at)
+        if kind == "canceled drill":
+            while not Rehearsal.objects.filter(key=begun.key, state="up").exists():
+                engine.tick(WORKFLOWS[kind])
+                engine.tick(JobWork())
+                rehearse()
+                clock.set_offset(clock._offset + timedelta(seconds=3))
+            cancel_drill(actor=actor(rio), drill_id=begun.pk, reason="Too long.", at=clock.now())
 
 
 def carry_out(kind: str, *, crash_at: tuple[str, int] | None) -> CrashAt:
