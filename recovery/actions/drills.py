@@ -176,6 +176,18 @@ def say_drill(drill: Drill, sentence: str) -> None:
         drill.save(update_fields=["sentence"])
 
 
+def note_trouble(drill: Drill, reason: str) -> None:
+    """Note on a locked drill why it cannot go on: it clears away, and its verdict then says so."""
+    drill.trouble_found = reason
+    drill.save(update_fields=["trouble_found"])
+
+
+def say_cleared(drill: Drill, *, at: datetime) -> None:
+    """Tell people that what a drill had left in another cluster is gone."""
+    subject, text = "What a drill had left behind is gone", f"Of {drill} nothing is left in the other cluster."
+    tell_owners(drill.environment, tag=Tag.DRILL_MOVED, subject=subject, text=text, at=at)
+
+
 def note_sentinel(drill: Drill, newest_at: datetime) -> None:
     """Note on a locked drill the newest sentinel that it brought back, which tells how much would be lost."""
     drill.newest_sentinel_at = newest_at

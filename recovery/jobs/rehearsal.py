@@ -26,6 +26,7 @@ from recovery.jobs.copies import Bench
 from recovery.jobs.restore import check_free, ensure_no_copy, place_copy
 from recovery.models import BackupPolicy, Drill
 from recovery.queries.attachments import copy_for
+from recovery.rules.levels import NO_CLUSTER
 from recovery.rules.verification import ELSEWHERE
 
 SERVER = "server of databases in another cluster"
@@ -42,7 +43,7 @@ def check_place(drill: Drill) -> None:
     """Raise `Hindered` before hours of work where the copy could not go, or must not: nothing in use is touched."""
     cluster = Cluster.objects.filter(slug=_policy_of(drill).rehearsal_cluster).first()
     if cluster is None:
-        raise Hindered("The cluster in which the environment is brought up is not in the estate any more.")
+        raise Hindered(NO_CLUSTER)
     if refusal := refusal_of_place(cluster_id=cluster.pk, own_cluster_id=drill.environment.cluster_id):
         raise Hindered(refusal)
     target, name, folder = _target_of(drill), _name_of(drill), _folder_of(drill)

@@ -31,6 +31,7 @@ ASKS = {
     5: "The copy goes to the server of another cluster, the environment is brought up there from Git until every "
     "workload is healthy, and all of it is taken down again.",
 }
+NO_CLUSTER = "The cluster in which the environment is brought up is not in the estate any more."
 OF_ANOTHER_TOOL = "A point that another tool made is drilled up to level 2: nothing tells of its attachments."
 
 

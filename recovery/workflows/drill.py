@@ -15,9 +15,9 @@ from changecontrol.lifecycles.job import JobState
 from changecontrol.models import Job
 from changecontrol.workflow.engine import Settlement
 from recovery.actions.corrective_changes import ask_to_close
-from recovery.actions.drills import move_drill, plan_drill, say_drill
+from recovery.actions.drills import move_drill, note_trouble, plan_drill, say_drill
 from recovery.actions.recoveries import CLUSTER, forget_cluster, going_since, note_cluster, note_going, say_cluster
-from recovery.lifecycles.drill import ACTIVE, DRILL, JUDGED, UNDER_WAY, DrillState
+from recovery.lifecycles.drill import ACTIVE, DRILL, ENDED, JUDGED, UNDER_WAY, DrillState
 from recovery.models import BackupPolicy, Drill
 from recovery.models.policy import Engine
 from recovery.queries.points import coverage_of
@@ -25,7 +25,7 @@ from recovery.queries.progress import is_sound, key_of
 from recovery.rules.verification import ELSEWHERE, VERIFIED_FROM
 from recovery.workflows import cluster_recovery, drill_elsewhere
 from recovery.workflows.cluster_recovery import Recovering
-from recovery.workflows.drill_phases import NAME, SENTENCES, end, follow, follow_to_the_end
+from recovery.workflows.drill_phases import CLEARING, NAME, SENTENCES, end, follow, follow_to_the_end
 from recovery.workflows.steps import (
     NOW,
     UNREMOVED,
@@ -56,7 +56,7 @@ class DrillRun:
     model = Drill
 
     def due(self) -> Q:
-        return Q(state__in=sorted(ACTIVE))
+        return Q(state__in=sorted(ACTIVE)) | Q(state__in=sorted(ENDED), level__gte=ELSEWHERE)
 
     def find(self, at: datetime) -> None:
         """Begin drills that are due by cadence, of the newest time that can be restored; ask after what was mended."""
@@ -71,6 +71,8 @@ class DrillRun:
 
     def advance(self, row: Drill, at: datetime) -> Settlement[Drill]:
         """Bring back and question, go elsewhere, take down: each begins once the one before it is over."""
+        if row.state in ENDED:
+            return drill_elsewhere.clear_again(row, at)
         job = Job.objects.filter(key=key_of(row)).first()
         if row.canceled_at is not None:
             return _clear_canceled(row, job, at)
@@ -97,8 +99,13 @@ class DrillRun:
         return at - (last or row.canceled_at or row.decided_at) <= REMOVED_WITHIN
 
     def refused(self, row: Drill, reason: str, at: datetime) -> Settlement[Drill]:
+        if row.state in ENDED:
+            return Settlement(write=None, due_in=drill_elsewhere.CLEARED_EVERY)
+        if row.state in UNDER_WAY and drill_elsewhere.is_going(row):
+            return settled(lambda drill, actor: _break_off(drill, reason, actor=actor, at=at), name=NAME, due_in=NOW)
+        due_in = drill_elsewhere.again_in(row)
         return settled(
-            lambda drill, actor: _give_up(drill, reason, seen=row, actor=actor, at=at), name=NAME, due_in=None
+            lambda drill, actor: _give_up(drill, reason, seen=row, actor=actor, at=at), name=NAME, due_in=due_in
         )
 
     def exhausted(self, row: Drill, reason: str, at: datetime) -> Settlement[Drill]:
@@ -196,7 +203,7 @@ def _judged(row: Drill, job: Job | None, left: str, at: datetime) -> Settlement[
     of_job = left_by(job) if job is not None else ""
     leftovers = " ".join(filter(None, [of_job, drill_elsewhere.left_elsewhere(row), left]))
     result, reason = (job.result, job.reason) if job is not None else ({}, "")
-    trouble, faulty = result.get("trouble", reason), result.get("faulty", "")
+    trouble, faulty = row.trouble_found or result.get("trouble", reason), result.get("faulty", "")
 
     def write(drill: Drill, actor: Actor) -> None:
         # A tick that was under way when it was canceled may ask for the cluster yet: upkeep looks once more.
@@ -204,7 +211,19 @@ def _judged(row: Drill, job: Job | None, left: str, at: datetime) -> Settlement[
             forget_cluster(drill)
         end(drill, trouble=trouble, leftovers=leftovers, faulty=faulty, actor=actor, at=at)
 
-    return settled(write, name=NAME, due_in=None)
+    return settled(write, name=NAME, due_in=drill_elsewhere.again_in(row))
+
+
+def _break_off(drill: Drill, reason: str, *, actor: Actor, at: datetime) -> None:
+    """Take down what a drill that cannot go on has made elsewhere; its verdict then says why it could not."""
+    if drill.state not in UNDER_WAY:
+        return
+    note_trouble(drill, reason)
+    if not drill_elsewhere.has_begun(drill):
+        follow_to_the_end(drill, Job.objects.get(key=key_of(drill)), actor=actor, at=at)
+    if drill.state in UNDER_WAY:
+        move_drill(drill, "tear_down", sentence=CLEARING, actor=actor, at=at)
+    ask_teardown(key=drill.key, actor=actor, at=at)
 
 
 def _give_up(drill: Drill, reason: str, *, seen: Drill, actor: Actor, at: datetime) -> None:

@@ -6,19 +6,23 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import Q, QuerySet
+
 from changecontrol.access import Actor
 from changecontrol.actions.jobs import ask_stop
 from changecontrol.actions.rehearsals import ask_rehearsal, ask_teardown
+from changecontrol.errors import Permanent
 from changecontrol.lifecycles.job import JobState
 from changecontrol.lifecycles.rehearsal import ACTIVE as REHEARSING
 from changecontrol.lifecycles.rehearsal import RehearsalState
 from changecontrol.models import Cluster, Job, Rehearsal
 from changecontrol.rules.counting import counted
 from changecontrol.workflow.engine import Settlement
-from recovery.actions.drills import move_drill, record_check, say_drill
+from recovery.actions.drills import move_drill, record_check, say_cleared, say_drill
 from recovery.lifecycles.drill import DRILL, UNDER_WAY
 from recovery.models import BackupPolicy, Drill
 from recovery.queries.progress import key_of
+from recovery.rules.levels import NO_CLUSTER
 from recovery.rules.verification import ELSEWHERE
 from recovery.workflows.drill_phases import NAME, move_on, record_answers
 from recovery.workflows.steps import NOW, WATCH, ordered, settled, waiting
@@ -27,6 +31,8 @@ REHEARSED_WITHIN = timedelta(hours=4)
 """When what was brought up elsewhere is taken down, though nobody asks."""
 ASKED_WITHIN = timedelta(minutes=30)
 CLEARED_WITHIN = timedelta(hours=1)
+CLEARED_EVERY = timedelta(hours=1)
+"""How often it is tried to drop a copy that a drill, which is over, could not."""
 COMING_UP = frozenset({RehearsalState.ASKED, RehearsalState.BRINGING_UP})
 NAME_LENGTH = 120
 UNCLEARED = "What was made in another cluster was perhaps not cleared away."
@@ -41,7 +47,12 @@ def go_elsewhere(row: Drill, job: Job, at: datetime) -> Settlement[Drill]:
     """Ask for a rehearsal, wait until it is up or has failed, and judge it."""
     rehearsal = _rehearsal_of(row)
     if rehearsal is None:
-        return settled(lambda drill, actor: _bring_up(drill, job, actor=actor, at=at), name=NAME, due_in=WATCH)
+        policy = BackupPolicy.objects.get(pk=row.data["policy"])
+        cluster = Cluster.objects.filter(slug=policy.rehearsal_cluster).first()
+        if cluster is None:
+            raise Permanent(NO_CLUSTER)
+        words: dict[str, Any] = {"policy": policy, "cluster": cluster, "at": at}
+        return settled(lambda drill, actor: _bring_up(drill, job, actor=actor, **words), name=NAME, due_in=WATCH)
     if rehearsal.state in COMING_UP:
         return settled(lambda drill, _: say_drill(drill, _words_of(rehearsal)), name=NAME, due_in=WATCH)
     return _judge_elsewhere(row, rehearsal, at)
@@ -62,9 +73,40 @@ def take_down(row: Drill, at: datetime) -> Settlement[Drill] | None:
     rehearsal = _rehearsal_of(row)
     if rehearsal is not None and rehearsal.state in REHEARSING:
         return settled(lambda drill, actor: _press(drill, rehearsal, actor, at), name=NAME, due_in=WATCH)
-    order = {"drill": row.pk}
-    clearing = ordered(clearing_key_of(row), kind="drill_clearing", order=lambda: order, at=at, within=CLEARED_WITHIN)
+    clearing = _ordered_clearing(row, key=clearing_key_of(row), at=at)
     return waiting() if clearing.state == JobState.OPEN else None
+
+
+def clear_again(row: Drill, at: datetime) -> Settlement[Drill]:
+    """Try each hour to drop the copy that a drill has left which is over, once nothing runs on it any more."""
+    rehearsal, clearings = _rehearsal_of(row), _clearings_of(row)
+    if rehearsal is not None and rehearsal.state in REHEARSING:
+        return Settlement(write=None, due_in=CLEARED_EVERY)
+    last = clearings.last()
+    if last is not None and last.state == JobState.OPEN:
+        return waiting()
+    if last is not None and last.state == JobState.DONE:
+        return settled(lambda drill, _: say_cleared(drill, at=at), name=NAME, due_in=None)
+    if last is not None and last.ended_at is not None and at < last.ended_at + CLEARED_EVERY:
+        return Settlement(write=None, due_in=last.ended_at + CLEARED_EVERY - at)
+    _ordered_clearing(row, key=f"{clearing_key_of(row)}/{clearings.count()}", at=at)
+    return waiting()
+
+
+def again_in(row: Drill) -> timedelta | None:
+    """Return after how long a drill that ends now is looked at again: never, but where its copy is perhaps left."""
+    is_left = row.level >= ELSEWHERE and Job.objects.filter(key=key_of(row)).exists()
+    return CLEARED_EVERY if is_left and not _clearings_of(row).filter(state=JobState.DONE).exists() else None
+
+
+def _ordered_clearing(row: Drill, *, key: str, at: datetime) -> Job:
+    return ordered(key, kind="drill_clearing", order=lambda: {"drill": row.pk}, at=at, within=CLEARED_WITHIN)
+
+
+def _clearings_of(row: Drill) -> QuerySet[Job]:
+    """Return the jobs that were to drop the copy, oldest first."""
+    key = clearing_key_of(row)
+    return Job.objects.filter(Q(key=key) | Q(key__startswith=f"{key}/")).order_by("pk")
 
 
 def clearing_key_of(row: Drill) -> str:
@@ -77,6 +119,11 @@ def _place_key_of(row: Drill) -> str:
 
 def _asking_key_of(row: Drill) -> str:
     return f"{key_of(row)}/elsewhere"
+
+
+def has_begun(row: Drill) -> bool:
+    """Tell whether an environment was asked for elsewhere."""
+    return _rehearsal_of(row) is not None
 
 
 def is_going(row: Drill) -> bool:
@@ -93,7 +140,7 @@ def left_elsewhere(row: Drill) -> str:
     if is_going(row):
         return UNCLEARED
     rehearsal = _rehearsal_of(row)
-    clearing = Job.objects.filter(key=clearing_key_of(row)).first()
+    clearing = _clearings_of(row).last()
     workloads = rehearsal.leftovers if rehearsal is not None else ""
     what = "What was placed elsewhere" if row.level >= ELSEWHERE else "What was brought back"
     copy = f"{what} is perhaps still there. {clearing.reason}" if clearing and clearing.reason else ""
@@ -104,15 +151,14 @@ def _rehearsal_of(row: Drill) -> Rehearsal | None:
     return Rehearsal.objects.filter(key=row.key).select_related("cluster").first()
 
 
-def _bring_up(drill: Drill, job: Job, *, actor: Actor, at: datetime) -> None:
+def _bring_up(drill: Drill, job: Job, *, policy: BackupPolicy, cluster: Cluster, actor: Actor, at: datetime) -> None:
     if drill.state not in UNDER_WAY:
         return
     move_on(drill, job, actor=actor)
     record_answers(drill, job, actor=actor)
-    policy = BackupPolicy.objects.get(pk=drill.data["policy"])
     rehearsal = ask_rehearsal(
         environment=drill.environment,
-        cluster=Cluster.objects.get(slug=policy.rehearsal_cluster),
+        cluster=cluster,
         key=drill.key,
         commit=drill.point.git_commit,
         path=policy.rehearsal_path or drill.environment.path,

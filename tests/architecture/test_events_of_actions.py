@@ -53,6 +53,8 @@ SILENT: Mapping[str, str] = {
     "recovery/actions/backups.py:say_backup": "the moves around it are events",
     "recovery/actions/corrective_changes.py:ask_to_close": "words to people; closing it is an event",
     "recovery/actions/drills.py:note_sentinel": "the moves and checks around it are events",
+    "recovery/actions/drills.py:note_trouble": "the move to clear away is an event, and so is the verdict that says it",
+    "recovery/actions/drills.py:say_cleared": "words to people; that it was left is an event",
     "recovery/actions/drills.py:say_drill": "the moves and checks around it are events",
     "recovery/actions/locking.py:locked_difference": "locks and reads",
     "recovery/actions/locking.py:locked_environment": "locks and reads",

@@ -14,7 +14,7 @@ from django.db.models import Model
 from changecontrol import clock
 from changecontrol.adapters.fakes.kubernetes import FakeKubernetes
 from changecontrol.errors import Conflict, Invalid
-from changecontrol.models import AuditEvent, Cluster, Job, Rehearsal, Run, RunTarget, User
+from changecontrol.models import AuditEvent, Cluster, Job, Message, Rehearsal, Run, RunTarget, User
 from deployments.adapters.fakes.git import BareRepository
 from recovery import doors
 from recovery.actions.backups import ask_backup
@@ -289,7 +289,13 @@ def test_what_stays_elsewhere_is_a_failed_drill(elsewhere: Elsewhere) -> None:
     assert elsewhere.databases() == []
 
 
-def test_a_server_that_is_away_at_the_end_is_a_leftover(elsewhere: Elsewhere) -> None:
+def ended(drill: Drill) -> bool:
+    """Tell whether a drill is over. What is tried again and again is so at once: nobody waits here for that."""
+    clock.set_offset(clock._offset + timedelta(seconds=60))
+    return Drill.objects.filter(pk=drill.pk, state__in=["passed", "failed"]).exists()
+
+
+def test_what_a_server_that_is_away_keeps_is_a_leftover_and_goes_once_it_answers(elsewhere: Elsewhere) -> None:
     point = elsewhere.back_up(elsewhere.commit())
     drill = elsewhere.start(point)
     shop = elsewhere.shop
@@ -299,18 +305,40 @@ def test_a_server_that_is_away_at_the_end_is_a_leftover(elsewhere: Elsewhere) ->
     secret.write_text("postgresql://127.0.0.1:1/nothing")
     secret.chmod(0o600)
     BackupPolicy.objects.update(rehearsal_target=f"file:{secret}")
-
-    def has_ended() -> bool:
-        # It is tried again and again, and nobody waits here for that.
-        clock.set_offset(clock._offset + timedelta(seconds=60))
-        return Drill.objects.filter(pk=drill.pk, state__in=["passed", "failed"]).exists()
-
-    shop.work(has_ended)
+    shop.work(lambda: ended(drill))
     drill.refresh_from_db()
 
     assert drill.state == "failed"
     assert drill.leftovers.startswith("What was placed elsewhere is perhaps still there.")
     assert elsewhere.databases() == [NAME]
+
+    clearings = Job.objects.filter(kind="drill_clearing")
+    clock.set_offset(clock._offset + timedelta(hours=1))
+    shop.work(lambda: ended(drill) and clearings.filter(state="failed").count() == 2)
+    BackupPolicy.objects.update(rehearsal_target=shop.policy.restore_target)
+    clock.set_offset(clock._offset + timedelta(hours=1))
+    shop.work(lambda: Message.objects.filter(subject__contains="is gone").exists())
+
+    verdict, due_at = drill.sentence, Drill.objects.get(pk=drill.pk).next_due_at
+    drill.refresh_from_db()
+    assert (elsewhere.databases(), elsewhere.beside(), clearings.count()) == ([], [], 3)
+    assert (drill.sentence, due_at, drill.state) == (verdict, None, "failed")
+
+
+def test_what_a_drill_that_cannot_go_on_has_placed_goes_too(elsewhere: Elsewhere) -> None:
+    point = elsewhere.back_up(elsewhere.commit())
+    drill = elsewhere.start(point)
+    elsewhere.shop.work(lambda: Job.objects.filter(kind="drill", state="done").exists())
+    assert elsewhere.databases() == [NAME]
+    saved(Cluster.objects.get(slug="de-1"), slug="de-2")
+
+    elsewhere.shop.work(lambda: ended(drill))
+
+    drill.refresh_from_db()
+    sentence = "The cluster in which the environment is brought up is not in the estate any more."
+    assert (drill.state, drill.trouble_found, drill.leftovers) == ("failed", sentence, "")
+    assert drill.checks.filter(is_passed=True).exists()
+    assert (elsewhere.databases(), elsewhere.beside(), Rehearsal.objects.count()) == ([], [], 0)
 
 
 def test_level_5_is_refused_where_it_cannot_be_held(elsewhere: Elsewhere) -> None:
