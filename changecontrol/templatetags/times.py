@@ -52,6 +52,15 @@ def moment(value: datetime | None, zone: str | tzinfo | None = None) -> str:
 
 
 @register.filter
+def exact_moment(value: datetime | None, zone: str | tzinfo | None = None) -> str:
+    """Return `Mon 23 Nov 2026, 10:12:48 WET`: for a time that somebody gives, or may give."""
+    if value is None:
+        return ""
+    local = _local(value, zone)
+    return f"{_date(local)} {local.year}, {local:%H:%M:%S}{NBSP}{_zone_name(local)}"
+
+
+@register.filter
 def short_moment(value: datetime | None, zone: str | tzinfo | None = None) -> str:
     """Return `Mon 23 Nov 10:12 WET`: where the year is plain."""
     if value is None:
@@ -123,6 +132,7 @@ def until(value: datetime | None, at: datetime | None = None) -> str:
 
 _STYLES = {
     "full": moment,
+    "exact": exact_moment,
     "short": short_moment,
     "clock": clock_time,
     "second": second_time,
@@ -132,7 +142,7 @@ _STYLES = {
 
 @register.simple_tag(name="time")
 def time_element(value: datetime | None, style: str = "short", zone: str | tzinfo | None = None) -> SafeString | str:
-    """Write a `<time>` element; hovering shows the full time. `style`: full, short, clock, second or day."""
+    """Write a `<time>` element; hovering shows the full time. `style`: full, exact, short, clock, second or day."""
     if value is None:
         return ""
     return format_html(

@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 
 from changecontrol import access, audit, wiring
 from changecontrol.access import Actor
-from changecontrol.errors import Forbidden, IllegalTransition, NotFound
+from changecontrol.errors import Forbidden, IllegalTransition, Invalid, NotFound
 from changecontrol.events import Tag
 from changecontrol.rules.roles import Ability
 from recovery.actions.refusals import audited
@@ -64,11 +64,14 @@ class Reports:
 def export_drill_reports(*, actor: Actor, since: datetime | None, until: datetime | None, at: datetime) -> Reports:
     """Return the report of every drill that was declared in a period and is over, failed and canceled ones too (AUD-5).
 
-    `until` is not in the period. The same period gives the same bytes. Raises `Forbidden` for who may export nothing.
+    `until` is not in the period. The same period gives the same bytes. Raises `Forbidden` for who may export nothing,
+    and `Invalid` for a period that ends before it begins: no lines would look like no drills.
     """
     scope = access.scope_of(actor)
     if Ability.EVIDENCE_EXPORT not in scope.abilities(scope.roles):
         raise Forbidden(access.why_not(scope, Ability.EVIDENCE_EXPORT))
+    if since and until and until <= since:
+        raise Invalid("The period ends before it begins.", fields={"until": ["It is before the period begins."]})
     rows = drills_of(scope).filter(environment__in=access.environments_with(scope, Ability.EVIDENCE_EXPORT))
     rows = rows.filter(state__in=sorted(ENDED))
     rows = rows.filter(declared_at__gte=since) if since else rows

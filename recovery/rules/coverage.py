@@ -134,12 +134,19 @@ class Coverage:
             return "There is no recovery point to go back to."
         safe = self.last_safe_before(at)
         if safe is None:
-            first = self.spans[0].start.astimezone(at.tzinfo)
-            return f"{moment(at)} is before the first time that can be restored, {moment(first)}."
+            return f"{moment(at)} is before the first time that can be restored, {_first(self.spans[0], at)}."
         where = "after the last time that can be restored" if at > self.spans[-1].end else "in a gap"
         # Without WAL after it a backup stands alone: a second beside its moment is refused.
         say = exact_moment if Span(safe, safe) in self.spans else moment
         return f"{moment(at)} is {where}. The last safe time before it is {say(safe.astimezone(at.tzinfo))}."
+
+
+def _first(span: Span, at: datetime) -> str:
+    """Say the first time of a span in the zone of another one, so that it can be given back."""
+    first = span.start.astimezone(at.tzinfo)
+    # Whole seconds are what people give: the one that it lies in begins before it.
+    whole = first.replace(microsecond=0) + timedelta(seconds=1) if first.microsecond else first
+    return moment(whole) if whole <= span.end else exact_moment(first)
 
 
 def cover(backups: Iterable[Backup], *, segments: Iterable[Segment]) -> Coverage:

@@ -16,7 +16,7 @@ from changecontrol.lifecycles.change import ChangeState
 from changecontrol.models import User
 from changecontrol.rules.roles import Ability
 from changecontrol.templatetags.numbers import size
-from changecontrol.templatetags.times import duration, moment, second_time, short_moment
+from changecontrol.templatetags.times import duration, exact_moment, moment, second_time, short_moment
 from changecontrol.views.wording import counted
 from recovery.forms.drills import SABOTAGE
 from recovery.lifecycles.drill import ENDED, JUDGED, DrillState
@@ -145,7 +145,7 @@ def _how_lost(drill: Drill) -> str:
     )
     if rpo_verdict(drill) != "inconclusive":
         return how
-    return f"{how}; it went back to {short_moment(drill.target_at)}, which is further than the RPO allows"
+    return f"{how}; it went back to {exact_moment(drill.target_at)}, which is further than the RPO allows"
 
 
 def check_groups(drill: Drill) -> list[dict[str, Any]]:
@@ -196,7 +196,7 @@ def scope_pairs(drill: Drill) -> list[dict[str, Any]]:
             # Not how far it is proved: that is of today, and the report is of then.
             "note": f"consistent at {moment(drill.point.consistent_at)} · {size(drill.point.size)}",
         },
-        {"label": "Back to", "value": moment(drill.target_at)},
+        {"label": "Back to", "value": exact_moment(drill.target_at)},
         {"label": "Sabotage", "value": sabotage_words(drill) or "none"},
         {
             "label": "Run by",

@@ -245,7 +245,12 @@ def drill_reports(request: HttpRequest) -> HttpResponseBase:
     if not form.is_valid():
         return render(request, "recovery/drills.html", _list(request, form), status=422)
     since, until = form.period
-    found = export_drill_reports(actor=actor_of(request), since=since, until=until, at=clock.now())
+    try:
+        found = export_drill_reports(actor=actor_of(request), since=since, until=until, at=clock.now())
+    except Invalid as refusal:
+        for field, sentences in refusal.fields.items():
+            form.add_error(field, sentences)
+        return render(request, "recovery/drills.html", _list(request, form), status=422)
     response = StreamingHttpResponse(found.lines, content_type="application/x-ndjson")
     response["Content-Disposition"] = f'attachment; filename="{found.name}"'
     return response

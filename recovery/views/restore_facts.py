@@ -10,7 +10,7 @@ from typing import Any
 from django.urls import reverse
 
 from changecontrol.templatetags.numbers import size
-from changecontrol.templatetags.times import duration, moment, short_moment
+from changecontrol.templatetags.times import duration, exact_moment, moment, short_moment
 from changecontrol.views.wording import counted
 from recovery.lifecycles.restore import ACTIVE, RestoreState
 from recovery.models import Restore
@@ -92,7 +92,7 @@ def restore_pairs(restore: Restore) -> list[dict[str, Any]]:
     """Return what was asked, as names with values."""
     return [
         {"label": "Data of", "value": restore.environment.name, "note": restore.environment.tenant.name},
-        {"label": "As it was at", "value": moment(restore.target_at)},
+        {"label": "As it was at", "value": exact_moment(restore.target_at)},
         {
             "label": "From point",
             "value": restore.point.key,
@@ -157,7 +157,7 @@ def preview_facts(preview: RestorePreview, *, purpose: RestorePurpose) -> dict[s
         head = f"{lost} of work will be lost where this takes the environment's place."
     else:
         head = f"The copy will not hold the last {lost} of work."
-    given, mine = moment(preview.target_at, preview.target_at.tzinfo), moment(preview.target_at)
+    given, mine = exact_moment(preview.target_at, preview.target_at.tzinfo), exact_moment(preview.target_at)
     since = f"Everything written from {given} to now is not in it"
     allowed = f"{rpo.rpo_of} allows to lose {length(rpo.rpo)} at most"
     text = f"{since}; {allowed}." if preview.is_within_rpo else f"{since}. That is more than the RPO: {allowed}."
@@ -206,14 +206,14 @@ def coverage_facts(coverage: Coverage, *, url_of: Callable[[datetime], str]) -> 
     gaps = [{"start": start, "end": end} for start, end in coverage.gaps] if ranges else []
     if ranges:
         holes = f"with {counted(len(gaps), 'gap')}" if gaps else "without a gap"
-        summary = f"From {moment(first)} to {moment(last)}, {holes}"
+        summary = f"From {exact_moment(first)} to {exact_moment(last)}, {holes}"
     else:
-        summary = f"At {counted(len(alone), 'moment')}, from {moment(first)} to {moment(last)}"
+        summary = f"At {counted(len(alone), 'moment')}, from {exact_moment(first)} to {exact_moment(last)}"
     return {
         "spans": ranges,
         "moments": alone,
         "gaps": gaps,
-        "newest_gaps": [f"{moment(one['start'])} to {moment(one['end'])}" for one in gaps[-SHOWN:]][::-1],
+        "newest_gaps": [f"{exact_moment(one['start'])} to {exact_moment(one['end'])}" for one in gaps[-SHOWN:]][::-1],
         "more_gaps": max(0, len(gaps) - SHOWN),
         "choices": [{"at": one.start, "url": url_of(one.start)} for one in alone[-SHOWN:]][::-1],
         "more_choices": max(0, len(alone) - SHOWN),

@@ -558,6 +558,17 @@ def test_the_reports_of_a_period_are_taken_with_those_that_failed(
     }
 
 
+def test_a_period_that_ends_before_it_begins_is_refused_and_not_recorded(estate: SmallEstate, signed_in: Any) -> None:
+    answer = signed_in(estate.dee).get(
+        "/recovery/drills/reports.ndjson", {"since": "2026-11-24", "until": "2026-11-22"}
+    )
+
+    assert answer.status_code == 422
+    assert answer.context["period"].errors == {"until": ["It is before the period begins."]}
+    assert 'value="2026-11-24"' in answer.text
+    assert not AuditEvent.objects.filter(tag="evidence:exported").exists()
+
+
 def going_elsewhere(estate: SmallEstate, rio: User) -> Drill:
     """Begin a drill of another environment, which has no report yet."""
     backup_policy(estate.staging)

@@ -19,6 +19,7 @@ def plain(text: str) -> str:
     ("write", "expected"),
     [
         (times.moment, "Mon 23 Nov 2026, 12:12 EET"),
+        (times.exact_moment, "Mon 23 Nov 2026, 12:12:48 EET"),
         (times.short_moment, "Mon 23 Nov 12:12 EET"),
         (times.clock_time, "12:12 EET"),
         (times.second_time, "12:12:48 EET"),

@@ -431,9 +431,13 @@ def test_reports_are_taken_by_who_may_of_what_is_over(scene: Scene, rio: APIClie
         nils.get(f"{AT}/drills/reports/"),
         client_for(scene.estate.dee).get(f"{AT}/drills/reports/", {"since": "soon"}),
         client_for(scene.estate.dee).get(f"{AT}/drills/reports/", {"of": "all"}),
+        client_for(scene.estate.dee).get(
+            f"{AT}/drills/reports/", {"since": "2026-11-24T00:00:00Z", "until": "2026-11-23T00:00:00Z"}
+        ),
     ]
 
-    assert [one.status_code for one in answers] == [409, 404, 403, 403, 422, 422]
+    assert [one.status_code for one in answers] == [409, 404, 403, 403, 422, 422, 422]
+    assert "The period ends before it begins." in answers[-1].content.decode()
 
 
 def test_a_corrective_action_is_closed_with_what_was_done(scene: Scene, rio: APIClient) -> None:

@@ -305,3 +305,14 @@ def test_a_blank_is_no_safe_time_without_a_backup_either() -> None:
     found = cover([base(2), base(6)], segments=wal(1, 2, 3, 4, 5, 6)).without(hour(4), hour(6))
 
     assert found.last_safe_without({"b6"}, before=hour(7)) == hour(4)
+
+
+def test_the_first_time_is_said_so_that_it_can_be_given() -> None:
+    early, whole = hour(2) + timedelta(seconds=53, microseconds=120), hour(2) + timedelta(seconds=54)
+
+    reaching = cover([Backup("p1", early, 1, 10, 10)], segments=wal(1, 2, 3))
+    alone = cover([Backup("p1", early, 0, 0, 0)], segments=[])
+
+    assert reaching.refusal(hour(2)).endswith("that can be restored, 23 Nov 2026 02:00:54 UTC.")
+    assert reaching.holds(whole)
+    assert alone.refusal(hour(2)).endswith("that can be restored, 23 Nov 2026 02:00:53.000120 UTC.")
