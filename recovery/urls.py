@@ -20,6 +20,7 @@ urlpatterns = [
     path("recovery/differences/<int:disagreement_id>/take-in/", retention.unknown_take_in, name="unknown-take-in"),
     path(f"{ENVIRONMENT}back-up/", backups.back_up, name="back-up"),
     path("recovery/backups/<int:run_id>/", backups.backup, name="backup"),
+    path("recovery/backups/<int:run_id>/cancel/", backups.backup_cancel, name="backup-cancel"),
     path("recovery/points/<int:point_id>/", points.point, name="point"),
     path("recovery/points/<int:point_id>/hold/", holds.hold_point, name="hold-point"),
     path("recovery/points/<int:point_id>/drill/", points.point_drill, name="point-drill"),

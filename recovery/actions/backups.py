@@ -1,4 +1,7 @@
-"""Backups: asked for by a person, by schedule or before a cut-over, and moved by the workflow that holds the lock."""
+"""Backups: asked for by a person, by schedule or before a cut-over, canceled by a person, and moved by their workflow.
+
+The workflow holds the lock.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,21 @@ from django.db.models import Q
 
 from changecontrol import access, audit, wiring
 from changecontrol.access import Actor
+from changecontrol.actions.jobs import ask_stop
 from changecontrol.actions.locking import reason_of
-from changecontrol.errors import Conflict
+from changecontrol.errors import Conflict, IllegalTransition
 from changecontrol.events import Tag
+from changecontrol.lifecycles.job import JobState
 from changecontrol.models import Environment
 from changecontrol.rules.roles import Ability
-from recovery.actions.locking import locked_environment, policy_of
+from recovery.actions.locking import locked_environment, locked_root, policy_of
 from recovery.actions.owners import tell_owners
 from recovery.actions.refusals import audited
 from recovery.lifecycles.point import ACTIVE_BACKUPS, BACKUP, BackupState
 from recovery.models import BackupPolicy, BackupRun
 from recovery.models.backup import BackupKind, full_kind
 from recovery.models.policy import Engine
+from recovery.queries.progress import key_of
 
 
 @audited
@@ -47,6 +53,26 @@ def ask_backup(*, actor: Actor, environment_id: int, reason: str, at: datetime) 
     data = {"environment": environment.slug, "kind": run.kind, "policy": policy.version, "reason": words}
     audit.record(Tag.BACKUP_ASKED, subject=run, actor=actor, at=at, data=data, tenant=environment.tenant_id)
     wiring.nudge("backup")
+    return run
+
+
+@audited
+@transaction.atomic
+def cancel_backup(*, actor: Actor, run_id: int, reason: str, at: datetime) -> BackupRun:
+    """End a backup before it is done: its job is asked to stop, and no point is made of what it copied.
+
+    Raises `IllegalTransition` where it has ended, and where its work has: what came of it is about to be recorded.
+    Whoever may ask for a backup may cancel one, that of a schedule too.
+    """
+    found = BackupRun.objects.filter(pk=run_id).values_list("environment_id", flat=True)
+    environment = locked_root(actor, found.first(), missing="There is no such backup.")
+    run = BackupRun.objects.select_for_update(of=("self",)).get(pk=run_id)
+    access.require(actor, Ability.RECOVERY_BACK_UP, environment)
+    words = reason_of(reason, field="reason", sentence="Say why: it stays in the record.")
+    move_backup(run, "cancel", sentence=f"{actor.person} canceled it: {words[:500]}", actor=actor, at=at)
+    job = ask_stop(key=key_of(run), at=at)
+    if job is not None and job.state in (JobState.DONE, JobState.FAILED):
+        raise IllegalTransition("Its work is over, and what came of it is being recorded.")
     return run
 
 

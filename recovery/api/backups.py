@@ -1,4 +1,4 @@
-"""Backups over REST: which ran, how far one is, and asking for one now."""
+"""Backups over REST: which ran, how far one is, asking for one now, and ending it before it is done."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import django_filters
 from django.db.models import QuerySet
 from rest_framework import mixins, serializers
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -16,7 +17,7 @@ from changecontrol.api.idempotency import idempotent
 from changecontrol.api.runs import TROUBLE_HELP
 from changecontrol.rules.roles import Ability
 from changecontrol.workflow.trouble import trouble_of
-from recovery.actions.backups import ask_backup
+from recovery.actions.backups import ask_backup, cancel_backup
 from recovery.api.ground import (
     OfEnvironmentFilters,
     OfEnvironmentSerializer,
@@ -111,6 +112,16 @@ class BackupViewSet(mixins.ListModelMixin, ApiViewSet[BackupRun]):
         environment = place_of(request, words)
         run = ask_backup(actor=acting(request), environment_id=environment.pk, at=clock.now(), **words)
         return Response(self._told(first_of(backups_of(sight_for(request)), pk=run.pk)), status=201)
+
+    @command(request=ReasonWords, responses=BackupDetailSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def cancel(self, request: Request, pk: str) -> Response:
+        """End a backup before it is done, with a reason. No point is made of what it copied; 409 where it has ended."""
+        words = read(ReasonWords, request)
+        run = first_of(backups_of(sight_for(request)), pk=pk)
+        cancel_backup(actor=acting(request), run_id=run.pk, at=clock.now(), **words)
+        return Response(self._told(first_of(backups_of(sight_for(request)), pk=run.pk)))
 
     def _told(self, run: BackupRun) -> Any:
         return BackupDetailSerializer(run).data

@@ -23,7 +23,7 @@ from recovery.adapters.postgres.wal import coverage_of, observe_archive
 from recovery.adapters.streams import observe_stream
 from recovery.jobs import points
 from recovery.jobs.saying import CountedStore, Saying
-from recovery.models import BackupPolicy, BackupRun
+from recovery.models import BackupPolicy
 from recovery.models.backup import BackupKind
 from recovery.models.point import PartKind
 from recovery.ports.postgres import BaseBackup
@@ -39,7 +39,7 @@ def back_up(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
 
     Returns the columns of the new point as JSON values, its `parts`, its attachments' `filestore`, and what to tell.
     """
-    run = BackupRun.objects.select_related("policy__environment__tenant").get(pk=order["run"])
+    run = points.run_of(order)
     policy, label = run.policy, order["label"]
     saying = Saying(report)
     store = CountedStore(doors.open_store(policy), saying)

@@ -16,7 +16,6 @@ from changecontrol.workflows.jobs import Report
 from recovery import doors
 from recovery.jobs import points
 from recovery.jobs.saying import CountedStore, Saying
-from recovery.models import BackupRun
 
 
 def complete_point(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
@@ -24,7 +23,7 @@ def complete_point(order: Mapping[str, Any], report: Report) -> Mapping[str, Any
 
     Returns what the job of a backup does. It reads nothing of the database, so it knows no modules.
     """
-    run = BackupRun.objects.select_related("policy__environment__tenant").get(pk=order["run"])
+    run = points.run_of(order)
     policy, label, cluster = run.policy, str(order["label"]), order["cluster"]
     stopped_at = datetime.fromisoformat(cluster["stopped_at"])
     _wait_for_clock(stopped_at)

@@ -20,7 +20,7 @@ from recovery.adapters.postgres.programs import connected, find_programs, observ
 from recovery.adapters.postgres.sentinel import ensure_sentinel
 from recovery.jobs import points
 from recovery.jobs.saying import CountedStore, Saying
-from recovery.models import BackupPolicy, BackupRun
+from recovery.models import BackupPolicy
 from recovery.models.point import PartKind
 from recovery.ports.postgres import DatabaseDump
 
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 def dump_point(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     """Make the point of a backup run by `pg_dump`. The order and what it returns are those of a backup."""
-    run = BackupRun.objects.select_related("policy__environment__tenant").get(pk=order["run"])
+    run = points.run_of(order)
     policy, label = run.policy, str(order["label"])
     saying = Saying(report)
     store = CountedStore(doors.open_store(policy), saying)

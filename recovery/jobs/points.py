@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from changecontrol import clock
-from changecontrol.errors import Permanent, Transient
+from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.ports import ObjectStore, StoredObject
 from recovery import doors
 from recovery.adapters.odoo import observe_odoo
@@ -18,11 +18,21 @@ from recovery.adapters.postgres.packing import packed
 from recovery.adapters.postgres.programs import connected
 from recovery.jobs import attachments
 from recovery.jobs.saying import CountedStore, Saying
-from recovery.models import BackupPolicy
+from recovery.lifecycles.point import ACTIVE_BACKUPS
+from recovery.models import BackupPolicy, BackupRun
 from recovery.models.point import PartKind
 
 SET_FORMAT = "changecontrol.set/1"
 COPIED_AT_ONCE = 4
+
+
+def run_of(order: Mapping[str, Any]) -> BackupRun:
+    """Return the backup run that an order is of. Raises `Hindered` where it is over: no point would be made of it."""
+    run = BackupRun.objects.select_related("policy__environment__tenant").get(pk=order["run"])
+    if run.state not in ACTIVE_BACKUPS:
+        # A tick that was under way when somebody canceled it has ordered this afterwards.
+        raise Hindered("Its backup is over.")
+    return run
 
 
 def part(kind: PartKind, key: str, *, size: int, sha256: str, since: datetime, until: datetime) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Backing up now, and one backup while it runs and after."""
+"""Backing up now, one backup while it runs and after, and ending it before it is done."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from changecontrol import clock
-from changecontrol.errors import Conflict, Forbidden, Invalid
+from changecontrol.errors import Conflict, Forbidden, IllegalTransition, Invalid
 from changecontrol.models import Environment
 from changecontrol.rules.roles import Ability
 from changecontrol.templatetags.states import look
 from changecontrol.templatetags.times import duration, short_moment
-from changecontrol.views.edge import actor_of
+from changecontrol.views.edge import STATUS, actor_of
 from changecontrol.views.pages import page
 from changecontrol.views.wording import words
 from changecontrol.workflow.trouble import trouble_of
-from recovery.actions.backups import ask_backup
+from recovery.actions.backups import ask_backup, cancel_backup
 from recovery.forms.backups import BackUpForm
 from recovery.lifecycles.point import ACTIVE_BACKUPS
 from recovery.models import BackupRun
@@ -29,6 +29,7 @@ from recovery.models.policy import Engine
 from recovery.queries import catalogue
 from recovery.queries.policies import policy_in_force
 from recovery.queries.progress import progress_of
+from recovery.views.live import live_answer
 from recovery.views.lookup import backup_or_404, environment_or_404, why_not
 from recovery.views.step_facts import progress_facts
 
@@ -62,14 +63,31 @@ def back_up(request: HttpRequest, tenant: str, slug: str) -> HttpResponseBase:
 @page
 @require_GET
 def backup(request: HttpRequest, run_id: int) -> HttpResponse:
-    """One backup. Script asks for the part that lives, with what it shows now."""
+    """One backup. Script asks for the part that lives with what it shows; once it has ended the page loads anew."""
     found = backup_or_404(request, run_id)
-    context = _live(found, at=clock.now())
+    context = _page(request, found)
     if request.headers.get("HX-Request") and request.GET.get("part") == "live":
-        if request.GET.get("seen") == context["version"]:
-            return HttpResponse(status=204)
-        return render(request, "recovery/backup.html#live", context)
+        return live_answer(request, context, template="recovery/backup.html")
     return render(request, "recovery/backup.html", context)
+
+
+@page
+@require_POST
+def backup_cancel(request: HttpRequest, run_id: int) -> HttpResponseBase:
+    found = backup_or_404(request, run_id)
+    reason = request.POST.get("reason", "")
+    try:
+        cancel_backup(actor=actor_of(request), run_id=found.pk, reason=reason, at=clock.now())
+    except (Forbidden, IllegalTransition, Conflict, Invalid) as refusal:
+        context = _page(request, backup_or_404(request, run_id)) | {"refusal": refusal.sentence}
+        return render(request, "recovery/backup.html", context, status=STATUS[type(refusal)])
+    messages.success(request, "Canceled. No point is made of what it copied.")
+    return redirect("backup", run_id=found.pk)
+
+
+def _page(request: HttpRequest, found: BackupRun) -> dict[str, Any]:
+    refusal = why_not(request, Ability.RECOVERY_BACK_UP, found.environment)
+    return {**_live(found, at=clock.now()), "may_cancel": not refusal, "why_not_cancel": refusal}
 
 
 def _back_up(request: HttpRequest, found: Environment, form: BackUpForm, *, status: int = 200) -> HttpResponse:

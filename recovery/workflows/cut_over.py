@@ -84,7 +84,8 @@ class CutOverWork:
         if backup.state in ACTIVE_BACKUPS:
             return Settlement(write=None, due_in=WATCH)
         if backup.state != BackupState.SUCCEEDED:
-            return self.refused(row, f"The safety backup failed, and nothing was restored. {backup.sentence}", at)
+            how = "was canceled" if backup.state == BackupState.CANCELED else "failed"
+            return self.refused(row, f"The safety backup {how}, and nothing was restored. {backup.sentence}", at)
         return settled(lambda one, actor: _begin_restore(one, actor=actor, at=at), name=NAME, due_in=WATCH)
 
     def _restore(self, row: CutOver, at: datetime) -> Settlement[CutOver]:

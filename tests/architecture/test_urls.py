@@ -128,6 +128,7 @@ CASES = {
     "unknown-take-in": POSTED,
     "back-up": Case("rio"),
     "backup": Case(),
+    "backup-cancel": POSTED,
     "point": Case(),
     "hold-point": POSTED,
     "point-drill": POSTED,
@@ -225,7 +226,7 @@ def place(settings: Any) -> Place:
         **{key: [tenant, estate.production.slug] for key in ("backup-policy", "backup-policy-edit")},
         **{key: [point.pk] for key in ("point", "hold-point", "point-drill")},
         "hold-lift": [hold.pk],
-        "backup": [point.run_id],
+        **{one: [point.run_id] for one in ("backup", "backup-cancel")},
         **{one: [difference.pk] for one in ("unknown-let-go", "unknown-take-in")},
     }
     return Place(estate, live, administrator, rio, arguments)

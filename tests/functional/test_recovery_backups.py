@@ -9,7 +9,7 @@ import pytest
 from changecontrol.access import system_actor
 from changecontrol.models import Job, User
 from changecontrol.rules.roles import Role
-from recovery.actions.backups import ask_backup, move_backup
+from recovery.actions.backups import ask_backup, move_backup, say_backup
 from recovery.models import BackupRun
 from tests.factories import NOW, SmallEstate, actor, add_person, grant
 from tests.factories.recovery import HOUR, backup_policy, recorded_point, recovery_owner
@@ -121,14 +121,19 @@ def test_live_part_is_sent_only_when_it_says_something_new(rio, run, signed_in) 
     seen = client.get(f"/recovery/backups/{run.pk}/").context["version"]
 
     same = client.get(address + seen, headers=LIVE)
-    move_backup(run, "fail", sentence="The store does not answer.", actor=system_actor(), at=NOW)
+    say_backup(run, "The operator is at it.")
     changed = client.get(address + seen, headers=LIVE)
+    move_backup(run, "fail", sentence="The store does not answer.", actor=system_actor(), at=NOW)
+    over = client.get(address + seen, headers=LIVE)
 
-    assert same.status_code == 204
+    assert (same.status_code, "HX-Refresh" in same.headers) == (204, False)
     assert changed.status_code == 200
     assert "<html" not in changed.text
-    assert "The store does not answer." in changed.text
-    assert "hx-get" not in changed.text
+    assert "The operator is at it." in changed.text
+    assert (over.status_code, over.headers["HX-Refresh"]) == (204, "true")
+    ended = client.get(f"/recovery/backups/{run.pk}/").text
+    assert "The store does not answer." in ended
+    assert ("part=live" in ended, "Cancel this backup" in ended) == (False, False)
 
 
 def test_finished_backup_leads_to_its_point(estate, rio, signed_in) -> None:
@@ -139,6 +144,25 @@ def test_finished_backup_leads_to_its_point(estate, rio, signed_in) -> None:
 
     assert f'href="/recovery/points/{point.pk}/"' in answer.text
     assert "part=live" not in answer.text
+
+
+def test_backup_is_canceled_with_a_reason(estate, rio, run, eve, signed_in) -> None:
+    path = f"/recovery/backups/{run.pk}/"
+
+    offered, not_offered = signed_in(rio).get(path).text, signed_in(estate.ada).get(path).text
+    silent = signed_in(rio).post(f"{path}cancel/", {"reason": " "})
+    refused = signed_in(estate.ada).post(f"{path}cancel/", {"reason": "No."})
+    unseen = signed_in(eve).post(f"{path}cancel/", {"reason": "No."})
+    done = signed_in(rio).post(f"{path}cancel/", {"reason": "The shop is slow."}, follow=True)
+    again = signed_in(rio).post(f"{path}cancel/", {"reason": "The shop is slow."})
+
+    assert (f"{path}cancel/" in offered, f"{path}cancel/" in not_offered) == (True, False)
+    assert "Canceling it: This needs one of these roles here" in not_offered
+    statuses = [one.status_code for one in (silent, refused, unseen, again)]
+    assert statuses == [422, 403, 404, 409]
+    assert "Rio canceled it: The shop is slow." in done.text
+    assert f"{path}cancel/" not in done.text
+    assert BackupRun.objects.get().state == "canceled"
 
 
 def test_who_may_not_back_up_reads_why(estate, run, signed_in) -> None:

@@ -13,7 +13,7 @@ from changecontrol.actions.runs import ask_run
 from changecontrol.models import AuditEvent, ChangeRequest, Environment, GateResult, Message, Run
 from changecontrol.ports import ObjectRef
 from changecontrol.workflow import engine
-from recovery.actions.backups import move_backup
+from recovery.actions.backups import cancel_backup, move_backup
 from recovery.actions.points import record_point
 from recovery.actions.restores import cancel_restore
 from recovery.models import BackupPolicy, BackupRun, CutOver, RecoveryPoint, Restore
@@ -22,7 +22,7 @@ from recovery.queries.cut_overs import database_at
 from recovery.workflows.cut_over import WATCH_RUN, CutOverWork
 from tests.deployments.workflows.scene import GOOD, Scene, pass_time
 from tests.factories import actor, submitted_change
-from tests.factories.recovery import copy_attachments, new_point, restored
+from tests.factories.recovery import copy_attachments, new_point, recovery_owner, restored
 
 NAME = "northwind_monday"
 WAVES = [{"name": "All", "environments": ["production"], "bake_seconds": 5}]
@@ -314,6 +314,19 @@ def test_the_old_database_is_kept_as_long_as_was_said_and_then_told_of(shop: Sce
     assert (before, cut_over().state) == ("kept", "over")
     told = Message.objects.filter(subject__contains="An old database may be removed")
     assert told.exists()
+
+
+def test_a_safety_backup_that_is_canceled_stops_the_run_and_says_who_canceled_it(shop: Scene) -> None:
+    approved(shop)
+    look(shop)
+    rio, backup = recovery_owner(shop.estate, "rae"), BackupRun.objects.get(state="queued")
+    cancel_backup(actor=actor(rio), run_id=backup.pk, reason="The shop is slow.", at=shop.now())
+    look(shop)
+
+    assert shop.run().sentence == (
+        "The safety backup was canceled, and nothing was restored. Rae canceled it: The shop is slow."
+    )
+    assert not Restore.objects.exists()
 
 
 def test_a_safety_backup_that_fails_stops_the_run_and_a_resumed_run_tries_again(shop: Scene) -> None:

@@ -329,6 +329,23 @@ def test_a_drill_is_begun_and_its_report_is_read(scene: Scene, rio: APIClient) -
     assert rio.get(f"{AT}/drills/{told['id']}/").json() == told
 
 
+def test_a_backup_is_canceled_with_a_reason_once(scene: Scene, rio: APIClient) -> None:
+    asked = post(rio, "backups", reason="Before the sale.").json()
+    url = f"{AT}/backups/{asked['id']}/cancel/"
+
+    wordless = rio.post(url, {"reason": "\u200b"})
+    done = rio.post(url, {"reason": "The shop is slow."})
+    again = rio.post(url, {"reason": "The shop is slow."})
+
+    assert (wordless.status_code, list(wordless.json()["errors"])) == (422, ["reason"])
+    assert (done.status_code, done.json()["state"], done.json()["sentence"]) == (
+        200,
+        "canceled",
+        "Rio canceled it: The shop is slow.",
+    )
+    assert again.status_code == 409
+
+
 def test_a_drill_is_canceled_with_a_reason_once(scene: Scene, rio: APIClient) -> None:
     begun = post(rio, "drills", level=2, target_at=iso(scene.newer.consistent_at)).json()
     url = f"{AT}/drills/{begun['id']}/cancel/"

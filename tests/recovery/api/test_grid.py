@@ -14,7 +14,7 @@ from changecontrol.models import IdempotencyKey
 from changecontrol.rules.roles import ABILITIES, Ability, Role
 from recovery.actions.holds import place_hold
 from recovery.actions.restores import ask_restore
-from recovery.models import CorrectiveAction, Disagreement
+from recovery.models import BackupRun, CorrectiveAction, Disagreement
 from tests.changecontrol.api.conftest import client_for, sentence
 from tests.changecontrol.api.test_grid import NOBODY, somebody
 from tests.factories import actor, draft_change
@@ -67,6 +67,9 @@ def calls(scene: Scene) -> dict[str, Call]:
     )
     told = registered_point(scene.estate.staging, "told", scene.newer.consistent_at, by=scene.rio)
     going = started_drill(scene.estate.staging, by=scene.rio, target_at=told.consistent_at, level=1, at=at)
+    waiting = BackupRun.objects.create(
+        environment=scene.estate.staging, policy=told.policy, kind="base", created_at=at, next_due_at=at
+    )
     restore = {**PLACE, "target_at": iso(scene.newer.consistent_at), "target_database": "look", "reason": "-"}
     policy = {**PLACE, "seen_version": 1, "reason": "-"}
     return {
@@ -79,6 +82,7 @@ def calls(scene: Scene) -> dict[str, Call]:
         "drill": Call("drills", {**PLACE, "level": 1, "target_at": iso(scene.newer.consistent_at)}, A.RECOVERY_DRILL),
         "drill of a point": Call(f"points/{scene.newer.pk}/drill", {"level": 1}, A.RECOVERY_DRILL),
         "cancel": Call(f"restores/{begun.pk}/cancel", {"reason": "-"}, A.RECOVERY_RESTORE),
+        "cancel a backup": Call(f"backups/{waiting.pk}/cancel", {"reason": "-"}, A.RECOVERY_BACK_UP),
         "cancel a drill": Call(f"drills/{going.pk}/cancel", {"reason": "-"}, A.RECOVERY_DRILL),
         "link": Call(
             f"corrective-actions/{todo.pk}/link", {"number": draft_change(scene.estate).number}, A.RECOVERY_DRILL

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -11,9 +12,12 @@ import pytest
 from changecontrol import clock
 from changecontrol.access import system_actor
 from changecontrol.models import Job, Message, User
-from recovery.actions.backups import ask_backup, plan_backup
+from changecontrol.workflow import engine
+from changecontrol.workflows.jobs import JobWork
+from recovery.actions.backups import ask_backup, cancel_backup, plan_backup
 from recovery.actions.drills import start_drill
 from recovery.jobs.drill import practise
+from recovery.jobs.saying import Saying
 from recovery.models import BackupPolicy, BackupRun, Drill, FilestoreCopy, RecoveryPoint, Verification, WalSegment
 from recovery.models.backup import BackupKind
 from recovery.queries.points import coverage_of
@@ -188,3 +192,54 @@ def test_a_fault_of_a_parent_breaks_it_and_all_that_build_upon_it(shop: Shop, ri
     assert list(RecoveryPoint.objects.order_by("pk").values_list("state", flat=True)) == ["copied", "broken", "broken"]
     assert "its digest is another" in Verification.objects.get(point=middle).sentence
     assert Verification.objects.get(point=last).sentence.startswith(f"It builds upon {middle.key}, which is broken.")
+
+
+def asked(shop: Shop, rio: User) -> BackupRun:
+    return ask_backup(actor=actor(rio), environment_id=shop.estate.production.pk, reason="A point.", at=clock.now())
+
+
+def canceled(run: BackupRun, rio: User) -> None:
+    cancel_backup(actor=actor(rio), run_id=run.pk, reason="The shop is slow.", at=clock.now())
+
+
+def test_a_backup_that_is_canceled_in_the_middle_of_its_work_stops_and_makes_no_point(
+    shop: Shop, rio: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.sell()
+    run, begin = asked(shop, rio), Saying.begin
+
+    def canceled_meanwhile(self: Saying, phase: str, *words: Any, **more: Any) -> None:
+        begin(self, phase, *words, **more)
+        if phase == "wal":
+            canceled(run, rio)
+            time.sleep(60)  # Its process looks every ten seconds whether it is to stop.
+
+    monkeypatch.setattr(Saying, "begin", canceled_meanwhile)
+    shop.work(lambda: Job.objects.filter(key=f"backup/{run.pk}").exclude(state="open").exists())
+    monkeypatch.undo()
+
+    run.refresh_from_db()
+    job = Job.objects.get(key=f"backup/{run.pk}")
+    assert (run.state, run.sentence) == ("canceled", "Rio canceled it: The shop is slow.")
+    assert (job.state, job.reason) == ("stopped", "Stopped because somebody asked for it.")
+    assert not RecoveryPoint.objects.exists()
+    asked(shop, rio)
+    shop.work(lambda: RecoveryPoint.objects.exists())
+    assert RecoveryPoint.objects.get().run_id != run.pk
+
+
+def test_work_that_a_tick_orders_while_its_backup_is_canceled_copies_nothing(shop: Shop, rio: User) -> None:
+    run = asked(shop, rio)
+    engine.tick(Backup())
+    [under_way] = engine.claim(Backup(), at=clock.now())
+    canceled(run, rio)
+    engine.settle(Backup(), under_way, engine.step(Backup(), under_way.row, at=clock.now()), at=clock.now())
+
+    ordered = Job.objects.get(key=f"backup/{run.pk}")
+    while engine.tick(JobWork()):
+        pass
+
+    assert ordered.state == "open"
+    ordered.refresh_from_db()
+    assert (ordered.state, ordered.reason) == ("failed", "Its backup is over.")
+    assert not (shop.objects / "northwind/production/base").exists()
