@@ -11,10 +11,12 @@ from django.urls import reverse
 from changecontrol import access
 from changecontrol.access import Scope
 from changecontrol.actions.runs import ABILITY_OF, ASKED, REASON_REQUIRED
+from changecontrol.lifecycles.change import ChangeKind
 from changecontrol.lifecycles.run import ENDED, HUMAN_VERBS, RUN, SAFETY_VERBS, PauseReason, RunState, TargetState
 from changecontrol.models import Run, RunTarget
-from changecontrol.templatetags.times import second_time
+from changecontrol.templatetags.times import exact_moment, second_time
 from changecontrol.views.wording import counted, words
+from recovery.queries.cut_overs import return_of
 
 LABELS = {
     "start": ("Start now", "player-play"),
@@ -58,11 +60,12 @@ def controls_of(run: Run, targets: Sequence[RunTarget], *, scope: Scope, rollbac
     held = access.abilities_for(scope, run)
     state = RunState(run.state)
     pending = _pending(run)
-    key = f"{state}-{run.wave}-{run.intent}"
+    lost = _lost_by_going_back(run)
+    key = f"{state}-{run.wave}-{run.intent}{'-lost' if lost else ''}"
     if not any(ABILITY_OF[verb] in held for verb in HUMAN_VERBS):
         return Controls((), "You may watch this run. " + access.why_not(scope, ABILITY_OF["pause"]), pending, key)
     rows = tuple(
-        _control(run, verb, targets, state=state, refusal=refusal, rollback_class=rollback_class)
+        _control(run, verb, targets, state=state, refusal=refusal, rollback_class=rollback_class, lost=lost)
         for verb in HUMAN_VERBS
         if _is_shown(verb, state)
         for refusal in [_refusal(verb, run, held=held, scope=scope)]
@@ -91,10 +94,10 @@ def _refusal(verb: str, run: Run, *, held: frozenset[Any], scope: Scope) -> str:
 
 
 def _control(
-    run: Run, verb: str, targets: Sequence[RunTarget], *, state: RunState, refusal: str, rollback_class: str
+    run: Run, verb: str, targets: Sequence[RunTarget], *, state: RunState, refusal: str, rollback_class: str, lost: str
 ) -> dict[str, Any]:
     label, icon = LABELS[verb]
-    strong, consequence = _consequence(verb, run, targets, rollback_class=rollback_class)
+    strong, consequence = _consequence(verb, run, targets, rollback_class=rollback_class, lost=lost)
     needs_reason = verb in REASON_REQUIRED
     return {
         "verb": verb,
@@ -111,7 +114,20 @@ def _control(
     }
 
 
-def _consequence(verb: str, run: Run, targets: Sequence[RunTarget], *, rollback_class: str) -> tuple[str, str]:
+def _lost_by_going_back(run: Run) -> str:
+    """Say which database a rollback of a restore into production gives back, and what is not in it; else nothing."""
+    back = return_of(run) if run.change.kind == ChangeKind.RESTORE else None
+    if back is None or back.in_place_at is None:
+        return ""
+    return (
+        f" “{back.old_database}” is the database again, as it was left at {exact_moment(back.in_place_at)}: "
+        f"what was written since is in “{back.target_database}” alone, which stays."
+    )
+
+
+def _consequence(
+    verb: str, run: Run, targets: Sequence[RunTarget], *, rollback_class: str, lost: str
+) -> tuple[str, str]:
     new = sum(1 for one in targets if one.state in NEW)
     working = sum(1 for one in targets if one.state == TargetState.UPDATING)
     old = len(targets) - new - working
@@ -129,7 +145,7 @@ def _consequence(verb: str, run: Run, targets: Sequence[RunTarget], *, rollback_
             else "where it was replaced."
         )
         kind = f" Rollback class {rollback_class}." if rollback_class else ""
-        return "Puts the old version back", f"{where}{kind} A safety action: no window or freeze blocks it."
+        return "Puts the old version back", f"{where}{lost}{kind} A safety action: no window or freeze blocks it."
     return "", {
         "start": "Window, freeze, approval and plan are checked again first.",
         "pause": "Targets in work finish; nothing new starts. Indicators go on and can still stop the run.",

@@ -141,6 +141,12 @@ def _databases(environment: Environment, cut_overs: QuerySet[CutOver]) -> list[s
     return list(dict.fromkeys([environment.database, *(name for pair in pairs for name in pair)]))
 
 
+def return_of(run: Run) -> CutOver | None:
+    """Return what a rollback of a run would take back: the cut-over by which its new database is in use."""
+    rows = CutOver.objects.filter(run=run, state=CutOverState.READY, in_place_at__isnull=False)
+    return rows.order_by("-pk").first()
+
+
 def has_gone_back(run: Run) -> bool:
     """Tell whether an ended run left nothing on what it brought: it was taken back, or ended with nothing touched."""
     if run.state == RunState.ROLLED_BACK:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from changecontrol import clock
-from changecontrol.access import system_actor
+from changecontrol.access import scope_of, system_actor
 from changecontrol.actions.runs import ask_run
 from changecontrol.models import AuditEvent, ChangeRequest, Environment, GateResult, Message, Run
 from changecontrol.ports import ObjectRef
+from changecontrol.templatetags.times import exact_moment
 from changecontrol.workflow import engine
+from deployments.views.controls import controls_of
 from recovery.actions.backups import cancel_backup, move_backup
 from recovery.actions.points import record_point
 from recovery.actions.restores import cancel_restore
@@ -22,6 +24,7 @@ from recovery.queries.cut_overs import database_at
 from recovery.workflows.cut_over import WATCH_RUN, CutOverWork
 from tests.deployments.workflows.scene import GOOD, Scene, pass_time
 from tests.factories import actor, submitted_change
+from tests.factories.estate import SmallEstate
 from tests.factories.recovery import copy_attachments, new_point, recovery_owner, restored
 
 NAME = "northwind_monday"
@@ -230,10 +233,19 @@ def test_a_run_that_is_paused_while_it_bakes_goes_on_as_it_was_approved(shop: Sc
     assert in_use(shop) == AFTER
 
 
+def words_of(run: Run, verb: str, *, estate: SmallEstate) -> str:
+    """Return what a person reads before they ask a run for something."""
+    offered = controls_of(run, list(run.targets.all()), scope=scope_of(actor(estate.cy)), rollback_class="R2")
+    return next(str(one["consequence"]) for one in offered.rows if one["verb"] == verb)
+
+
 def test_a_rollback_while_it_bakes_gives_the_old_database_back_with_all_its_time(shop: Scene) -> None:  # BCK-4
     run = baking(shop)
     opened_at = run.wave_opened_at
     assert opened_at is not None
+    told = words_of(run, "roll_back", estate=shop.estate)
+    assert f"“northwind” is the database again, as it was left at {exact_moment(opened_at)}" in told
+    assert f"what was written since is in “{NAME}” alone, which stays." in told
 
     ask_run(actor=actor(shop.estate.cy), run_id=run.pk, verb="roll_back", reason="It is slow.", at=shop.now())
     shop.until("rolled_back")
