@@ -255,6 +255,13 @@ class StoredObject:
     modified_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectLock:
+    """What a store says of its lock on an object: until when it refuses to delete it. None: it shows no lock."""
+
+    until: datetime | None
+
+
 class ObjectStore(Protocol):
     """A flat, create-only place for bytes, addressed by key."""
 
@@ -269,6 +276,12 @@ class ObjectStore(Protocol):
 
     def observe_objects(self, prefix: str) -> Iterator[StoredObject]:
         """Return what lies below a prefix of whole words (`a/b` holds `a/b/c`, not `a/bc`), in no order."""
+
+    def observe_lock(self, key: str) -> ObjectLock | None:
+        """Return what the store says of its lock on the object; None where it does not say, or has no such object.
+
+        A store that hides its locks from a credential shows none.
+        """
 
     def ensure_absent(self, key: str) -> None:
         """Delete the object; one that is not there is no error."""

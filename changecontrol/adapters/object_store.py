@@ -27,8 +27,9 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
+from changecontrol.adapters.object_lock import observe_s3_lock
 from changecontrol.errors import Permanent, Transient
-from changecontrol.ports import Secrets, StoredObject
+from changecontrol.ports import ObjectLock, Secrets, StoredObject
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -159,6 +160,15 @@ class StoredObjects:
                 yield StoredObject(key=found["path"], size=found["size"], modified_at=found["last_modified"])
         except (BaseError, OSError, ValueError) as error:
             raise _failure(error, doing=f"list {prefix}") from None
+
+    def observe_lock(self, key: str) -> ObjectLock | None:
+        _check_key(key)
+        if not isinstance(self._store, S3Store):
+            return None
+        try:
+            return self._ask(lambda store: observe_s3_lock(store, key))
+        except (BaseError, OSError, ValueError) as error:
+            raise _failure(error, doing=f"tell the lock of {key}") from None
 
     def ensure_absent(self, key: str) -> None:
         _check_key(key)

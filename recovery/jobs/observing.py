@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from changecontrol.errors import Hindered, Permanent
-from changecontrol.ports import ObjectStore, StoredObject
+from changecontrol.ports import ObjectLock, ObjectStore, StoredObject
 
 
 @contextmanager
@@ -41,6 +41,10 @@ class ObservedStore:
     def observe_objects(self, prefix: str) -> Iterator[StoredObject]:
         with observing():
             yield from self._store.observe_objects(prefix)
+
+    def observe_lock(self, key: str) -> ObjectLock | None:
+        with observing():
+            return self._store.observe_lock(key)
 
     def ensure_absent(self, key: str) -> None:
         self._store.ensure_absent(key)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 
 from changecontrol.errors import Permanent
-from changecontrol.ports import ObjectStore, StoredObject
+from changecontrol.ports import ObjectLock, ObjectStore, StoredObject
 from recovery import doors
 from recovery.adapters.streams import observe_stream_keys
 from recovery.jobs import attachments
@@ -55,6 +55,9 @@ class SabotagedStore:
         for one in self._store.observe_objects(prefix):
             if one.key != self.key or self.how != Sabotage.REMOVE:
                 yield one
+
+    def observe_lock(self, key: str) -> ObjectLock | None:
+        return self._store.observe_lock(key)
 
     def observe_reachable(self) -> None:
         self._store.observe_reachable()

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from changecontrol import clock
-from changecontrol.ports import ObjectStore, StoredObject
+from changecontrol.ports import ObjectLock, ObjectStore, StoredObject
 from changecontrol.workflows.jobs import Report
 
 
@@ -71,6 +71,9 @@ class CountedStore:
 
     def observe_objects(self, prefix: str) -> Iterator[StoredObject]:
         return self._store.observe_objects(prefix)
+
+    def observe_lock(self, key: str) -> ObjectLock | None:
+        return self._store.observe_lock(key)
 
     def ensure_absent(self, key: str) -> None:
         self._store.ensure_absent(key)

@@ -8,15 +8,19 @@ from datetime import UTC, datetime
 
 from changecontrol.adapters.fakes.script import Call, Script
 from changecontrol.errors import Permanent
-from changecontrol.ports import StoredObject
+from changecontrol.ports import ObjectLock, StoredObject
 
 
 class FakeObjectStore:
-    """A create-only store of bytes. `objects` is what it holds, each as if written at `modified_at`."""
+    """A create-only store of bytes. `objects` is what it holds, each as if written at `modified_at`.
+
+    `lock` is what it says of its lock on each of them; None: it does not say.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.modified_at = datetime(2026, 1, 1, tzinfo=UTC)
+        self.lock: ObjectLock | None = None
         self.script = Script()
 
     def ensure_object(self, key: str, data: bytes) -> StoredObject:
@@ -50,6 +54,13 @@ class FakeObjectStore:
             ]
 
         yield from self.script.run(Call("observe_objects", (prefix,)), act)
+
+    def observe_lock(self, key: str) -> ObjectLock | None:
+        def act() -> ObjectLock | None:
+            return self.lock if key in self.objects else None
+
+        found: ObjectLock | None = self.script.run(Call("observe_lock", (key,)), act)
+        return found
 
     def ensure_absent(self, key: str) -> None:
         self.script.run(Call("ensure_absent", (key,)), lambda: self.objects.pop(key, None))

@@ -21,7 +21,7 @@ from recovery.adapters.filestore import StoredFilestores
 from recovery.adapters.streams import StreamReader, StreamWriter, ensure_stream_absent, leftovers, verify_stream
 from tests.recovery.adapters.filestore.scene import OWNER as READS_ALL
 from tests.recovery.adapters.filestore.scene import WORKER, Filestore
-from tests.seaweed import OWNER, WRITER, Seaweed, open_s3, seaweed
+from tests.seaweed import OWNER, READER, WRITER, Seaweed, open_s3, seaweed
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +113,30 @@ def test_each_object_is_locked_as_long_as_the_bucket_says(server: Seaweed, store
         assert "<Mode>COMPLIANCE</Mode>" in told
         [until] = re.findall(r"<RetainUntilDate>([^<]+)</RetainUntilDate>", told)
         assert datetime.fromisoformat(until) >= before + timedelta(hours=23)
+
+
+@pytest.mark.parametrize("who", [WRITER, READER], ids=["writer", "reader"])
+def test_lock_of_each_object_is_told_to_whoever_may_read_it(
+    server: Seaweed, store: ObjectStore, prefix: str, who: tuple[str, str]
+) -> None:
+    before = datetime.now(UTC)
+    written(store, "base/monday")
+    keys = [one.key for one in store.observe_objects("base")]
+
+    asks = open_s3(f"s3://{BUCKET}/{prefix}?endpoint={server.url}", credential=who)
+    told = [asks.observe_lock(key) for key in keys]
+
+    assert len(told) == 4
+    ends = [one.until - before for one in told if one is not None and one.until is not None]
+    assert len(ends) == 4
+    assert all(timedelta(hours=23, minutes=59) < one < timedelta(hours=24, minutes=5) for one in ends)
+
+
+def test_what_is_removed_has_no_lock_for_us(store: ObjectStore) -> None:
+    written(store, "base/monday")
+    ensure_stream_absent(store, "base/monday")
+
+    assert store.observe_lock("base/monday") is None
 
 
 def test_what_is_removed_is_gone_for_us_and_comes_back_from_the_bucket(

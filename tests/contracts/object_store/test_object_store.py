@@ -19,7 +19,7 @@ import pytest
 from changecontrol.adapters.fakes.objects import FakeObjectStore
 from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Permanent
-from changecontrol.ports import ObjectStore, StoredObject
+from changecontrol.ports import ObjectLock, ObjectStore, StoredObject
 from recovery.adapters.streams import StreamReader, StreamWriter, leftovers, verify_stream
 from tests.google import WRITES, google
 from tests.stores import KINDS, Place, place
@@ -74,6 +74,22 @@ def test_empty_object_is_an_object(store: ObjectStore) -> None:
     store.ensure_object("empty", b"")
 
     assert store.observe_object("empty") == b""
+
+
+def test_absent_object_has_no_lock(store: ObjectStore) -> None:
+    assert store.observe_lock("absent/object") is None
+
+
+def test_only_s3_says_whether_it_locks_and_a_plain_bucket_shows_no_lock(server: Place, tmp_path: Path) -> None:
+    keys = ("a", "shop/a b+50%/ä&<ö>/q?x=1#y/it's")
+    folder, store = open_store(f"file://{tmp_path}/objects"), server.open(prefix=uuid.uuid4().hex)
+    for key in keys:
+        folder.ensure_object(key, b"1")
+        store.ensure_object(key, b"1")
+
+    said = ObjectLock(until=None) if server.url.startswith("s3://") else None
+    assert [store.observe_lock(key) for key in keys] == [said, said]
+    assert [folder.observe_lock(key) for key in keys] == [None, None]
 
 
 def test_range_of_an_object_is_read(store: ObjectStore) -> None:
@@ -216,6 +232,14 @@ def test_who_is_unknown_is_refused(server: Place) -> None:
         stranger.ensure_absent("a")
     with pytest.raises(Permanent, match="does not let this credential answer"):
         stranger.observe_reachable()
+
+
+def test_who_is_unknown_is_told_of_no_lock(places: Callable[[str], Place]) -> None:
+    prefix = uuid.uuid4().hex
+    places("seaweed").open(prefix=prefix).ensure_object("a", b"1")
+
+    with pytest.raises(Permanent, match=r"^The object store does not let this credential tell the lock of a\.$"):
+        places("seaweed").open("stranger", prefix=prefix).observe_lock("a")
 
 
 def test_who_only_reads_cannot_write(server: Place) -> None:

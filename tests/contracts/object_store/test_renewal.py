@@ -12,7 +12,7 @@ import pytest
 from changecontrol.adapters.fakes.objects import FakeSecrets
 from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Permanent, Transient
-from changecontrol.ports import ObjectStore
+from changecontrol.ports import ObjectLock, ObjectStore
 from tests.seaweed import READER, WRITER, Seaweed, seaweed
 
 
@@ -36,6 +36,7 @@ def test_refused_credential_is_read_again_and_the_store_asked_with_what_it_is_no
         "store": lambda store: store.ensure_object("b", b"2").size,
         "read": lambda store: store.observe_object("a"),
         "read a range": lambda store: store.observe_range("a", start=0, size=1),
+        "tell the lock": lambda store: store.observe_lock("a"),
         "list": lambda store: [one.key for one in store.observe_objects("below")],
         "delete": lambda store: store.ensure_absent("absent"),
         "answer": lambda store: store.observe_reachable(),
@@ -53,6 +54,7 @@ def test_refused_credential_is_read_again_and_the_store_asked_with_what_it_is_no
         "store": (1, 2),
         "read": (b"1", 2),
         "read a range": (b"1", 2),
+        "tell the lock": (ObjectLock(until=None), 2),
         "list": ([], 2),
         "delete": (None, 2),
         "answer": (None, 2),

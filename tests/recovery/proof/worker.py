@@ -18,7 +18,7 @@ from typing import Any
 
 from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Transient
-from changecontrol.ports import ObjectStore, StoredObject
+from changecontrol.ports import ObjectLock, ObjectStore, StoredObject
 from recovery.adapters.postgres.archiving import WalArchiver
 from recovery.adapters.postgres.base import observe_base_backup, take_base_backup
 from recovery.adapters.postgres.programs import Programs
@@ -48,6 +48,10 @@ class WatchedStore:
     def observe_objects(self, prefix: str) -> Iterator[StoredObject]:
         self._before("observe_objects", prefix)
         return self._store.observe_objects(prefix)
+
+    def observe_lock(self, key: str) -> ObjectLock | None:
+        self._before("observe_lock", key)
+        return self._store.observe_lock(key)
 
     def ensure_absent(self, key: str) -> None:
         self._before("ensure_absent", key)
