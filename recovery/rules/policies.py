@@ -155,6 +155,9 @@ def _addresses(content: PolicyContent) -> dict[str, list[str]]:
         problems["store"] = ["Say where the points are kept."]
     elif content.copy_store.rstrip("/") == content.store.rstrip("/"):
         problems["copy_store"] = ["Keep the copy elsewhere: in another bucket or region."]
+    stores = [one for one in (content.store, content.copy_store) if one]
+    if content.lock_days and stores and all(one.startswith("file://") for one in stores):
+        problems["lock_days"] = ["A folder locks nothing: keep points in a bucket with object lock, or promise none."]
     for name in FOLDERS:
         if getattr(content, name) and not getattr(content, name).startswith("file://"):
             problems[name] = ["Restored attachments go to a folder: file:///path."]

@@ -69,6 +69,17 @@ def test_object_lock_is_what_the_policy_says_and_no_more_than_that(estate, rio, 
     assert "refuses to delete" not in policy + point
 
 
+def test_a_lock_that_folders_cannot_keep_is_refused_beside_its_field(platform, policy, signed_in) -> None:
+    words = {"store": "file:///srv/points", "copy_store": "", "lock_days": 30}
+
+    answer = signed_in(platform).post(EDIT, policy_answers(policy, **words))
+
+    assert answer.status_code == 422
+    assert answer.context["form"].errors["lock_days"] == [
+        "A folder locks nothing: keep points in a bucket with object lock, or promise none."
+    ]
+
+
 def test_how_long_the_bucket_keeps_what_was_removed_is_told_as_the_policy_says_it(estate, rio, signed_in) -> None:
     backup_policy(estate.production, version_days=14)
     gone = recorded_point(estate.production, "p1", NOW - timedelta(days=9), by=rio)

@@ -145,6 +145,27 @@ def test_an_address_of_each_kind_is_taken(address: str) -> None:
     assert policy_problems(replace(WHOLE, store=address)) == {}
 
 
+@pytest.mark.parametrize(
+    ("store", "copy_store", "fields"),
+    [
+        ("file:///srv/points", "", ["lock_days"]),
+        ("file:///srv/points", "file:///mnt/copies", ["lock_days"]),
+        ("file:///srv/points", "s3://copies/northwind", []),
+        ("s3://points/northwind", "file:///mnt/copies", []),
+        ("gs://points/northwind", "", []),
+    ],
+)
+def test_no_lock_is_promised_where_all_is_kept_in_folders(store: str, copy_store: str, fields: list[str]) -> None:
+    found = policy_problems(replace(WHOLE, store=store, copy_store=copy_store, lock_days=30))
+
+    assert list(found) == fields
+    assert all(
+        one == ["A folder locks nothing: keep points in a bucket with object lock, or promise none."]
+        for one in found.values()
+    )
+    assert policy_problems(replace(WHOLE, store=store, copy_store=copy_store, lock_days=0)) == {}
+
+
 @pytest.mark.parametrize("name", REFERENCES)
 def test_a_secret_is_a_reference_and_never_quoted(name: str) -> None:
     words: dict[str, Any] = {name: "hunter2"}
