@@ -28,6 +28,7 @@ from recovery.lifecycles.point import POINT, RESTORABLE, PointState
 from recovery.models import BackupPolicy, BackupRun, Drill, PointCopy, PointPart, RecoveryPoint, Verification
 from recovery.models.policy import Engine
 from recovery.queries.points import retention_of
+from recovery.rules.locks import ToldLock
 from recovery.rules.points import point_problems
 from recovery.rules.verification import Checked, stand
 
@@ -46,7 +47,10 @@ class NewPart:
 
 @dataclass(frozen=True, slots=True)
 class NewPoint:
-    """A whole set, every part of it in the store already; see the columns of `RecoveryPoint`."""
+    """A whole set, every part of it in the store already; see the columns of `RecoveryPoint`.
+
+    `locked_until` is up to when it counts as locked, `lock` what the store itself told; None: it did not say.
+    """
 
     key: str
     kind: str
@@ -67,6 +71,7 @@ class NewPoint:
     modules: Mapping[str, str] = field(default_factory=dict)
     cluster_facts: Mapping[str, Any] | None = None
     locked_until: datetime | None = None
+    lock: ToldLock | None = None
 
 
 def record_point(run: BackupRun, *, point: NewPoint, remarks: str = "", actor: Actor, at: datetime) -> RecoveryPoint:
@@ -126,13 +131,20 @@ def record_found(
     return _record(environment, policy, point, run=None, actor=actor, at=at)
 
 
-def record_copy(point: RecoveryPoint, *, store: str, actor: Actor, at: datetime) -> PointCopy:
-    """Record that another destination holds every part of a locked point."""
-    found, is_new = PointCopy.objects.get_or_create(point=point, store=store, defaults={"stored_at": at})
+def record_copy(
+    point: RecoveryPoint, *, store: str, lock: ToldLock | None = None, actor: Actor, at: datetime
+) -> PointCopy:
+    """Record that another destination holds every part of a locked point, and what it told of its lock, if it did."""
+    columns = {"stored_at": at, **_lock_columns(lock)}
+    found, is_new = PointCopy.objects.get_or_create(point=point, store=store, defaults=columns)
     if is_new:
         data = {"store": store}
         audit.record(Tag.POINT_COPIED, subject=point, actor=actor, at=at, data=data, tenant=point.tenant_id)
     return found
+
+
+def _lock_columns(lock: ToldLock | None) -> dict[str, datetime | None]:
+    return {} if lock is None else {"locked_until": lock.until, "lock_told_at": lock.told_at}
 
 
 def drop_copy(point: RecoveryPoint, *, store: str, sentence: str, actor: Actor, at: datetime) -> None:
@@ -285,7 +297,7 @@ def _record(
     columns: dict[str, Any] = {
         name: getattr(point, name)
         for name in NewPoint.__dataclass_fields__
-        if name not in {"parts", "store", "modules"}
+        if name not in {"parts", "store", "modules", "lock"}
     }
     if not point.parts:
         raise Invalid("A recovery point has parts.", fields={"parts": ["Name at least one part."]})
@@ -301,7 +313,7 @@ def _record(
         **columns,
     )
     PointPart.objects.bulk_create(PointPart(point=found, **asdict(one)) for one in point.parts)
-    PointCopy.objects.create(point=found, store=point.store, stored_at=point.finished_at)
+    PointCopy.objects.create(point=found, store=point.store, stored_at=point.finished_at, **_lock_columns(point.lock))
     data = {
         "key": found.key,
         "kind": found.kind,

@@ -129,7 +129,7 @@ class PointPartSerializer(serializers.ModelSerializer[PointPart]):
 class PointCopySerializer(serializers.ModelSerializer[PointCopy]):
     class Meta:
         model = PointCopy
-        fields = ["store", "stored_at"]
+        fields = ["store", "stored_at", "locked_until", "lock_told_at"]
         read_only_fields = fields
 
 

@@ -95,7 +95,7 @@ class NewBackupPolicyVersion(PlaceWords):
         required=False,
         help_text="age recipients: who may read what is written.",
     )
-    lock_days = _number("For how many days points count as locked: as the bucket is set, which is not asked.")
+    lock_days = _number("For how many days points count as locked: as the bucket is set, which each backup asks of S3.")
     version_days = _number(
         "For how many days what was removed stays as an old version: as the bucket's lifecycle says; it is not asked."
     )

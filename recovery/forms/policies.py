@@ -154,7 +154,7 @@ class BackupPolicyForm(RefusableForm):
         widget=forms.Textarea(attrs={"rows": 2}),
         help_text="Who may read what is written. One a line: age1…",
     )
-    lock_days = _count("Object lock, in days", "As the bucket itself is set, which is not asked. 0: none.")
+    lock_days = _count("Object lock, in days", "As the bucket itself is set, which each backup asks of S3. 0: none.")
     version_days = _count(
         "Old versions, in days",
         "How long the bucket's lifecycle rule keeps what was removed; it is not asked. 0: nothing is kept.",

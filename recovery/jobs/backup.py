@@ -55,6 +55,8 @@ def back_up(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     saying.begin("wal", "Waiting until the WAL that makes it consistent is in the store.")
     _wait_for_wal(store, doors.prefix_of(policy.environment), base=base)
     copied = points.copy_elsewhere(policy, store=store, saying=saying)
+    parts = [*parts_of(base, store=store), *parts, described]
+    locks = points.observe_locks(policy, parts=parts, copied_at=copied["copied_at"], saying=saying)
     return {
         "kind": str(BackupKind.INCREMENTAL if base.parent else BackupKind.BASE),
         "parent": base.parent,
@@ -66,9 +68,10 @@ def back_up(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
         "timeline": base.timeline,
         "start_lsn": base.start_lsn,
         "stop_lsn": base.stop_lsn,
-        "parts": [*parts_of(base, store=store), *parts, described],
+        "parts": parts,
         "filestore": filestore,
         "remark": remark,
+        "locks": locks,
         **copied,
         **runs_there,
     }

@@ -35,13 +35,16 @@ def complete_point(order: Mapping[str, Any], report: Report) -> Mapping[str, Any
     together = {"database": database, "filestore": filestore, "runs_there": runs_there}
     described = points.write_set(policy, store=store, label=label, **together, saying=saying)
     copied = points.copy_elsewhere(policy, store=store, saying=saying)
+    parts = [*parts, described]
+    locks = points.observe_locks(policy, parts=parts, copied_at=copied["copied_at"], saying=saying)
     told = ("system_identifier", "server_version", "timeline", "start_lsn", "stop_lsn", "started_at")
     return {
         **{name: cluster[name] for name in told},
         "consistent_at": stopped_at.isoformat(),
         "finished_at": clock.now().isoformat(),
-        "parts": [*parts, described],
+        "parts": parts,
         "filestore": filestore,
+        "locks": locks,
         "cluster_facts": cluster,
         **copied,
         **runs_there,

@@ -45,6 +45,8 @@ def dump_point(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     copied = points.copy_elsewhere(policy, store=store, saying=saying)
     times = {"since": dump.started_at, "until": dump.finished_at}
     whole = points.part(PartKind.DATABASE, dump.key, size=dump.stored_bytes, sha256=dump.sha256, **times)
+    parts = [whole, *parts, described]
+    locks = points.observe_locks(policy, parts=parts, copied_at=copied["copied_at"], saying=saying)
     return {
         "started_at": min(began, dump.started_at).isoformat(),
         "consistent_at": dump.started_at.isoformat(),
@@ -55,8 +57,9 @@ def dump_point(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
         "start_lsn": 0,
         "stop_lsn": 0,
         "server_version": dump.server_version,
-        "parts": [whole, *parts, described],
+        "parts": parts,
         "filestore": filestore,
+        "locks": locks,
         **copied,
         **runs_there,
     }

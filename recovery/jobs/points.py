@@ -9,13 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+import structlog
+
 from changecontrol import clock
 from changecontrol.errors import Hindered, Permanent, Transient
-from changecontrol.ports import ObjectStore, StoredObject
+from changecontrol.ports import ObjectLock, ObjectStore, StoredObject
 from recovery import doors
 from recovery.adapters.odoo import observe_odoo
 from recovery.adapters.postgres.packing import packed
 from recovery.adapters.postgres.programs import connected
+from recovery.adapters.streams import observe_stream_keys
 from recovery.jobs import attachments
 from recovery.jobs.saying import CountedStore, Saying
 from recovery.lifecycles.point import ACTIVE_BACKUPS
@@ -24,6 +27,8 @@ from recovery.models.point import PartKind
 
 SET_FORMAT = "changecontrol.set/1"
 COPIED_AT_ONCE = 4
+
+log = structlog.get_logger(__name__)
 
 
 def run_of(order: Mapping[str, Any]) -> BackupRun:
@@ -115,6 +120,46 @@ def copy_elsewhere(policy: BackupPolicy, *, store: ObjectStore, saying: Saying) 
     except (Permanent, Transient) as problem:
         return {"copied_at": "", "trouble": f"It is not at the other destination: {problem.reason}"}
     return {"copied_at": clock.now().isoformat(), "trouble": ""}
+
+
+def observe_locks(
+    policy: BackupPolicy, *, parts: Iterable[Mapping[str, Any]], copied_at: str, saying: Saying
+) -> dict[str, dict[str, Any]]:
+    """Ask the stores that hold what a run wrote until when they lock it, where the policy promises a lock.
+
+    Return it by the store's address, as JSON values. What a store does not say, or cannot now, is left out: a point
+    whose lock nobody knows is better than none.
+    """
+    if not policy.lock_days:
+        return {}
+    saying.begin("lock", "Asking until when the stores lock it.")
+    stores = [(policy.store, doors.open_store)]
+    if copied_at:
+        stores.append((policy.copy_store, doors.open_copy_store))
+    told = {}
+    for address, opened in stores:
+        try:
+            lock = _soonest_lock(opened(policy), parts)
+        except (Permanent, Transient) as problem:
+            log.warning("lock.not_told", store=address, reason=problem.reason)
+            continue
+        if lock is not None:
+            told[address] = {"told_at": clock.now().isoformat(), "until": lock.until and lock.until.isoformat()}
+    return told
+
+
+def _soonest_lock(store: ObjectStore, parts: Iterable[Mapping[str, Any]]) -> ObjectLock | None:
+    """Return the lock on the parts of a point that ends first, none being the first; None where it is not told."""
+    ends = []
+    for one in parts:
+        # A stream may have many objects: its head is the last that was written, and the first is named after it.
+        is_stream = one["kind"] in (PartKind.DATABASE, PartKind.DATABASE_MANIFEST)
+        for key in observe_stream_keys(store, one["key"])[:2] if is_stream else (one["key"],):
+            lock = store.observe_lock(key)
+            if lock is None or lock.until is None:
+                return lock
+            ends.append(lock.until)
+    return ObjectLock(min(ends)) if ends else None
 
 
 def copy_missing(

@@ -126,11 +126,15 @@ class PointPart(models.Model):
 
 
 class PointCopy(models.Model):
-    """A destination that holds every part of a point."""
+    """A destination that holds every part of a point, and what it said of its lock on what the point's backup wrote."""
 
     point = models.ForeignKey(RecoveryPoint, on_delete=models.PROTECT, related_name="copies")
     store = models.CharField(max_length=500)
     stored_at = models.DateTimeField()
+    locked_until = models.DateTimeField(
+        null=True, help_text="When the store's lock on it ends; null: it showed none, or did not say."
+    )
+    lock_told_at = models.DateTimeField(null=True, help_text="When the store told of its lock; null: it did not say.")
 
     class Meta:
         ordering = ["id"]

@@ -7,15 +7,25 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import F, Max, Value, Window
+from django.db.models import F, Max, OuterRef, Q, QuerySet, Subquery, Value, Window
 from django.db.models.functions import RowNumber
 
-from recovery.models import AlarmWatch, BackupPolicy, Disagreement, FilestoreCopy, RecoveryPoint, WalSegment, WalSlot
+from recovery.models import (
+    AlarmWatch,
+    BackupPolicy,
+    Disagreement,
+    FilestoreCopy,
+    PointCopy,
+    RecoveryPoint,
+    WalSegment,
+    WalSlot,
+)
 from recovery.models.policy import Engine
 from recovery.queries.comparison import losses_in
 from recovery.queries.drills import drill_times
 from recovery.queries.points import schedule_of
 from recovery.rules.alarms import Alarm, BackupFacts, SlotFacts, alarms, first_due
+from recovery.rules.locks import PromisedLock
 
 SIZES = 10
 """How many points tell what size is usual."""
@@ -34,7 +44,7 @@ def alarms_of(policy: BackupPolicy, *, at: datetime) -> tuple[Alarm, ...]:
 
 
 def backup_facts(policies: Iterable[BackupPolicy], *, at: datetime) -> Mapping[int, BackupFacts]:
-    """Return what alarms are judged by, by environment, of policies in force: in seven statements however many."""
+    """Return what alarms are judged by, by environment, of policies in force: in eight statements however many."""
     rows = list(policies)
     keys = [one.environment_id for one in rows]
     times = drill_times(keys, at=at)
@@ -43,6 +53,7 @@ def backup_facts(policies: Iterable[BackupPolicy], *, at: datetime) -> Mapping[i
     slots = _slots(keys)
     silent = dict(AlarmWatch.objects.filter(environment__in=keys).values_list("environment_id", "silent_stores"))
     lost = losses_in(keys)
+    locks = _locks(rows, at=at)
     return {
         one.environment_id: BackupFacts(
             watched_since=times[one.environment_id].watched_since,
@@ -56,6 +67,7 @@ def backup_facts(policies: Iterable[BackupPolicy], *, at: datetime) -> Mapping[i
             unarchived_since=_unarchived_since(one, silent.get(one.environment_id, {})),
             unreachable_stores=_unreachable(one, silent.get(one.environment_id, {})),
             losses=_losses(lost.get(one.environment_id, [])),
+            locks=tuple(locks.get(one.environment_id, ())),
             drill_every=timedelta(days=one.drill_days),
             last_drill_at=times[one.environment_id].last_at,
             **_of_points(
@@ -145,6 +157,29 @@ def _losses(rows: list[Disagreement]) -> tuple[tuple[str, datetime, str], ...]:
         more = f" And {len(lost) - 1} more." if len(lost) > 1 else ""
         found.append((store, min(one.found_at for one in lost), f"{lost[0].sentence}{more}"))
     return tuple(found)
+
+
+def _locks(policies: Iterable[BackupPolicy], *, at: datetime) -> Mapping[int, list[tuple[datetime, PromisedLock]]]:
+    """Return of each store of policies in force the newest point of which it told its lock, by environment.
+
+    Nothing is promised where the policy in force promises none, whatever an earlier version did.
+    """
+    ours = [one.pk for one in policies if one.lock_days and one.engine != Engine.EXTERNAL]
+    told = PointCopy.objects.filter(
+        point__environment=OuterRef("environment"), point__consistent_at__lte=at, lock_told_at__isnull=False
+    ).order_by("-point__consistent_at", "-point_id")
+
+    def newest(place: str) -> QuerySet[BackupPolicy, Any]:
+        of_place = Subquery(told.filter(store=OuterRef(place)).values("pk")[:1])
+        return BackupPolicy.objects.filter(pk__in=ours).annotate(newest=of_place).values("newest")
+
+    rows = PointCopy.objects.filter(Q(pk__in=newest("store")) | Q(pk__in=newest("copy_store")))
+    found: dict[int, list[tuple[datetime, PromisedLock]]] = {}
+    for one in rows.select_related("point__policy"):
+        point = one.point
+        lock = PromisedLock(point.key, one.store, point.started_at, point.policy.lock_days, one.locked_until)
+        found.setdefault(point.environment_id, []).append((point.finished_at, lock))
+    return found
 
 
 def _unreachable(policy: BackupPolicy, silent: Mapping[str, str]) -> tuple[tuple[str, datetime], ...]:

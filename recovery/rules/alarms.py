@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from statistics import median
 
 from changecontrol.lifecycles.machine import Word
+from recovery.rules.locks import PromisedLock, lock_problem
 from recovery.rules.schedule import Schedule, next_due
 from recovery.rules.times import length, moment
 
@@ -26,6 +27,7 @@ class AlarmKind(Word):
     SIZE_ANOMALY = "size_anomaly"
     STORE_UNREACHABLE = "store_unreachable"
     OBJECTS_LOST = "objects_lost"
+    NOT_LOCKED = "not_locked"
     DRILL_OVERDUE = "drill_overdue"
 
 
@@ -36,6 +38,7 @@ TITLES: Mapping[str, str] = {
     AlarmKind.SLOT_LEFT: "slot left behind",
     AlarmKind.ATTACHMENTS_FAILING: "no attachments copied",
     AlarmKind.OBJECTS_LOST: "objects lost from the store",
+    AlarmKind.NOT_LOCKED: "not locked as promised",
     AlarmKind.SIZE_ANOMALY: "odd size",
     AlarmKind.STORE_UNREACHABLE: "store out of reach",
     AlarmKind.DRILL_OVERDUE: "drill overdue",
@@ -97,6 +100,8 @@ class BackupFacts:
     unreachable_stores: tuple[tuple[str, datetime], ...] = ()
     losses: tuple[tuple[str, datetime, str], ...] = ()
     """Of each store that lacks what the catalogue promises: its address, since when, and the sentence."""
+    locks: tuple[tuple[datetime, PromisedLock], ...] = ()
+    """Of each store the newest point of which it told its lock, after when that point was finished."""
     drill_every: timedelta | None = None
     last_drill_at: datetime | None = None
 
@@ -111,6 +116,7 @@ def alarms(facts: BackupFacts, *, at: datetime) -> tuple[Alarm, ...]:
         *_attachments(facts, at),
         *_stores(facts),
         *_losses(facts),
+        *_locks(facts),
         *_size(facts),
         *_drill(facts, at),
     )
@@ -231,6 +237,12 @@ def _stores(facts: BackupFacts) -> Iterator[Alarm]:
 def _losses(facts: BackupFacts) -> Iterator[Alarm]:
     for url, since, sentence in facts.losses:
         yield Alarm(AlarmKind.OBJECTS_LOST, f"{url}: {sentence}", since, url)
+
+
+def _locks(facts: BackupFacts) -> Iterator[Alarm]:
+    for finished_at, lock in facts.locks:
+        if sentence := lock_problem(lock):
+            yield Alarm(AlarmKind.NOT_LOCKED, sentence, finished_at, lock.store)
 
 
 def _size(facts: BackupFacts) -> Iterator[Alarm]:

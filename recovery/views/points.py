@@ -23,13 +23,14 @@ from changecontrol.views.wording import counted
 from recovery.actions.drills import drill_point
 from recovery.forms.holds import HoldForm
 from recovery.lifecycles.point import KEPT, PointState
-from recovery.models import RecoveryPoint
+from recovery.models import PointCopy, RecoveryPoint
 from recovery.models.policy import Engine
 from recovery.ports.postgres import format_lsn
 from recovery.queries import catalogue
 from recovery.queries.drills import levels_of
 from recovery.queries.points import retention_of
 from recovery.queries.policies import policy_in_force
+from recovery.rules.locks import PromisedLock, lock_problem
 from recovery.rules.verification import LEVELS, VERIFIED_FROM
 from recovery.views.hold_facts import hold_rows
 from recovery.views.lookup import point_or_404, why_not
@@ -76,7 +77,7 @@ def show_point(
         "lede": _lede(found),
         "facts": _facts(found, at=at),
         "parts": [{"part": one, "took": one.finished_at - one.started_at} for one in found.parts.all()],
-        "copies": list(found.copies.all()),
+        "copies": [{"copy": one, "lock": _lock(found, one)} for one in found.copies.all()],
         "verifications": list(found.verifications.all()),
         "needs": chain.needs,
         "needed_by": chain.needed_by,
@@ -143,7 +144,7 @@ def _times(found: RecoveryPoint) -> list[dict[str, Any]]:
         },
         {"label": "Attachments copied", "at": found.filestore_at, "note": _attachments(found)},
         {"label": "Finished", "at": found.finished_at, "note": ""},
-        {"label": "Locked until", "at": found.locked_until, "note": "by the policy; the store is not asked"},
+        {"label": "Counts as locked until", "at": found.locked_until, "note": _counted_by(found)},
         {
             "label": "Removal asked",
             "at": found.removal_asked_at,
@@ -152,6 +153,24 @@ def _times(found: RecoveryPoint) -> list[dict[str, Any]]:
         {"label": "Removed", "at": found.removed_at, "note": _old_versions(found)},
     ]
     return [one for one in rows if one["at"]]
+
+
+def _counted_by(found: RecoveryPoint) -> str:
+    if found.policy.engine == Engine.EXTERNAL:
+        return "as it was registered; no store is asked"
+    return "by the policy; what a store says is beside its copy"
+
+
+def _lock(found: RecoveryPoint, copy: PointCopy) -> str:
+    """Say what a store told of its lock on a copy; nothing where no lock was promised, so that none was asked for."""
+    if copy.lock_told_at is None:
+        return "the store does not say whether it locks it" if found.policy.lock_days else ""
+    said = f"as the store said at {short_moment(copy.lock_told_at)}"
+    if copy.locked_until is None:
+        return f"not locked, {said}"
+    lock = PromisedLock(found.key, copy.store, found.started_at, found.policy.lock_days, copy.locked_until)
+    sooner = ", sooner than the policy promises" if lock_problem(lock) else ""
+    return f"locked until {short_moment(copy.locked_until)}{sooner}, {said}"
 
 
 def _old_versions(found: RecoveryPoint) -> str:

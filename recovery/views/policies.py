@@ -190,14 +190,18 @@ def _stores(policy: BackupPolicy) -> list[dict[str, Any]]:
         _code("Copy", policy.copy_store),
         _code("Credential of the copy", policy.copy_credential),
         *(_code("age recipient", one) for one in policy.recipients),
-        _of_the_bucket("Object lock", policy.lock_days),
-        _of_the_bucket("Old versions of what was removed", policy.version_days),
+        _of_the_bucket("Object lock", policy.lock_days, _asked_by(policy)),
+        _of_the_bucket("Old versions of what was removed", policy.version_days, "which is not asked"),
     ]
 
 
-def _of_the_bucket(label: str, days: int) -> dict[str, Any]:
+def _of_the_bucket(label: str, days: int, asked: str) -> dict[str, Any]:
     value = counted(days, "day") if days else "none"
-    return {"label": label, "value": value, "note": "as the bucket is set, which is not asked" if days else ""}
+    return {"label": label, "value": value, "note": f"as the bucket is set, {asked}" if days else ""}
+
+
+def _asked_by(policy: BackupPolicy) -> str:
+    return "which is not asked" if policy.engine == Engine.EXTERNAL else "which each backup asks of S3"
 
 
 def _retention(policy: BackupPolicy) -> list[dict[str, Any]]:

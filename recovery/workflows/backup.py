@@ -21,6 +21,7 @@ from recovery.models.policy import Engine
 from recovery.queries.points import schedule_of
 from recovery.queries.progress import key_of
 from recovery.queries.running import running_in
+from recovery.rules.locks import PromisedLock, ToldLock, lock_problem
 from recovery.rules.schedule import last_due, next_due
 from recovery.workflows import cluster_backup
 from recovery.workflows.steps import NOW, locked, ordered, settled, waiting
@@ -127,14 +128,15 @@ def _record(run: BackupRun, result: Mapping[str, Any], *, actor: Actor, at: date
     if run.state != BackupState.RUNNING:
         return
     filestore = result["filestore"]
-    remarks = " ".join(_remarks(result))
+    remarks = " ".join([*_remarks(result), *_lock_remarks(run, result)])
     made = new_point(run.policy, key=run.label, kind=str(run.kind), result=result)
     point = record_point(run, point=made, remarks=remarks, actor=actor, at=at)
     if filestore:
         copy = new_filestore_copy(filestore)
         record_filestore_copy(run.policy, copy=copy, point=point, actor=actor, at=at)
     if result["copied_at"]:
-        record_copy(point, store=run.policy.copy_store, actor=actor, at=datetime.fromisoformat(result["copied_at"]))
+        store, copied_at = run.policy.copy_store, datetime.fromisoformat(result["copied_at"])
+        record_copy(point, store=store, lock=_told_locks(result).get(store), actor=actor, at=copied_at)
 
 
 def _remarks(result: Mapping[str, Any]) -> list[str]:
@@ -144,6 +146,24 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
         which = " ".join(result["filestore"]["wrong"][:2])
         remarks.append(f"{count} attachments could not be copied as they are damaged at their source: {which}")
     return remarks
+
+
+def _lock_remarks(run: BackupRun, result: Mapping[str, Any]) -> list[str]:
+    """Say which stores do not lock a point as the policy promises, so far as they tell."""
+    started_at, days = datetime.fromisoformat(result["started_at"]), run.policy.lock_days
+    told = _told_locks(result).items()
+    locks = [PromisedLock(run.label, store, started_at, days, lock.until) for store, lock in told]
+    return [sentence for lock in locks if (sentence := lock_problem(lock))]
+
+
+def _told_locks(result: Mapping[str, Any]) -> dict[str, ToldLock]:
+    """Return what stores told a job of their locks, by address. Results of before they were asked tell nothing."""
+    return {
+        store: ToldLock(
+            datetime.fromisoformat(one["told_at"]), datetime.fromisoformat(one["until"]) if one["until"] else None
+        )
+        for store, one in result.get("locks", {}).items()
+    }
 
 
 def new_filestore_copy(said: Mapping[str, Any]) -> NewFilestoreCopy:
@@ -193,4 +213,5 @@ def new_point(policy: BackupPolicy, *, key: str, kind: str, result: Mapping[str,
         modules=result["modules"],
         cluster_facts=result.get("cluster_facts"),
         locked_until=finished_at + timedelta(days=policy.lock_days) if policy.lock_days else None,
+        lock=_told_locks(result).get(policy.store),
     )

@@ -6,10 +6,13 @@ from datetime import timedelta
 
 import pytest
 
+from changecontrol.access import system_actor
 from changecontrol.models import Cluster, User
 from changecontrol.rules.roles import Role
 from changecontrol.templatetags.times import short_moment
+from recovery.actions.points import record_copy
 from recovery.models import BackupPolicy, RecoveryPoint
+from recovery.rules.locks import ToldLock
 from tests.factories import NOW, SmallEstate, add_person, grant
 from tests.factories.recovery import backup_policy, policy_answers, recorded_point, recovery_owner
 from tests.functional.counting import statements
@@ -54,19 +57,38 @@ def test_policy_is_read_in_words(rio, policy, signed_in) -> None:
         assert words in text, words
 
 
-def test_object_lock_is_what_the_policy_says_and_no_more_than_that(estate, rio, signed_in) -> None:
+def test_object_lock_is_told_of_each_copy_as_its_store_says_and_no_more_than_that(estate, rio, signed_in) -> None:
     backup_policy(estate.production, lock_days=30)
-    recorded_point(estate.production, "p1", NOW, by=rio, locked_until=NOW + timedelta(days=30))
+    lock, none = ToldLock(NOW, NOW + timedelta(days=30)), ToldLock(NOW, None)
+    whole = recorded_point(estate.production, "p1", NOW, by=rio, lock=lock, locked_until=lock.until)
+    record_copy(whole, store="s3://copies/northwind", lock=none, actor=system_actor(), at=NOW)
+    short = recorded_point(estate.production, "p2", NOW, by=rio, lock=ToldLock(NOW, NOW + timedelta(days=7)))
+    record_copy(short, store="s3://copies/northwind", actor=system_actor(), at=NOW)
     client = signed_in(rio)
 
-    policy, point = (
-        text_of(client.get(PLACE)),
-        text_of(client.get(f"/recovery/points/{RecoveryPoint.objects.get().pk}/")),
+    policy, first, second = (
+        text_of(client.get(path)) for path in (PLACE, *(f"/recovery/points/{one.pk}/" for one in (whole, short)))
     )
 
-    assert "as the bucket is set, which is not asked" in policy
-    assert "by the policy; the store is not asked" in point
-    assert "refuses to delete" not in policy + point
+    def words(at) -> str:
+        return short_moment(at, rio.zone).replace("\N{NO-BREAK SPACE}", " ")
+
+    said = f"as the store said at {words(NOW)}"
+    assert "as the bucket is set, which each backup asks of S3" in policy
+    assert "by the policy; what a store says is beside its copy" in first
+    assert f"locked until {words(lock.until)}, {said}" in first
+    assert f"not locked, {said}" in first
+    assert f"locked until {words(NOW + timedelta(days=7))}, sooner than the policy promises, {said}" in second
+    assert "the store does not say whether it locks it" in second
+    assert "refuses to delete" not in policy + first + second
+
+
+def test_nothing_is_said_of_a_lock_where_none_is_promised(policy, estate, rio, signed_in) -> None:
+    point = recorded_point(estate.production, "p1", NOW, by=rio)
+
+    text = text_of(signed_in(rio).get(f"/recovery/points/{point.pk}/"))
+
+    assert [words for words in ("locked", "the store does not say", "as the store said") if words in text] == []
 
 
 def test_a_lock_that_folders_cannot_keep_is_refused_beside_its_field(platform, policy, signed_in) -> None:

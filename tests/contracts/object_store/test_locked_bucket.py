@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import random
 import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-import requests
 
 from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore
@@ -21,45 +17,18 @@ from recovery.adapters.filestore import StoredFilestores
 from recovery.adapters.streams import StreamReader, StreamWriter, ensure_stream_absent, leftovers, verify_stream
 from tests.recovery.adapters.filestore.scene import OWNER as READS_ALL
 from tests.recovery.adapters.filestore.scene import WORKER, Filestore
-from tests.seaweed import OWNER, READER, WRITER, Seaweed, open_s3, seaweed
+from tests.seaweed import OWNER, READER, WRITER, Seaweed, asked, make_locked_bucket, open_s3, seaweed
 
 pytestmark = pytest.mark.slow
 
 BUCKET = "vault"
-LOCKED_FOR_A_DAY = b"""<ObjectLockConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
-<ObjectLockEnabled>Enabled</ObjectLockEnabled>
-<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule>
-</ObjectLockConfiguration>"""
 DATA = random.Random(7).randbytes(300_000)
-
-
-def asked(
-    server: Seaweed, method: str, path: str, *, credential: tuple[str, str] = OWNER, body: bytes = b"", **headers: str
-) -> requests.Response:
-    """Ask S3 for what no port of ours does, signed (AWS signature version 4)."""
-    stamp, digest = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}", hashlib.sha256(body).hexdigest()
-    url = urlsplit(f"{server.url}/{path}")
-    signed = {"host": url.netloc, "x-amz-content-sha256": digest, "x-amz-date": stamp}
-    signed |= {name.replace("_", "-"): value for name, value in headers.items()}
-    names = ";".join(sorted(signed))
-    query = "&".join(one if "=" in one else f"{one}=" for one in sorted(url.query.split("&")) if one)
-    lines = [f"{name}:{signed[name]}" for name in sorted(signed)]
-    call = "\n".join([method, url.path, query, *lines, "", names, digest])
-    scope = f"{stamp[:8]}/us-east-1/s3/aws4_request"
-    text = "\n".join(["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(call.encode()).hexdigest()])
-    key = f"AWS4{credential[1]}".encode()
-    for word in (*scope.split("/"), text):
-        key = hmac.new(key, word.encode(), hashlib.sha256).digest()
-    who = f"AWS4-HMAC-SHA256 Credential={credential[0]}/{scope}, SignedHeaders={names}, Signature={key.hex()}"
-    return requests.request(method, url.geturl(), data=body, headers={**signed, "authorization": who}, timeout=30)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     with seaweed(tmp_path_factory.mktemp("seaweed"), buckets=()) as server:
-        made = asked(server, "PUT", BUCKET, x_amz_bucket_object_lock_enabled="true")
-        locked = asked(server, "PUT", f"{BUCKET}?object-lock", body=LOCKED_FOR_A_DAY)
-        assert (made.status_code, locked.status_code) == (200, 200)
+        make_locked_bucket(server, BUCKET)
         assert "<Status>Enabled</Status>" in asked(server, "GET", f"{BUCKET}?versioning").text
         yield server
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from rest_framework.test import APIClient
 
 from changecontrol import clock
+from changecontrol.access import system_actor
 from changecontrol.models import Environment
 from changecontrol.rules.roles import Ability
 from recovery.actions.holds import place_hold
+from recovery.actions.points import record_copy
 from recovery.actions.restores import ask_restore
+from recovery.rules.locks import ToldLock
 from tests.changecontrol.api.conftest import client_for, sentence
 from tests.changecontrol.api.test_lists import cost
 from tests.factories import actor, add_environment, add_person, stranger_estate
-from tests.factories.recovery import backup_policy, finished_drill, recorded_point
+from tests.factories.recovery import POLICY, backup_policy, finished_drill, recorded_point
 from tests.recovery.api.conftest import AT, Scene
 
 LISTS = [
@@ -177,6 +180,25 @@ def test_points_are_found_by_where_when_and_how_far_they_are_proved(full: Scene,
     assert keys(kind="incremental") == ["q", "q", "q"]
     assert keys(min_level="2") == []
     assert len(keys(min_level="0")) == 8
+
+
+def test_each_copy_of_a_point_tells_what_its_store_said_of_its_lock(scene: Scene, rio: APIClient) -> None:
+    at = scene.newer.finished_at
+    words: dict[str, Any] = {"actor": system_actor(), "at": at}
+    record_copy(scene.newer, store="s3://locked", lock=ToldLock(at, at + timedelta(days=30)), **words)
+    record_copy(scene.newer, store="s3://plain", lock=ToldLock(at, None), **words)
+
+    told = rio.get(f"{AT}/points/{scene.newer.pk}/").json()["copies"]
+
+    moments = [
+        [one["store"], *(one[name] and datetime.fromisoformat(one[name]) for name in ("locked_until", "lock_told_at"))]
+        for one in told
+    ]
+    assert moments == [
+        [POLICY.store, None, None],
+        ["s3://locked", at + timedelta(days=30), at],
+        ["s3://plain", None, at],
+    ]
 
 
 def test_every_thing_costs_the_same_however_much_belongs_to_it(full: Scene) -> None:

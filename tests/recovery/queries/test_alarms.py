@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
+from changecontrol.access import system_actor
 from changecontrol.models import User
-from recovery.models import BackupPolicy
+from recovery.actions.points import record_copy
+from recovery.models import BackupPolicy, PointCopy, RecoveryPoint
 from recovery.queries.alarms import alarms_of
+from recovery.rules.locks import ToldLock
 from tests.factories import NOW, SmallEstate, small_estate, stranger_estate
 from tests.factories.recovery import (
+    ELSEWHERE,
     HOUR,
     backup_policy,
     finished_drill,
     new_point,
+    put_in_force,
     recorded_point,
     recovery_owner,
     ship_wal,
@@ -100,6 +106,69 @@ def test_a_backup_of_another_environment_is_no_success(estate: SmallEstate, rio:
     run_well(kite, recovery_owner(kite, "kim"), other)
 
     assert kinds(policy) == ["no_success", "drill_overdue"]
+
+
+def told(days: int | None, at: datetime) -> ToldLock:
+    return ToldLock(at, None if days is None else at + days * DAY)
+
+
+def test_a_lock_shorter_than_promised_alarms_for_each_store_until_a_point_is_locked_as_promised(
+    estate: SmallEstate, rio: User
+) -> None:
+    policy = backup_policy(estate.production, lock_days=30)
+    run_well(estate, rio, policy)
+    first, second, third, fourth = RecoveryPoint.objects.order_by("pk")
+    of_each = []
+
+    # A store that does not say of a later point leaves what it said of the one before.
+    for point, primary, copy in (
+        (first, told(30, NIGHT), told(30, NIGHT)),
+        (second, told(7, NIGHT), told(None, NIGHT)),
+        (third, None, None),
+        (fourth, told(30, NIGHT + DAY), None),
+    ):
+        PointCopy.objects.filter(point=point).delete()
+        for store, lock in ((policy.store, primary), (policy.copy_store, copy)):
+            record_copy(point, store=store, lock=lock, actor=system_actor(), at=NOW)
+        found = [one for one in alarms_of(policy, at=NOW) if one.kind == "not_locked"]
+        of_each.append([(one.subject, point.key if point.key in one.sentence else "") for one in found])
+
+    stores = (policy.store, policy.copy_store)
+    assert of_each == [
+        [],
+        [(store, second.key) for store in stores],
+        [(store, "") for store in stores],
+        [(policy.copy_store, "")],
+    ]
+    assert [(one.since, second.key in one.sentence) for one in found] == [(second.finished_at, True)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{"lock_days": 0}, {"store": "s3://elsewhere"}, ELSEWHERE],
+    ids=["nothing promised", "another store", "another tool"],
+)
+def test_a_lock_that_nobody_promises_any_more_is_no_alarm(
+    estate: SmallEstate, rio: User, words: dict[str, Any]
+) -> None:
+    policy = backup_policy(estate.production, lock_days=30, copy_store="")
+    recorded_point(policy.environment, "p1", NIGHT + HOUR, by=rio, lock=told(None, NIGHT))
+    before = kinds(policy)
+
+    after = kinds(put_in_force(policy.environment, **words))
+
+    assert "not_locked" in before
+    assert "not_locked" not in after
+
+
+def test_a_lock_of_another_environment_is_no_alarm_here(estate: SmallEstate, rio: User) -> None:
+    policy = backup_policy(estate.production, lock_days=30)
+    kite, _ = stranger_estate()
+    other = backup_policy(kite.production, lock_days=30)
+    recorded_point(kite.production, "p1", NIGHT, by=recovery_owner(kite, "kim"), lock=told(None, NIGHT))
+
+    assert "not_locked" in kinds(other)
+    assert "not_locked" not in kinds(policy)
 
 
 def test_an_odd_size_alarms_among_backups_of_one_kind(estate: SmallEstate, rio: User, policy: BackupPolicy) -> None:

@@ -89,6 +89,7 @@ def test_each_environment_tells_how_it_stands(estate: SmallEstate, rio: User) ->
         (*label, "size_anomaly"): 0,
         (*label, "store_unreachable"): 0,
         (*label, "objects_lost"): 0,
+        (*label, "not_locked"): 0,
         (*label, "drill_overdue"): 0,
     }
     assert found == {

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from recovery.rules.alarms import Alarm, AlarmKind, BackupFacts, SlotFacts, alarms, first_due, is_wal_retained
+from recovery.rules.locks import PromisedLock
 from recovery.rules.schedule import Schedule
 
 AT = datetime(2026, 11, 23, 10, tzinfo=UTC)
@@ -35,6 +36,7 @@ WELL = BackupFacts(
 )
 
 
+LOCK = PromisedLock("p1", "s3://points", DUE - hours(1), 7, DUE + days(7))
 SLOT = SlotFacts("changecontrol_3", 20_000_000, None, "reserved", version=2, place="northwind/production")
 HOLE = (
     "The server no longer had WAL that the slot changecontrol_3 was to keep: the archive has a hole. Back up now; "
@@ -187,6 +189,16 @@ def test_where_all_is_well_nothing_alarms() -> None:
             ),
         ),
         (
+            {"locks": ((DUE, replace(LOCK, store="s3://copies")), (DUE, replace(LOCK, until=None)))},
+            Alarm(
+                AlarmKind.NOT_LOCKED,
+                "s3://points shows no object lock on p1, and the policy promises one until 30 Nov 2026 01:00:00 UTC: "
+                "set the bucket's default retention, and let the credential see it (s3:GetObjectRetention).",
+                DUE,
+                subject="s3://points",
+            ),
+        ),
+        (
             {"last_drill_at": DUE - days(90)},
             Alarm(
                 AlarmKind.DRILL_OVERDUE,
@@ -218,6 +230,7 @@ def test_each_alarm_says_what_is_wrong_and_since_when(facts: dict[str, Any], exp
         {"sizes": ()},
         {"drill_every": None, "last_drill_at": None},
         {"last_drill_at": AT - days(90)},
+        {"locks": ((DUE, LOCK),)},
     ],
 )
 def test_what_is_not_wrong_does_not_alarm(facts: dict[str, Any]) -> None:

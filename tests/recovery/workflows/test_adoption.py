@@ -115,7 +115,7 @@ def read(point: RecoveryPoint) -> NewPoint:
 
 def told_of(point: RecoveryPoint) -> dict[str, Any]:
     """Return what the store tells of a point beside its parts and when it was finished, as the catalogue has it."""
-    untold = {"parts", "store", "started_at", "finished_at", "locked_until"}
+    untold = {"parts", "store", "started_at", "finished_at", "locked_until", "lock"}
     return {name: getattr(point, name) for name in NewPoint.__dataclass_fields__ if name not in untold}
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from changecontrol import clock
 from changecontrol.adapters.fakes.kubernetes import FakeKubernetes
+from changecontrol.adapters.object_store import StoredObjects, open_store
 from changecontrol.errors import Permanent, Transient
 from changecontrol.events import Tag
 from changecontrol.models import AuditEvent, Job
-from changecontrol.ports import INVENTORY_LABEL
+from changecontrol.ports import INVENTORY_LABEL, ObjectLock
 from changecontrol.workflow import engine
 from recovery.actions.retention import ask_retention
 from recovery.adapters.postgres.packing import unpacked
@@ -63,6 +64,35 @@ def test_what_the_operator_took_becomes_a_point_with_its_attachments(scene: Scen
     assert point.filestore_at >= point.consistent_at
     assert point.filestore_copy.file_count == 1
     assert point.copies.count() == 2
+
+
+class UnlockedFolder(StoredObjects):
+    """A folder that says of its lock what a plain bucket does."""
+
+    def observe_lock(self, key: str) -> ObjectLock | None:
+        return ObjectLock(until=None)
+
+
+def open_unlocked(url: str, **_: Any) -> UnlockedFolder:
+    return UnlockedFolder(open_store(url)._store)
+
+
+def test_what_is_ours_of_the_point_is_asked_for_its_lock(scene: Scene, settings: Any) -> None:
+    BackupPolicy.objects.update(lock_days=30)
+    settings.ADAPTERS = {**settings.ADAPTERS, "object_store": f"{__name__}.open_unlocked"}
+    scene.database(**IN_TREE)
+    run = scene.asked()
+    scene.ticked(run, times=2)
+    scene.complete(run)
+
+    scene.ticked(run, times=4)
+
+    point = RecoveryPoint.objects.get()
+    assert [one.locked_until for one in point.copies.exclude(lock_told_at=None)] == [None, None]
+    assert all(f"{one.store} shows no object lock on {point.key}, and" in run.sentence for one in point.copies.all())
+    assert {one.subject for one in alarms_of(run.policy, at=clock.now()) if one.kind == "not_locked"} == {
+        one.store for one in point.copies.all()
+    }
 
 
 def test_point_says_what_belongs_together_to_whoever_may_read_it(scene: Scene) -> None:
