@@ -13,18 +13,19 @@ from changecontrol.ports import ObjectStore, StoredObject
 from changecontrol.workflows.jobs import Report
 from recovery import doors
 from recovery.adapters.postgres.wal import stretches_of
-from recovery.jobs.points import copy_missing
+from recovery.jobs.points import copy_missing, told_lock
 from recovery.jobs.removal import archives_in
 from recovery.jobs.saying import CountedStore, Saying
 from recovery.models import BackupPolicy
-from recovery.queries.copies import covered_elsewhere, lists_to_copy, points_to_copy
+from recovery.queries.copies import covered_elsewhere, lists_to_copy, points_new_elsewhere, points_to_copy
 from recovery.rules.coverage import Segment
 
 
 def copy_onward(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     """Copy what the other destination lacks of what is whole. The order: `policy`.
 
-    Returns the keys of the `points` of which it holds everything, and `reached_at`, up to when it covers.
+    Returns the keys of the `points` of which it holds everything, the `locks` of those that are new there by key, and
+    `reached_at`, up to when it covers.
     """
     policy = BackupPolicy.objects.select_related("environment__tenant").get(pk=order["policy"])
     saying = Saying(report)
@@ -47,13 +48,27 @@ def copy_onward(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     sets = f"{prefix}/sets"
     copy_missing(store, other, below=sets, choose=lambda rows: (one for one in rows if one.key.startswith(described)))
     reached_at = _reached_at(other, policy, points=points)
-    return {"points": list(points), "reached_at": reached_at.isoformat() if reached_at else None}
+    return {
+        "points": list(points),
+        "locks": _locks(other, policy, points=points),
+        "reached_at": reached_at.isoformat() if reached_at else None,
+    }
 
 
 def _not_superseded(rows: list[StoredObject]) -> Iterator[StoredObject]:
     """Leave out the pieces of a segment that is there finished."""
     finished = {one.key.rpartition("/")[0] for one in rows if "/full-" in one.key}
     return (one for one in rows if "/full-" in one.key or one.key.rpartition("/")[0] not in finished)
+
+
+def _locks(other: ObjectStore, policy: BackupPolicy, *, points: Mapping[int, str]) -> dict[str, dict[str, Any]]:
+    """Ask until when the other destination locks points that are new there, where their own policy promises a lock."""
+    told = {}
+    for one in points_new_elsewhere(policy, points=points):
+        parts = one.parts.values("kind", "key")
+        if (lock := told_lock(lambda: other, parts, address=policy.copy_store)) is not None:
+            told[str(one.pk)] = lock
+    return told
 
 
 def _reached_at(other: ObjectStore, policy: BackupPolicy, *, points: Mapping[int, str]) -> datetime | None:

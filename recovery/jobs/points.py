@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -127,8 +128,7 @@ def observe_locks(
 ) -> dict[str, dict[str, Any]]:
     """Ask the stores that hold what a run wrote until when they lock it, where the policy promises a lock.
 
-    Return it by the store's address, as JSON values. What a store does not say, or cannot now, is left out: a point
-    whose lock nobody knows is better than none.
+    Return it by the store's address, as JSON values; what is not told is left out.
     """
     if not policy.lock_days:
         return {}
@@ -136,16 +136,25 @@ def observe_locks(
     stores = [(policy.store, doors.open_store)]
     if copied_at:
         stores.append((policy.copy_store, doors.open_copy_store))
-    told = {}
-    for address, opened in stores:
-        try:
-            lock = _soonest_lock(opened(policy), parts)
-        except (Permanent, Transient) as problem:
-            log.warning("lock.not_told", store=address, reason=problem.reason)
-            continue
-        if lock is not None:
-            told[address] = {"told_at": clock.now().isoformat(), "until": lock.until and lock.until.isoformat()}
-    return told
+    told = {address: told_lock(partial(opened, policy), parts, address=address) for address, opened in stores}
+    return {address: lock for address, lock in told.items() if lock is not None}
+
+
+def told_lock(
+    opened: Callable[[], ObjectStore], parts: Iterable[Mapping[str, Any]], *, address: str
+) -> dict[str, Any] | None:
+    """Ask a store until when it locks what a backup wrote, as JSON values; None where it does not say, or cannot now.
+
+    A point whose lock nobody knows is better than none.
+    """
+    try:
+        lock = _soonest_lock(opened(), parts)
+    except (Permanent, Transient) as problem:
+        log.warning("lock.not_told", store=address, reason=problem.reason)
+        return None
+    if lock is None:
+        return None
+    return {"told_at": clock.now().isoformat(), "until": lock.until and lock.until.isoformat()}
 
 
 def _soonest_lock(store: ObjectStore, parts: Iterable[Mapping[str, Any]]) -> ObjectLock | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from changecontrol.models import Environment
 from recovery.models import BackupPolicy, FilestoreCopy, RecoveryPoint, Upkeep
@@ -19,6 +19,15 @@ def points_to_copy(policy: BackupPolicy) -> Mapping[int, str]:
     """Return the names of the points in a policy's store that are whole and stay, by key."""
     rows = RecoveryPoint.objects.restorable().filter(environment=policy.environment_id, policy__store=policy.store)
     return dict(rows.values_list("pk", "key"))
+
+
+def points_new_elsewhere(policy: BackupPolicy, *, points: Collection[int]) -> QuerySet[RecoveryPoint]:
+    """Return those of the points that no copy at the other destination is recorded of, and that are to be locked there.
+
+    What another tool made lies where that tool says.
+    """
+    rows = RecoveryPoint.objects.filter(pk__in=points, policy__lock_days__gt=0).exclude(policy__engine=Engine.EXTERNAL)
+    return rows.exclude(copies__store=policy.copy_store)
 
 
 def lists_to_copy(policy: BackupPolicy) -> set[str]:

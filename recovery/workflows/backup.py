@@ -136,7 +136,7 @@ def _record(run: BackupRun, result: Mapping[str, Any], *, actor: Actor, at: date
         record_filestore_copy(run.policy, copy=copy, point=point, actor=actor, at=at)
     if result["copied_at"]:
         store, copied_at = run.policy.copy_store, datetime.fromisoformat(result["copied_at"])
-        record_copy(point, store=store, lock=_told_locks(result).get(store), actor=actor, at=copied_at)
+        record_copy(point, store=store, lock=told_locks(result).get(store), actor=actor, at=copied_at)
 
 
 def _remarks(result: Mapping[str, Any]) -> list[str]:
@@ -151,13 +151,13 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
 def _lock_remarks(run: BackupRun, result: Mapping[str, Any]) -> list[str]:
     """Say which stores do not lock a point as the policy promises, so far as they tell."""
     started_at, days = datetime.fromisoformat(result["started_at"]), run.policy.lock_days
-    told = _told_locks(result).items()
+    told = told_locks(result).items()
     locks = [PromisedLock(run.label, store, started_at, days, lock.until) for store, lock in told]
     return [sentence for lock in locks if (sentence := lock_problem(lock))]
 
 
-def _told_locks(result: Mapping[str, Any]) -> dict[str, ToldLock]:
-    """Return what stores told a job of their locks, by address. Results of before they were asked tell nothing."""
+def told_locks(result: Mapping[str, Any]) -> dict[str, ToldLock]:
+    """Return what stores told a job of their locks, by its names; a result of before they were asked tells nothing."""
     return {
         store: ToldLock(
             datetime.fromisoformat(one["told_at"]), datetime.fromisoformat(one["until"]) if one["until"] else None
@@ -213,5 +213,5 @@ def new_point(policy: BackupPolicy, *, key: str, kind: str, result: Mapping[str,
         modules=result["modules"],
         cluster_facts=result.get("cluster_facts"),
         locked_until=finished_at + timedelta(days=policy.lock_days) if policy.lock_days else None,
-        lock=_told_locks(result).get(policy.store),
+        lock=told_locks(result).get(policy.store),
     )

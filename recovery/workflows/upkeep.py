@@ -41,7 +41,7 @@ from recovery.queries.upkeep import leaving
 from recovery.rules.comparison import Difference, DifferenceKind, WalSpan
 from recovery.rules.verification import ELSEWHERE
 from recovery.workflows import cluster_backup, cluster_recovery
-from recovery.workflows.backup import new_filestore_copy, new_point
+from recovery.workflows.backup import new_filestore_copy, new_point, told_locks
 from recovery.workflows.steps import NOW, UNREMOVED, is_clearing, locked, ordered, settled, waiting
 
 WITHIN = timedelta(hours=12)
@@ -245,12 +245,12 @@ class UpkeepWork:
             return waiting()
         if job.state != JobState.DONE:
             return _again(row, job.reason, job=job)
-        result = job.result
+        result, locks = job.result, told_locks(job.result)
 
         def write(one: Upkeep, actor: Actor) -> None:
             copied = RecoveryPoint.objects.restorable().filter(pk__in=result["points"])
             for point in copied.select_for_update(of=("self",)).order_by("pk"):
-                record_copy(point, store=policy.copy_store, actor=actor, at=at)
+                record_copy(point, store=policy.copy_store, lock=locks.get(str(point.pk)), actor=actor, at=at)
             note_reached(one, datetime.fromisoformat(result["reached_at"]) if result["reached_at"] else None)
             end_round(one, job, at=at)
 

@@ -18,7 +18,7 @@ from recovery.queries.alarms import alarms_of
 from recovery.rules.alarms import AlarmKind
 from recovery.rules.times import moment
 from tests.factories.estate import actor
-from tests.factories.recovery import recovery_owner
+from tests.factories.recovery import put_in_force, recovery_owner
 from tests.plugin import TestDatabase
 from tests.recovery.workflows.conftest import Shop, archived, founded
 from tests.seaweed import WRITER, make_locked_bucket, seaweed
@@ -116,6 +116,24 @@ def test_a_backup_tells_what_each_bucket_locks_and_what_is_promised_and_not_kept
     assert last.run is not None
     assert last.run.sentence == f"Point {last.key} is copied."
     assert not_locked(shop) == {}
+
+
+def test_a_copy_that_is_made_later_tells_it_too(shop: Shop, rio: User) -> None:
+    elsewhere, credential = shop.policy.copy_store, shop.policy.copy_credential
+    unpromised = backed_up(shop, rio, copy_store="", copy_credential="", lock_days=0)
+    # What was promised of a point is what the version of the policy says that it was made under.
+    shop.policy = put_in_force(shop.estate.production, lock_days=1)
+    point = backed_up(shop, rio)
+    before = not_locked(shop)
+
+    BackupPolicy.objects.update(copy_store=elsewhere, copy_credential=credential)
+    shop.work(lambda: PointCopy.objects.filter(store=elsewhere).count() == 2)
+
+    shop.policy.refresh_from_db()
+    copies = {one.point: one for one in PointCopy.objects.filter(store=elsewhere)}
+    assert copies[point].lock_told_at is not None
+    assert copies[unpromised].lock_told_at is None
+    assert (before, not_locked(shop)) == ({}, {elsewhere: none_shown(point, store=elsewhere, days=1)})
 
 
 def test_a_dump_tells_it_too(dumped: Shop, buckets: dict[str, Any]) -> None:
