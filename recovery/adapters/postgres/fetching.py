@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -191,6 +192,29 @@ def check_space(sandbox: Sandbox, *, wanted: int, most_bytes: int | None) -> Non
         )
 
 
+def unplain_in(folder: Path) -> Path | None:
+    """Return something in a folder that is neither a folder nor a file with no other name; None where all is plain.
+
+    Whoever reads or writes there is elsewhere through a link. Raises `OSError` for what cannot be looked at.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for within, folders, files in os.walk(folder, onerror=refuse):
+        for path in (Path(within, name) for name in (*folders, *files)):
+            found = path.lstat()
+            if not (stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)):
+                return path
+    return None
+
+
+def has_tablespaces(data: Path) -> bool:
+    """Tell whether a server would make links from here to where the source has its own, and replay over them."""
+    places = data / "tablespace_map"
+    return places.exists() and places.stat().st_size > 0
+
+
 def _unpack(store: ObjectStore, *, base: BaseBackup, identities: Sequence[str], sandbox: Sandbox, folder: Path) -> None:
     with StreamReader(store, base.key, sha256=base.sha256) as stored:
         content = UnpackingReader(stored, identities=identities)
@@ -204,29 +228,41 @@ def _unpack(store: ObjectStore, *, base: BaseBackup, identities: Sequence[str], 
             )
     if size != base.content_bytes:
         raise Permanent(f"The base backup holds {size:,} bytes and should hold {base.content_bytes:,}.")
+    _check_plain(folder, label=base.label)
+
+
+def _check_plain(folder: Path, *, label: str) -> None:
+    """Raise `Permanent` for what no backup of ours has, before anything of it is read or written.
+
+    We would follow a link as whoever we are and not as the server, and `pg_verifybackup` passes over some places.
+    """
+    if path := unplain_in(folder):
+        raise Permanent(f"The base backup {label} holds what is no plain file ({path.relative_to(folder)}).")
+    if has_tablespaces(folder):
+        raise Permanent(f"The base backup {label} is of a server with tablespaces, of which none is taken here.")
 
 
 def _write_manifest(
     store: ObjectStore, *, base: BaseBackup, identities: Sequence[str], sandbox: Sandbox, folder: Path
 ) -> None:
     """Take the manifest that is kept apart, so that the copy is not held against its own word."""
-    target = folder / "backup_manifest"
-    target.unlink(missing_ok=True)
-    with StreamReader(store, base.manifest_key, sha256=base.manifest_sha256) as stored, target.open("wb") as file:
+    with (
+        StreamReader(store, base.manifest_key, sha256=base.manifest_sha256) as stored,
+        sandbox.writing(folder / "backup_manifest") as file,
+    ):
         content = UnpackingReader(stored, identities=identities)
         while data := content.read(READ_BYTES):
             file.write(data)
-    sandbox.give(target)
 
 
 def _write(sandbox: Sandbox, *, name: str, content: bytes) -> None:
-    (sandbox.wal / name).write_bytes(content)
-    sandbox.give(sandbox.wal / name)
+    with sandbox.writing(sandbox.wal / name) as file:
+        file.write(content)
 
 
 def _write_wal(sandbox: Sandbox, *, one: WalObject, content: bytes, segment_bytes: int) -> None:
     target = sandbox.wal / segment_name(timeline=one.timeline, start=one.start, segment_bytes=segment_bytes)
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT, 0o600)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         os.pwrite(descriptor, content, one.start % segment_bytes)
         # PostgreSQL takes whole segments alone; behind the last record there is nothing.

@@ -268,8 +268,8 @@ def _configure_recovery(sandbox: Sandbox, *, programs: Programs, settings: Mappi
     }
     configure(sandbox, settings=settings)
     for name in ("postgresql.auto.conf", "recovery.signal"):
-        (sandbox.data / name).write_text("")
-        sandbox.give(sandbox.data / name)
+        with sandbox.writing(sandbox.data / name):
+            pass  # What it says is in our own configuration.
     (sandbox.data / "standby.signal").unlink(missing_ok=True)
 
 
@@ -290,8 +290,8 @@ def configure(sandbox: Sandbox, *, settings: Mapping[str, str]) -> None:
     }
     lines = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
     for name, text in (("postgresql.conf", lines), ("hba.conf", "local all all trust\n"), ("ident.conf", "")):
-        (sandbox.folder / name).write_text(text)
-        sandbox.give(sandbox.folder / name)
+        with sandbox.writing(sandbox.folder / name) as file:
+            file.write(text.encode())
 
 
 def _control_settings(sandbox: Sandbox, *, programs: Programs) -> dict[str, str]:

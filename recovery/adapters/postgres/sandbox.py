@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from changecontrol.errors import Hindered, Permanent
 from changecontrol.processes import Account, LocalServiceError, run_as, unprivileged_account
@@ -42,7 +43,19 @@ class Sandbox:
     def give(self, path: Path) -> None:
         """Let the user that PostgreSQL runs as own a file."""
         if self.account is not None:
-            os.chown(path, self.account.uid, self.account.gid)
+            os.chown(path, self.account.uid, self.account.gid, follow_symlinks=False)
+
+    @contextmanager
+    def writing(self, path: Path) -> Iterator[IO[bytes]]:
+        """Open a file anew that the user whom PostgreSQL runs as will own.
+
+        What has its place goes, and is not followed: a copy may have come with a link to a file of somebody else's.
+        """
+        path.unlink(missing_ok=True)
+        with path.open("xb") as file:
+            if self.account is not None:
+                os.fchown(file.fileno(), self.account.uid, self.account.gid)
+            yield file
 
     @property
     def log(self) -> Path:
