@@ -23,7 +23,6 @@ from changecontrol.workflows.jobs import Report
 from recovery import doors
 from recovery.adapters.postgres.base import MANIFEST, observe_base_backup
 from recovery.adapters.postgres.dumping import observe_dump, verify_dump
-from recovery.adapters.postgres.incremental import chain_of
 from recovery.adapters.postgres.packing import unpacked
 from recovery.adapters.postgres.programs import find_programs, observe_server
 from recovery.adapters.postgres.verifying import verify_stored
@@ -31,6 +30,7 @@ from recovery.adapters.postgres.wal import check_covered, observe_archive
 from recovery.adapters.streams import observe_stream
 from recovery.jobs import attachments, points
 from recovery.jobs.backup import parts_of
+from recovery.jobs.chains import recorded_chain
 from recovery.jobs.copies import SET_BYTES
 from recovery.jobs.saying import CountedStore, Saying
 from recovery.models import BackupPolicy, RecoveryPoint
@@ -190,9 +190,10 @@ def _of_base(found: Found, described: list[Set]) -> tuple[dict[str, Any], Set]:
     _check_server(found.policy, base.system_identifier)
     policy = _made_under(found, Engine.POSTGRES, began_at=base.started_at)
     rows = RecoveryPoint.objects.restorable().filter(environment=found.policy.environment_id)
-    if base.parent and not rows.filter(key=base.parent).exists():
+    parent = rows.filter(key=base.parent).first() if base.parent else None
+    if base.parent and parent is None:
         raise Permanent(f"It builds upon {base.parent}, which the catalogue does not have whole: take that in first.")
-    for member in chain_of(found.store, base):
+    for member in recorded_chain(found.store, base, parent=parent):
         _check_base(found, member)
     archive = observe_archive(
         found.store,

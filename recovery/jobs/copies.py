@@ -26,6 +26,7 @@ from recovery.adapters.encryption import recipient_of
 from recovery.adapters.postgres.packing import unpacked
 from recovery.adapters.postgres.programs import Programs, connected, find_programs
 from recovery.adapters.postgres.sandbox import tear_down
+from recovery.jobs.chains import is_recorded
 from recovery.jobs.saying import CountedStore, Saying
 from recovery.lifecycles.drill import ENDED as DRILL_ENDED
 from recovery.lifecycles.restore import ENDED as RESTORE_ENDED
@@ -71,8 +72,7 @@ class Bench:
 
     def check_recorded(self, found: Mapping[PartKind, tuple[str, str]], *, name: str) -> None:
         """Raise `Permanent` unless these keys and digests, by kind of part, are those that were recorded."""
-        recorded = {one.kind: (one.key, one.sha256) for one in self.point.parts.all()}
-        if any(recorded.get(str(kind)) != facts for kind, facts in found.items()):
+        if not is_recorded(self.point, found):
             raise Permanent(f"The {name} {self.point.key} in the store is not the one that was recorded.")
 
     def check_identity(self) -> None:

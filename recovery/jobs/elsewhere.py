@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from changecontrol.ports import ObjectStore, StoredObject
@@ -17,7 +18,13 @@ from recovery.jobs.points import copy_missing, told_lock
 from recovery.jobs.removal import archives_in
 from recovery.jobs.saying import CountedStore, Saying
 from recovery.models import BackupPolicy
-from recovery.queries.copies import covered_elsewhere, lists_to_copy, points_new_elsewhere, points_to_copy
+from recovery.queries.copies import (
+    covered_elsewhere,
+    digests_recorded,
+    lists_to_copy,
+    points_new_elsewhere,
+    points_to_copy,
+)
 from recovery.rules.coverage import Segment
 
 
@@ -34,19 +41,20 @@ def copy_onward(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
     prefix = doors.prefix_of(policy.environment)
     # Read before anything is listed: a point of later may have objects that no listing here has seen.
     points = points_to_copy(policy)
-    copy_missing(store, other, below=f"{prefix}/wal", choose=_not_superseded)
+    copy = partial(copy_missing, store, other, recorded=digests_recorded(policy))
+    copy(below=f"{prefix}/wal", choose=_not_superseded)
     # What is named is there before what names it: packs before lists, backups before the sets they are part of.
-    copy_missing(store, other, below=f"{prefix}/filestore/packs")
+    copy(below=f"{prefix}/filestore/packs")
     # What no row names is about to be named, or an orphan, which is none of the other destination's.
     named = lists_to_copy(policy)
     lists = f"{prefix}/filestore/points"
-    copy_missing(store, other, below=lists, choose=lambda rows: (one for one in rows if one.key in named))
+    copy(below=lists, choose=lambda rows: (one for one in rows if one.key in named))
     for name in points.values():
         for folder in ("base", "dump"):
-            copy_missing(store, other, below=f"{prefix}/{folder}/{name}")
+            copy(below=f"{prefix}/{folder}/{name}")
     described = tuple(f"{prefix}/sets/{name}-" for name in points.values())
     sets = f"{prefix}/sets"
-    copy_missing(store, other, below=sets, choose=lambda rows: (one for one in rows if one.key.startswith(described)))
+    copy(below=sets, choose=lambda rows: (one for one in rows if one.key.startswith(described)))
     reached_at = _reached_at(other, policy, points=points)
     return {
         "points": list(points),

@@ -25,6 +25,7 @@ from recovery.jobs.saying import CountedStore, Saying
 from recovery.lifecycles.point import ACTIVE_BACKUPS
 from recovery.models import BackupPolicy, BackupRun
 from recovery.models.point import PartKind
+from recovery.queries.copies import digests_recorded
 
 SET_FORMAT = "changecontrol.set/1"
 COPIED_AT_ONCE = 4
@@ -117,7 +118,7 @@ def copy_elsewhere(policy: BackupPolicy, *, store: ObjectStore, saying: Saying) 
     saying.begin("copy", "Copying to the other destination.")
     try:
         other = CountedStore(doors.open_copy_store(policy), saying)
-        copy_missing(store, other, below=doors.prefix_of(policy.environment))
+        copy_missing(store, other, below=doors.prefix_of(policy.environment), recorded=digests_recorded(policy))
     except (Permanent, Transient) as problem:
         return {"copied_at": "", "trouble": f"It is not at the other destination: {problem.reason}"}
     return {"copied_at": clock.now().isoformat(), "trouble": ""}
@@ -176,18 +177,25 @@ def copy_missing(
     other: ObjectStore,
     *,
     below: str,
+    recorded: Mapping[str, str],
     choose: Callable[[list[StoredObject]], Iterable[StoredObject]] = lambda rows: rows,
 ) -> None:
     """Copy what lies below a prefix and is not at the other destination, each read back there.
 
-    Raises `Permanent` where an object of another size or with other bytes has its place: nothing is overwritten.
+    `recorded` are the digests that the catalogue has, by key. Raises `Permanent` where an object of another size or
+    with other bytes has its place, for nothing is overwritten; and in the end for what is not as recorded, which is not
+    copied.
     """
+    changed: list[str] = []
     there = {one.key: one.size for one in other.observe_objects(below)}
 
     def copy(one: StoredObject) -> None:
         data = store.observe_object(one.key)
         if data is None:
             return  # removed meanwhile by retention
+        if recorded.get(one.key, digest := hashlib.sha256(data).hexdigest()) != digest:
+            changed.append(one.key)
+            return
         other.ensure_object(one.key, data)
         if other.observe_object(one.key) != data:
             raise Transient(f"The copy of {one.key} at the other destination is not what was written.")
@@ -201,3 +209,5 @@ def copy_missing(
     with ThreadPoolExecutor(COPIED_AT_ONCE) as pool:
         for start in range(0, len(missing), COPIED_AT_ONCE):
             list(pool.map(copy, missing[start : start + COPIED_AT_ONCE]))
+    if changed:
+        raise Permanent(f"{min(changed)} is not copied: it is not the one that was recorded, its digest is another.")

@@ -19,6 +19,7 @@ from recovery.adapters.postgres.sandbox import Sandbox
 from recovery.adapters.postgres.scratch import start_dump
 from recovery.adapters.postgres.verifying import verify_stored
 from recovery.adapters.postgres.wal import observe_archive
+from recovery.jobs.chains import recorded_chain, streams_of
 from recovery.jobs.copies import Bench
 from recovery.models.backup import BackupKind
 from recovery.models.point import PartKind, PointPart
@@ -32,10 +33,11 @@ ROLE = "postgres"
 
 @dataclass
 class StoredBase:
-    """A base backup and the WAL that leads on from it."""
+    """A base backup and the WAL that leads on from it. `chain` is it after all that it builds upon, as recorded."""
 
     bench: Bench
     base: BaseBackup
+    chain: tuple[BaseBackup, ...]
     archive: WalArchive
     programs: Programs
     _coverage: Coverage | None = field(default=None, init=False)
@@ -56,6 +58,7 @@ class StoredBase:
         self._coverage = fetch_copy(
             store=self.bench.store,
             base=self.base,
+            chain=self.chain,
             archive=self.archive,
             at=at,
             identities=self.bench.identities,
@@ -197,20 +200,17 @@ def _registered_of(bench: Bench) -> StoredElsewise:
 
 def _base_of(bench: Bench) -> StoredBase:
     base = observe_base_backup(bench.store, prefix=bench.prefix, label=bench.point.key)
-    recorded = {
-        PartKind.DATABASE: (base.key, base.sha256),
-        PartKind.DATABASE_MANIFEST: (base.manifest_key, base.manifest_sha256),
-    }
-    bench.check_recorded(recorded, name="base backup")
+    bench.check_recorded(streams_of(base), name="base backup")
     if base.system_identifier != bench.point.system_identifier:
         raise Permanent(f"The base backup {base.label} is of another server than was recorded.")
+    chain = recorded_chain(bench.store, base, parent=bench.point.parent)
     archive = observe_archive(
         bench.store,
         prefix=bench.prefix,
         system_identifier=base.system_identifier,
         segment_bytes=base.segment_bytes,
     )
-    return StoredBase(bench, base, archive, bench.programs(major=base.server_major))
+    return StoredBase(bench, base, chain, archive, bench.programs(major=base.server_major))
 
 
 def _dump_of(bench: Bench) -> StoredDump:

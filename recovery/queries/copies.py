@@ -9,7 +9,7 @@ from django.db.models import F, QuerySet
 
 from changecontrol.models import Environment
 from recovery.models import BackupPolicy, FilestoreCopy, RecoveryPoint, Upkeep
-from recovery.models.point import UpkeepKind
+from recovery.models.point import PointPart, UpkeepKind
 from recovery.models.policy import Engine
 from recovery.queries.points import coverage_in_store
 from recovery.rules.coverage import Segment
@@ -34,6 +34,19 @@ def lists_to_copy(policy: BackupPolicy) -> set[str]:
     """Return the keys of the lists of attachments in a policy's store."""
     rows = FilestoreCopy.objects.filter(environment=policy.environment_id, removed_at__isnull=True)
     return set(rows.filter(policy__store=policy.store).values_list("key", flat=True))
+
+
+def digests_recorded(policy: BackupPolicy) -> Mapping[str, str]:
+    """Return the digests of what a policy's store holds and the catalogue names, by key: of a stream that of its head.
+
+    What another tool registered has keys of its own, and is copied by that.
+    """
+    here = {"environment": policy.environment_id, "removed_at__isnull": True, "policy__store": policy.store}
+    points = RecoveryPoint.objects.filter(**here).exclude(policy__engine=Engine.EXTERNAL)
+    parts = PointPart.objects.filter(point__in=points)
+    return dict(parts.values_list("key", "sha256")) | dict(
+        FilestoreCopy.objects.filter(**here).values_list("key", "sha256")
+    )
 
 
 def covered_elsewhere(

@@ -46,11 +46,13 @@ def fetch_copy(
     sandbox: Sandbox,
     programs: Programs | None = None,
     most_bytes: int | None = None,
+    chain: Sequence[BaseBackup] | None = None,
 ) -> Coverage:
     """Put a base backup and the WAL that leads to a time into a sandbox, every byte checked on the way.
 
     An incremental one is put together with those it builds upon, each held against its own manifest before.
 
+    `chain` is the backup after all that it builds upon, where that is known otherwise than from the store.
     `most_bytes` is what it may take of the disk. Raises `Hindered` where it needs more, or more than is free.
     Raises `Permanent` with the last safe time before anything is fetched where the time is not covered, and with what
     is missing or changed where the copy does not hold what it should: `FaultInWal` in WAL, `FaultIn` in one of a chain.
@@ -58,7 +60,7 @@ def fetch_copy(
     coverage = coverage_of(base, archive=archive)
     check_covered(coverage, at=at)
     needed = list(needed_until(coverage, at=at, base=base))
-    chain = chain_of(store, base)
+    chain = chain or chain_of(store, base)
     wanted = _wanted_bytes(chain=chain, needed=needed, segment_bytes=archive.segment_bytes)
     check_space(sandbox, wanted=wanted, most_bytes=most_bytes)
     wal = _WalFetch(store=store, archive=archive, identities=identities, sandbox=sandbox)

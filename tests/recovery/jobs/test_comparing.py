@@ -95,12 +95,16 @@ def scene(db: None, real_s3: Seaweed, tmp_path: Path) -> Iterator[Scene]:
         by=recovery_owner(estate),
         store=address,
         filestore_at=None,
-        parts=tuple(NewPart(kind, key, size, "a" * 64, at, at) for kind, key, size in parts),
+        parts=tuple(NewPart(kind, key, size, digest_of(store, key), at, at) for kind, key, size in parts),
     )
     # What lies there is as old as it has to be to count.
     clock.set_offset(clock._offset + 3 * HOUR)
     yield Scene(policy, point, store, tmp_path)
     clock.set_offset(timedelta())
+
+
+def digest_of(store: ObjectStore, key: str) -> str:
+    return hashlib.sha256(store.observe_object(key) or b"").hexdigest()
 
 
 def write_secret(path: Path, secret: str) -> None:

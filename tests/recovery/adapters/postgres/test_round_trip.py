@@ -131,7 +131,7 @@ def test_a_server_made_with_another_superuser_comes_back_and_a_role_it_lacks_is_
         run_id="sunday",
         saying=Saying(lambda _: None),
     )
-    stored = StoredBase(bench, base, administered.archive(), administered.programs)
+    stored = StoredBase(bench, base, (base,), administered.archive(), administered.programs)
 
     sandbox = make_sandbox(administered.runs, run_id="sunday")
     with stored.start(sandbox, at=base.finished_at) as restored, psycopg.connect(restored.url) as connection:
@@ -179,7 +179,7 @@ def test_a_server_without_the_database_postgres_comes_back_and_is_questioned(
         run_id="monday",
         saying=Saying(lambda _: None),
     )
-    stored = StoredBase(bench, base, lobbyless.archive(), lobbyless.programs)
+    stored = StoredBase(bench, base, (base,), lobbyless.archive(), lobbyless.programs)
 
     sandbox = make_sandbox(lobbyless.runs, run_id="monday")
     with stored.start(sandbox, at=base.finished_at, database="shop") as restored:
