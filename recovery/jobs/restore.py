@@ -256,7 +256,7 @@ def _move(url: str, new_url: str, *, programs: Programs, sandbox: Sandbox, owner
         environment=connection_environment(new_url),
         seconds=MOVE_SECONDS,
     )
-    return ensure_granted(new_url, folder=folder, programs=programs, owner=owner) if owner else []
+    return ensure_granted(new_url, source=url, owner=owner) if owner else []
 
 
 def _restore_attachments(restore: Restore, bench: Bench, *, url: str, folder: Path | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from changecontrol.adapters.object_store import open_store
 from changecontrol.errors import Permanent
@@ -23,12 +24,14 @@ from recovery.adapters.postgres.archiving import ensure_no_slot
 from recovery.adapters.postgres.dumping import take_dump, verify_dump
 from recovery.adapters.postgres.incremental import take_incremental_backup
 from recovery.adapters.postgres.programs import OLDEST_MAJOR, find_programs
+from recovery.adapters.postgres.rights import ensure_granted
 from recovery.adapters.postgres.sandbox import make_sandbox
 from recovery.adapters.postgres.scratch import start_dump
 from recovery.adapters.postgres.verifying import question, verify_stored
 from recovery.jobs.restore import place_copy
 from recovery.ports.postgres import Latest
 from tests.recovery.adapters.postgres.conftest import KEY, Marks, Source, now_at, ship_until
+from tests.recovery.adapters.postgres.test_rights import GRANTS, OBJECTS, ZOO, as_owner, rights_in, run
 
 pytestmark = pytest.mark.slow
 
@@ -176,3 +179,32 @@ def test_an_incremental_backup_of_a_version_that_has_none_is_a_sentence(source: 
             recipients=[KEY.recipient],
             index_identity=KEY.identity,
         )
+
+
+@pytest.mark.parametrize("is_newer", [True, False])
+def test_rights_come_along_to_a_server_of_another_version(server: Postgres, tmp_path: Path, is_newer: bool) -> None:
+    ours = Postgres(tmp_path / "ours", durable=False).start()
+    try:
+        source, new = (server, ours) if is_newer else (ours, server)
+        for one in (source, new):
+            run(
+                one.superuser_url,
+                *(f"CREATE ROLE {role}" for role in ZOO),
+                "CREATE DATABASE zoo OWNER zoo_odoo TEMPLATE template0",
+            )
+        urls = [make_conninfo(one.superuser_url, dbname="zoo") for one in (source, new)]
+        as_owner(urls[0], *OBJECTS, *GRANTS)
+        as_owner(urls[1], *OBJECTS)
+
+        left = ensure_granted(urls[1], source=urls[0], owner="zoo_odoo")
+
+        wanted, found = ([one for one in rights_in(url) if not str(one[1]).startswith("zoo_odoo=")] for url in urls)
+        assert (left, found) == ([], wanted)
+        with psycopg.connect(urls[1]) as connection:
+            rights = "SELECT relacl::text FROM pg_class WHERE relname IN ('sale_order', 'newest')"
+            owners = {acl.partition("zoo_odoo=")[2].partition("/")[0] for (acl,) in connection.execute(rights)}
+        # What only the newer of them knows is neither revoked from the owner nor granted.
+        assert owners == ({"arwdxtm", "arwdDxtm"} if is_newer else {"arwdxt", "arwdDxt"})
+    finally:
+        ours.destroy()
+        run(server.superuser_url, "DROP DATABASE zoo", *(f"DROP ROLE {role}" for role in ZOO))
