@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from changecontrol.errors import Hindered, Permanent
 from changecontrol.ports import ObjectLock, ObjectStore, StoredObject
+from recovery.adapters.streams import PART_BYTES
 
 
 @contextmanager
@@ -52,3 +54,33 @@ class ObservedStore:
     def observe_reachable(self) -> None:
         with observing():
             self._store.observe_reachable()
+
+
+class SteadyStore(ObservedStore):
+    """A store of whose objects any range reads as it did the first time, or not at all.
+
+    What was held against its digest once, to its end, is so what is read of it later: nobody changes it in between.
+    `Permanent` says which was. A digest is kept of each part of 8 MiB.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        super().__init__(store)
+        self._digests: dict[tuple[str, int], bytes] = {}
+        self._last: tuple[tuple[str, int], bytes] | None = None
+
+    def observe_range(self, key: str, *, start: int, size: int) -> bytes | None:
+        number, offset = divmod(start, PART_BYTES)
+        data = self._part(key, number)
+        return None if data is None else data[offset : offset + size]
+
+    def _part(self, key: str, number: int) -> bytes | None:
+        if self._last is not None and self._last[0] == (key, number):
+            return self._last[1]
+        data = super().observe_range(key, start=number * PART_BYTES, size=PART_BYTES)
+        if data is None:
+            return None
+        digest = hashlib.sha256(data).digest()
+        if self._digests.setdefault((key, number), digest) != digest:
+            raise Permanent(f"{key} was changed while it was read.")
+        self._last = (key, number), data
+        return data

@@ -21,6 +21,7 @@ from recovery.adapters.postgres.verifying import verify_stored
 from recovery.adapters.postgres.wal import observe_archive
 from recovery.jobs.chains import recorded_chain, streams_of
 from recovery.jobs.copies import Bench
+from recovery.jobs.observing import SteadyStore
 from recovery.models.backup import BackupKind
 from recovery.models.point import PartKind, PointPart
 from recovery.models.policy import Engine
@@ -136,10 +137,19 @@ class StoredDump:
 
 @dataclass
 class StoredElsewise:
-    """The database of a point that another tool made, as it was registered: it leads to its own moment alone."""
+    """The database of a point that another tool made, as it was registered: it leads to its own moment alone.
+
+    An object has one digest, which is known at its end, and programs run what they are given as it comes. So each is
+    read to its end before any of it is used, and used as it was read.
+    """
 
     bench: Bench
     programs: Programs
+    _store: SteadyStore = field(init=False)
+    _verified: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self._store = SteadyStore(self.bench.store)
 
     @property
     def server_version(self) -> str:
@@ -149,8 +159,7 @@ class StoredElsewise:
         """Read every file that was registered, its evidence too. Raises `Permanent` naming what is wrong."""
         parts = list(self.bench.point.parts.all())
         for one in parts:
-            self.bench.saying.say(f"Reading {one.key}.", total_bytes=one.size)
-            verify_file(self.bench.store, self._file(one))
+            self._verify(self._file(one))
         return f"{counted(len(parts), 'file')} of another tool, each with the digest it was registered with."
 
     def start(self, sandbox: Sandbox, *, at: datetime, database: str = "") -> Restored:
@@ -158,18 +167,28 @@ class StoredElsewise:
         point, files = self.bench.point, {one.kind: self._file(one) for one in self.bench.point.parts.all()}
         if at != point.consistent_at:
             raise Permanent("A point that another tool made is brought back to its own moment alone.")
+        file, manifest = files[PartKind.DATABASE], files.get(PartKind.DATABASE_MANIFEST)
+        for one in filter(None, (file, manifest)):
+            self._verify(one)
         self.bench.saying.say("Bringing back what another tool wrote.")
         return start_file(
             sandbox,
-            store=self.bench.store,
-            file=files[PartKind.DATABASE],
-            manifest=files.get(PartKind.DATABASE_MANIFEST),
+            store=self._store,
+            file=file,
+            manifest=manifest,
             identities=self.bench.identities,
             programs=self.programs,
             role=ROLE,
             database=database,
             most_bytes=most_disk(),
         )
+
+    def _verify(self, file: RegisteredFile) -> None:
+        if file.key in self._verified:
+            return
+        self.bench.saying.say(f"Reading {file.key}.", total_bytes=file.size)
+        verify_file(self._store, file)
+        self._verified.add(file.key)
 
     def _file(self, part: PointPart) -> RegisteredFile:
         return RegisteredFile(f"{self.bench.prefix}/{part.key}", part.size, part.sha256)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -494,3 +495,36 @@ def test_a_dump_of_another_tool_comes_back_beside_the_old(elsewhere: Shop, rio: 
     assert restore.target_filestore == ""
     assert databases(elsewhere) == ["northwind", "northwind_yesterday"]
     assert rows(elsewhere, "northwind_yesterday", "SELECT name FROM sale_order") == [name]
+
+
+def test_nothing_is_run_of_what_has_another_digest_than_was_registered(
+    elsewhere: Shop, rio: User, tmp_path: Path
+) -> None:
+    elsewhere.sell()
+    at = elsewhere.now()
+    registered(elsewhere, rio, at=at, files={"database.dump": dump_of(elsewhere)})
+    trace = shared_folder() / f"trace-{uuid.uuid4().hex[:6]}" if os.geteuid() == 0 else tmp_path / "trace"
+    trace.mkdir()
+    trace.chmod(0o777)
+    with psycopg.connect(elsewhere.url, autocommit=True) as connection:
+        # It runs as a row comes in, with the rights of the sandbox's server; far behind it the dump ends.
+        connection.execute(
+            "CREATE FUNCTION leave() RETURNS int VOLATILE LANGUAGE plpgsql AS "
+            f"$$ BEGIN EXECUTE $q$COPY (SELECT 1) TO '{trace}/was_here'$q$; RETURN 1; END $$"
+        )
+        connection.execute(
+            "CREATE FUNCTION is_fine(i int) RETURNS bool IMMUTABLE LANGUAGE plpgsql AS "
+            "$$ BEGIN RETURN public.leave() = i; END $$"
+        )
+        connection.execute("CREATE TABLE aaa (i int CHECK (public.is_fine(i)))")
+        connection.execute("CREATE TABLE zzz AS SELECT gen_random_uuid()::text AS t FROM generate_series(1, 700000)")
+        connection.execute("INSERT INTO aaa VALUES (1)")
+    for one in trace.iterdir():
+        one.unlink()
+    (elsewhere.objects / BELOW / "theirs" / "database.dump").write_bytes(dump_of(elsewhere))
+
+    restore = over(elsewhere, asked(elsewhere, rio, target_at=at))
+
+    assert (restore.state, list(trace.iterdir())) == ("failed", [])
+    assert "and was registered with" in restore.sentence
+    shutil.rmtree(trace)
