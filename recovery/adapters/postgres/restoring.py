@@ -312,7 +312,7 @@ def address_in(sandbox: Sandbox, *, database: str, role: str) -> str:
 
 def spawn(sandbox: Sandbox, *, programs: Programs) -> subprocess.Popen[bytes]:
     """Start the server of a sandbox as it is configured. It ends with the thread that starts it."""
-    with sandbox.log.open("wb") as log:
+    with sandbox.writing(sandbox.log) as log:
         return subprocess.Popen(  # noqa: S603
             [
                 str(programs.path("postgres")),

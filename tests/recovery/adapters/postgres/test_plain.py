@@ -106,7 +106,8 @@ def test_what_a_sandbox_writes_below_a_copy_follows_no_link(
     sandbox = make_sandbox(source.runs, run_id="linked")
     words = {"base": base, "at": Latest.LATEST, "programs": source.programs, "sandbox": sandbox}
     coverage = fetch_copy(store=source.store, archive=source.archive(), identities=[KEY.identity], **words)  # type: ignore[arg-type]
-    for place in (sandbox.data / PLACE, sandbox.data / "recovery.signal", sandbox.folder / "postgresql.conf"):
+    of_the_data = (sandbox.data / PLACE, sandbox.data / "recovery.signal")
+    for place in (*of_the_data, sandbox.folder / "postgresql.conf", sandbox.log):
         place.unlink(missing_ok=True)
         place.symlink_to(victim)
 
