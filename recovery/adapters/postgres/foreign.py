@@ -9,9 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import re
-import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +23,13 @@ from changecontrol.errors import Hindered, Permanent
 from changecontrol.ports import ObjectStore
 from recovery.adapters.encryption import DecryptingReader
 from recovery.adapters.postgres.dumping import WITHOUT_LINKS, WITHOUT_ROLES
-from recovery.adapters.postgres.fetching import LARGE_READS, VERIFY_SECONDS, check_space
+from recovery.adapters.postgres.fetching import (
+    LARGE_READS,
+    VERIFY_SECONDS,
+    check_space,
+    has_tablespaces,
+    unplain_in,
+)
 from recovery.adapters.postgres.packing import MAX_WINDOW_BYTES, READ_BYTES
 from recovery.adapters.postgres.programs import (
     Programs,
@@ -259,15 +263,8 @@ def _unpack(content: _Content, *, sandbox: Sandbox, programs: Programs) -> None:
 
 def _check_plain(data: Path, *, key: str) -> None:
     """Raise `Hindered` where a folder holds anything but folders, and files that have no other name."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for folder, folders, files in os.walk(data, onerror=refuse):
-        for path in (Path(folder, name) for name in (*folders, *files)):
-            found = path.lstat()
-            if not (stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)):
-                raise Hindered(f"{key} holds what is no plain file ({path.relative_to(data)}): nothing here starts it.")
+    if path := unplain_in(data):
+        raise Hindered(f"{key} holds what is no plain file ({path.relative_to(data)}): nothing here starts it.")
 
 
 def _major_in(data: Path) -> int | None:
@@ -282,9 +279,7 @@ def _major_in(data: Path) -> int | None:
 
 def _check_apart(data: Path, *, key: str) -> None:
     """Raise `Hindered` where a server would follow it out of its sandbox, or it does not bring its WAL."""
-    tablespaces = data / "tablespace_map"
-    # From it a server makes links to where the source has its own, and replays over them.
-    if tablespaces.exists() and tablespaces.stat().st_size:
+    if has_tablespaces(data):
         raise Hindered(f"{key} is of a server with tablespaces: nothing here starts one.")
     if not any(SEGMENT.fullmatch(one.name) for one in data.glob("pg_wal/*")):
         raise Hindered(f"{key} has no WAL in its pg_wal: register it with its WAL in one tar.")
