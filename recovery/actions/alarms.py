@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
+from django.db.models import Value
+from django.db.models.functions import Coalesce
 
 from changecontrol import audit
 from changecontrol.access import Actor
@@ -33,6 +35,18 @@ def note_stores(watch: AlarmWatch, *, silent: dict[str, str], at: datetime) -> N
     """Keep which stores did not answer a locked watch, and since when."""
     watch.silent_stores, watch.stores_asked_at = silent, at
     watch.save(update_fields=["silent_stores", "stores_asked_at"])
+
+
+def note_database(environment: Environment, *, trouble: str, at: datetime) -> None:
+    """Keep what is wrong with the database of an environment, and since when; without words nothing is.
+
+    One that nobody watches yet is noted when it is asked again.
+    """
+    rows = AlarmWatch.objects.filter(environment=environment)
+    if trouble:
+        rows.update(database_trouble=trouble, database_failing_since=Coalesce("database_failing_since", Value(at)))
+    else:
+        rows.exclude(database_trouble="").update(database_trouble="", database_failing_since=None)
 
 
 def tell_alarms(watch: AlarmWatch, *, found: Iterable[Alarm], actor: Actor, at: datetime) -> None:

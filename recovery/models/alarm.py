@@ -16,6 +16,8 @@ class AlarmWatch(Leased, OfEnvironment):
 
     stores_asked_at = models.DateTimeField(null=True, help_text="When its stores were last asked whether they answer.")
     silent_stores = models.JSONField(default=dict, help_text="Since when each store that does not answer is silent.")
+    database_failing_since = models.DateTimeField(null=True, help_text="Since when its database cannot be used.")
+    database_trouble = models.TextField(blank=True, db_default="", help_text="What whoever archives was told of it.")
 
     class Meta:
         ordering = ["id"]

@@ -51,7 +51,8 @@ def backup_facts(policies: Iterable[BackupPolicy], *, at: datetime) -> Mapping[i
     points = _newest_points(keys, at=at)
     last_wal, last_attachments = _newest_shipped(keys)
     slots = _slots(keys)
-    silent = dict(AlarmWatch.objects.filter(environment__in=keys).values_list("environment_id", "silent_stores"))
+    watches = {one.environment_id: one for one in AlarmWatch.objects.filter(environment__in=keys)}
+    silent = {key: one.silent_stores for key, one in watches.items()}
     lost = losses_in(keys)
     locks = _locks(rows, at=at)
     return {
@@ -68,6 +69,7 @@ def backup_facts(policies: Iterable[BackupPolicy], *, at: datetime) -> Mapping[i
             unreachable_stores=_unreachable(one, silent.get(one.environment_id, {})),
             losses=_losses(lost.get(one.environment_id, [])),
             locks=tuple(locks.get(one.environment_id, ())),
+            **_of_database(one, watches.get(one.environment_id)),
             drill_every=timedelta(days=one.drill_days),
             last_drill_at=times[one.environment_id].last_at,
             **_of_points(
@@ -105,6 +107,14 @@ def _newest_shipped(environment_ids: list[int]) -> tuple[Mapping[int, datetime],
     for environment, newest, is_wal in found:
         both[is_wal][environment] = newest
     return both[True], both[False]
+
+
+def _of_database(policy: BackupPolicy, watch: AlarmWatch | None) -> dict[str, Any]:
+    """Return what is known of the database itself, where a policy has somebody who asks it each minute."""
+    is_asked = policy.has_sentinel if policy.engine == Engine.CLOUDNATIVEPG else policy.wal_seconds is not None
+    if watch is None or not is_asked:
+        return {}
+    return {"database_failing_since": watch.database_failing_since, "database_trouble": watch.database_trouble}
 
 
 def _unarchived_since(policy: BackupPolicy, silent: Mapping[str, str]) -> datetime | None:

@@ -16,9 +16,12 @@ SIZE_FACTOR = 2.0
 """A point is odd that is this many times greater or smaller than the usual one."""
 SIZES_LEAST = 3
 """How many earlier points tell what is usual."""
+DATABASE_GRACE = timedelta(minutes=2)
+"""How long a database may be away before it alarms: a server that is started anew is asked twice without an answer."""
 
 
 class AlarmKind(Word):
+    DATABASE_FAILING = "database_failing"
     NO_SUCCESS = "no_success"
     WAL_FAILING = "wal_failing"
     WAL_RETAINED = "wal_retained"
@@ -32,6 +35,7 @@ class AlarmKind(Word):
 
 
 TITLES: Mapping[str, str] = {
+    AlarmKind.DATABASE_FAILING: "database failing",
     AlarmKind.NO_SUCCESS: "no backup in time",
     AlarmKind.WAL_FAILING: "no WAL archived",
     AlarmKind.WAL_RETAINED: "WAL fills the server",
@@ -102,6 +106,9 @@ class BackupFacts:
     """Of each store that lacks what the catalogue promises: its address, since when, and the sentence."""
     locks: tuple[tuple[datetime, PromisedLock], ...] = ()
     """Of each store the newest point of which it told its lock, after when that point was finished."""
+    database_failing_since: datetime | None = None
+    database_trouble: str = ""
+    """What whoever archives was told when it last asked the environment's database; empty where all was well."""
     drill_every: timedelta | None = None
     last_drill_at: datetime | None = None
 
@@ -109,6 +116,7 @@ class BackupFacts:
 def alarms(facts: BackupFacts, *, at: datetime) -> tuple[Alarm, ...]:
     """List what is wrong now, worst first."""
     found = (
+        *_database(facts, at),
         *_no_success(facts, at),
         *_wal(facts, at),
         *_slots(facts, at),
@@ -131,6 +139,16 @@ def drill_due_at(*, watched_since: datetime, last_drill_at: datetime | None, eve
 def first_due(schedule: Schedule, *, watched_since: datetime, last_success_at: datetime | None) -> datetime | None:
     """Return the first start due after the last success, or after the policy's beginning; None where there is none."""
     return next_due(schedule, after=max(watched_since, last_success_at or watched_since))
+
+
+def _database(facts: BackupFacts, at: datetime) -> Iterator[Alarm]:
+    since = facts.database_failing_since
+    if since is not None and at > since + DATABASE_GRACE:
+        sentence = (
+            f"It has not been usable since {moment(since)}. {facts.database_trouble} What the store holds is as good "
+            "as it was: where the database is gone, bring it back to a time before."
+        )
+        yield Alarm(AlarmKind.DATABASE_FAILING, sentence, since)
 
 
 def _no_success(facts: BackupFacts, at: datetime) -> Iterator[Alarm]:

@@ -21,6 +21,7 @@ SHOWN = timedelta(days=14)
 """How far back the bar reaches."""
 ICONS = {
     AlarmKind.DRILL_OVERDUE: "lifebuoy",
+    AlarmKind.DATABASE_FAILING: "database-off",
     AlarmKind.STORE_UNREACHABLE: "database-off",
     AlarmKind.OBJECTS_LOST: "database-off",
 }

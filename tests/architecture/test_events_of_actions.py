@@ -49,6 +49,7 @@ SILENT: Mapping[str, str] = {
     "deployments/actions/rollouts.py:say": "the moves around it are events",
     "deployments/actions/rollouts.py:where_things_stand": "reads",
     "recovery/actions/alarms.py:ensure_watch": "begins to look; what is found is an event",
+    "recovery/actions/alarms.py:note_database": "what it leads to is an alarm, which is an event",
     "recovery/actions/alarms.py:note_stores": "what it leads to is an alarm, which is an event",
     "recovery/actions/backups.py:say_backup": "the moves around it are events",
     "recovery/actions/corrective_changes.py:ask_to_close": "words to people; closing it is an event",

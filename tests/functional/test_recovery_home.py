@@ -8,6 +8,7 @@ import pytest
 
 from changecontrol.access import system_actor
 from changecontrol.models import Environment, User
+from recovery.actions.alarms import ensure_watch, note_database
 from recovery.actions.points import record_verification
 from recovery.models import RecoveryPoint
 from recovery.queries.overview import PAGE_SIZE
@@ -95,6 +96,28 @@ def test_alarms_come_first_and_what_is_missed_is_said(estate, rio, signed_in, fr
     assert "Northwind production and Northwind staging do not. 4 alarms are open." in text
     assert "everything" in text
     assert "overdue for 1 d 2 h" in text
+
+
+def test_a_database_that_is_gone_turns_the_row_though_its_wal_is_archived(estate, rio, signed_in) -> None:  # BCK-1
+    run_well(estate.production, rio)
+    ensure_watch(estate.production, at=NOW)
+    note_database(estate.production, trouble="shop: it does not exist.", at=NOW - HOUR)
+    client = signed_in(rio)
+
+    home = client.get("/recovery/")
+    place = client.get("/recovery/environments/northwind/production/")
+
+    row = home.context["rows"][0]
+    assert (row["state_label"], row["is_hot"], row["is_rpo_missed"]) == ("alarm", True, False)
+    for answer in (home, place):
+        [alarm] = answer.context["alarms"]
+        assert (alarm["title"], alarm["tone"], alarm["icon"]) == (
+            "Northwind production: database failing since Mon 23 Nov 09:12\N{NO-BREAK SPACE}UTC",
+            "bad",
+            "database-off",
+        )
+        assert "shop: it does not exist. What the store holds is as good as it was" in text_of(answer)
+    assert "1 alarm is open." in text_of(home)
 
 
 def test_a_hole_in_the_wal_is_drawn_and_told(estate, rio, signed_in) -> None:  # BCK-3

@@ -11,6 +11,12 @@ KEEP = "2 days"
 TABLE = "changecontrol_sentinel"
 
 
+def observe_database(url: str) -> None:
+    """Ask a database whether it is there and lets us in."""
+    with connected(url) as connection:
+        connection.execute("SELECT")
+
+
 def ensure_sentinel(url: str) -> None:
     """Write the row of this minute into the environment's database, and let old ones go. The table is ours alone."""
     with connected(url) as connection:

@@ -1,6 +1,7 @@
 """`manage.py archive_wal`: ships the WAL of every environment whose policy wants it, as it is written, till stopped.
 
-Where an operator archives the WAL, it writes sentinels alone.
+Where an operator archives the WAL, it writes sentinels alone. Each minute it asks whether the environment's database is
+there: its server goes on writing WAL without it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.processes import end_with_parent
 from changecontrol.workflow import engine
 from recovery import doors
+from recovery.actions.alarms import note_database
 from recovery.actions.slots import is_too_much
 from recovery.actions.wal import NewSegment, record_segment
 from recovery.adapters.postgres.archiving import Shipped, WalArchiver
 from recovery.adapters.postgres.programs import find_programs, observe_server
-from recovery.adapters.postgres.sentinel import ensure_sentinel
+from recovery.adapters.postgres.sentinel import ensure_sentinel, observe_database
 from recovery.adapters.postgres.wal import observe_archive, stretches_of
 from recovery.jobs.slots import Place, SlotWatch, drop_slot, note_places, observe, places, servers_of
 from recovery.models import BackupPolicy
@@ -42,7 +44,7 @@ LOOK_SECONDS = 5.0
 AGAIN_SECONDS = 10.0
 """How long an archiver that ended is left alone before it is started again."""
 RECORD_SECONDS = 5.0
-SENTINEL_SECONDS = 60.0
+LOOK_AT_DATABASE_SECONDS = 60.0
 STOP_SECONDS = 40.0
 
 log = structlog.get_logger(__name__)
@@ -115,6 +117,9 @@ def archive(policy: BackupPolicy, *, until: threading.Event) -> None:
     environment = policy.environment
     prefix = doors.prefix_of(environment)
     url = doors.read_secret(policy.source, what="database to back up")
+    keeper = Keeper(policy, url=url)
+    # First of all: without the database that the reference leads to, nothing below is ever reached.
+    keeper.look_at_database()
     server = observe_server(url)
     store = doors.open_store(policy)
     found = stretches_of(
@@ -124,7 +129,6 @@ def archive(policy: BackupPolicy, *, until: threading.Event) -> None:
     )
     # Before the slot is made anew: what the server gave up meanwhile would be seen by nobody.
     note_places([(Place(policy, is_wanted=True), observe(policy))], at=clock.now())
-    keeper = Keeper(policy, url=url)
     for one in found:
         keeper.record(one)
     archiver = WalArchiver(
@@ -145,7 +149,7 @@ def write_sentinels(policy: BackupPolicy, *, until: threading.Event) -> None:
     """Write the sentinels of a policy whose WAL an operator archives, until told to stop."""
     keeper = Keeper(policy, url=doors.read_secret(policy.source, what="database to write sentinels into"))
     while True:
-        keeper.write_sentinel()
+        keeper.look_at_database()
         if until.wait(LOOK_SECONDS):
             return
 
@@ -157,18 +161,21 @@ def _keep(policy: BackupPolicy, *, until: threading.Event) -> None:
 
 @dataclass
 class Keeper:
-    """Says in the log and in the catalogue what an archiver did, and writes sentinels where the policy wants them."""
+    """Says in the log and in the catalogue what an archiver did, and how the environment's database is.
+
+    Where the policy wants sentinels, it writes them.
+    """
 
     policy: BackupPolicy
     url: str = field(repr=False)
     _recorded_at: float = 0.0
     _recorded: WalStretch | None = None
-    _sentinel_at: float = 0.0
+    _looked_at: float = 0.0
     _databases: list[str] = field(default_factory=list)
 
     def note(self, round_: Shipped | Transient) -> None:
         tell(round_)
-        self.write_sentinel()
+        self.look_at_database()
         if isinstance(round_, Shipped) and round_.stretch and time.monotonic() - self._recorded_at >= RECORD_SECONDS:
             self.record(round_.stretch)
 
@@ -189,16 +196,31 @@ class Keeper:
             log.warning("wal.not_recorded", problem=type(trouble).__name__)
             engine.mend_connection()
 
-    def write_sentinel(self) -> None:
-        if not self.policy.has_sentinel or time.monotonic() - self._sentinel_at < SENTINEL_SECONDS:
+    def look_at_database(self) -> None:
+        """Ask each minute whether the environment's database is there, by a sentinel where the policy wants them."""
+        if time.monotonic() - self._looked_at < LOOK_AT_DATABASE_SECONDS:
             return
-        self._sentinel_at = time.monotonic()
+        self._looked_at = time.monotonic()
         self._look_at_environment()
-        for database in self._databases:
-            try:
-                ensure_sentinel(doors.url_of(self.url, database=database))
-            except (Permanent, Transient) as problem:
-                log.error("sentinel.not_written", database=database, reason=problem.reason)
+        in_use = self.policy.environment.database
+        troubles = {one: self._trouble_of(one) for one in self._databases if one}
+        try:
+            # Of two between which nobody knows which stays, the other one may go.
+            note_database(self.policy.environment, trouble=troubles.get(in_use, ""), at=clock.now())
+        except engine.DATABASE_LOST as trouble:
+            log.warning("database.not_noted", problem=type(trouble).__name__)
+            engine.mend_connection()
+
+    def _trouble_of(self, database: str) -> str:
+        """Return what is wrong with a database, in a sentence that names it; empty where all is well."""
+        ask = ensure_sentinel if self.policy.has_sentinel else observe_database
+        try:
+            ask(doors.url_of(self.url, database=database))
+        except (Permanent, Transient) as problem:
+            event = "sentinel.not_written" if self.policy.has_sentinel else "database.not_reached"
+            log.error(event, database=database, reason=problem.reason)
+            return f"{database}: {problem.reason.removesuffix('.')}."
+        return ""
 
     def _look_at_environment(self) -> None:
         """Read which databases are in use now: a cut-over changes that. While ours is away it stays as it was known."""

@@ -10,6 +10,7 @@ from rest_framework.test import APIClient
 
 from changecontrol import clock
 from changecontrol.access import system_actor
+from recovery.actions.alarms import ensure_watch, note_database
 from recovery.actions.points import record_verification
 from recovery.models import BackupPolicy, Disagreement, Restore
 from tests.changecontrol.api.conftest import sentence
@@ -66,6 +67,19 @@ def test_an_environment_without_a_policy_stands_nowhere(scene: Scene, rio: APICl
     )
     assert {name: found[name] for name in nothing} == dict.fromkeys(nothing)
     assert (found["is_rpo_met"], found["is_drill_overdue"], found["alarms"]) == (False, False, [])
+
+
+def test_a_database_that_is_gone_is_among_what_is_wrong(scene: Scene, rio: APIClient) -> None:  # BCK-1
+    at = clock.now() - HOUR
+    ensure_watch(scene.estate.production, at=at)
+    note_database(scene.estate.production, trouble="shop: it does not exist.", at=at)
+
+    found = rio.get(f"{AT}/environments/{scene.place_id}/").json()["alarms"][0]
+    listed = rio.get(f"{AT}/alarms/?kind=database_failing").json()["results"]
+
+    assert (found["kind"], found["since"]) == ("database_failing", told(at))
+    assert "shop: it does not exist." in found["sentence"]
+    assert [one["environment"] for one in listed] == ["production"]
 
 
 def test_overdue_drills_are_found_and_no_longer_once_one_has_passed(scene: Scene, rio: APIClient) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from changecontrol.adapters.object_store import open_store
 from changecontrol.models import Environment, Revision, Run, User
 from changecontrol.project.local.postgres import Postgres
 from recovery import doors
+from recovery.actions.alarms import ensure_watch
 from recovery.adapters.encryption import make_key_pair
 from recovery.adapters.postgres.archiving import ensure_slot
 from recovery.adapters.postgres.programs import observe_server
 from recovery.adapters.postgres.wal import observe_archive, open_wal
 from recovery.management.commands.archive_wal import Keeper
-from recovery.models import BackupPolicy, CutOver, WalSegment, WalSlot
+from recovery.models import AlarmWatch, BackupPolicy, CutOver, WalSegment, WalSlot
 from recovery.models.policy import Engine
 from recovery.queries.alarms import alarms_of
 from tests.factories.estate import actor, small_estate
@@ -36,6 +38,7 @@ pytestmark = pytest.mark.slow
 
 KEY = make_key_pair()
 PREFIX = "northwind/production"
+MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +242,67 @@ def _archiver_of(child: subprocess.Popen[bytes]) -> int:
     return int(subprocess.check_output(["pgrep", "-P", str(child.pid)]).split()[0])
 
 
+@pytest.mark.parametrize("has_sentinel", [True, False], ids=["sentinels", "without"])
+def test_a_database_that_is_dropped_while_its_server_runs_alarms_until_it_is_there_again(
+    policy: BackupPolicy, server: Postgres, has_sentinel: bool
+) -> None:  # BCK-1
+    BackupPolicy.objects.update(has_sentinel=has_sentinel)
+    policy.refresh_from_db()
+    ensure_watch(policy.environment, at=clock.now())
+
+    def asked(at: datetime) -> list[str]:
+        Keeper(policy, url=server.superuser_url).look_at_database()
+        return [one.sentence for one in alarms_of(policy, at=at) if one.kind == "database_failing"]
+
+    there = asked(clock.now() + 3 * MINUTE)
+    rows(server.superuser_url, "DROP DATABASE northwind WITH (FORCE)")
+    try:
+        at_once, later = asked(clock.now()), asked(clock.now() + 3 * MINUTE)
+    finally:
+        rows(server.superuser_url, "CREATE DATABASE northwind")
+    again = asked(clock.now() + 3 * MINUTE)
+
+    password = str(psycopg.conninfo.conninfo_to_dict(server.superuser_url)["password"])
+    assert (there, at_once, len(later), again) == ([], [], 1, [])
+    assert 'database "northwind" does not exist' in later[0]
+    assert password not in later[0]
+
+
+def test_the_command_says_that_the_database_is_gone_though_its_wal_is_archived(
+    policy: BackupPolicy, server: Postgres, archive_wal: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:  # BCK-1
+    ensure_watch(policy.environment, at=clock.now())
+    rows(server.superuser_url, "DROP DATABASE northwind WITH (FORCE)")
+    try:
+        child = archive_wal()
+        until(AlarmWatch.objects.exclude(database_trouble="").exists, child)
+        until(WalSegment.objects.exists, child)
+    finally:
+        rows(server.superuser_url, "CREATE DATABASE northwind")
+    child.send_signal(signal.SIGTERM)
+    child.wait(timeout=150)
+
+    watch = AlarmWatch.objects.get()
+    password = str(psycopg.conninfo.conninfo_to_dict(server.superuser_url)["password"])
+    assert watch.database_trouble.startswith("northwind: ")
+    assert watch.database_failing_since is not None
+    assert password not in watch.database_trouble + (tmp_path / "said").read_text()
+
+
+def test_where_the_reference_leads_to_the_database_that_is_gone_it_is_said_before_the_archiver_ends(
+    policy: BackupPolicy, server: Postgres, archive_wal: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+) -> None:  # BCK-1
+    ensure_watch(policy.environment, at=clock.now())
+    (tmp_path / "source").write_text(doors.url_of(server.superuser_url, database="northwind"))
+    rows(server.superuser_url, "DROP DATABASE northwind WITH (FORCE)")
+    try:
+        until(AlarmWatch.objects.exclude(database_trouble="").exists, archive_wal())
+    finally:
+        rows(server.superuser_url, "CREATE DATABASE northwind")
+
+    assert 'database "northwind" does not exist' in AlarmWatch.objects.get().database_trouble
+
+
 def test_sentinels_go_to_both_databases_while_nobody_knows_which_stays(policy: BackupPolicy, server: Postgres) -> None:
     ada, at = User.objects.get(username="ada"), clock.now()
     tenant = policy.environment.tenant_id
@@ -259,7 +323,7 @@ def test_sentinels_go_to_both_databases_while_nobody_knows_which_stays(policy: B
     rows(server.superuser_url, "CREATE DATABASE northwind_monday")
     urls = [doors.url_of(server.superuser_url, database=name) for name in ("northwind", "northwind_monday")]
     try:
-        Keeper(policy, url=server.superuser_url).write_sentinel()
+        Keeper(policy, url=server.superuser_url).look_at_database()
         written = [rows(url, "SELECT count(*) FROM changecontrol_sentinel") for url in urls]
     finally:
         rows(server.superuser_url, "DROP DATABASE northwind_monday")
@@ -273,7 +337,7 @@ def test_sentinels_follow_a_cut_over_within_one_process(policy: BackupPolicy, se
     urls = [doors.url_of(server.superuser_url, database=name) for name in ("northwind", "northwind_monday")]
     Environment.objects.filter(pk=policy.environment_id).update(database="northwind_monday")
     try:
-        keeper.write_sentinel()
+        keeper.look_at_database()
         there = [rows(url, "SELECT to_regclass('changecontrol_sentinel') IS NOT NULL") for url in urls]
     finally:
         rows(server.superuser_url, "DROP DATABASE northwind_monday")

@@ -10,8 +10,9 @@ import pytest
 
 from changecontrol.access import system_actor
 from changecontrol.models import User
+from recovery.actions.alarms import ensure_watch, note_database
 from recovery.actions.points import record_copy
-from recovery.models import BackupPolicy, PointCopy, RecoveryPoint
+from recovery.models import AlarmWatch, BackupPolicy, PointCopy, RecoveryPoint
 from recovery.queries.alarms import alarms_of
 from recovery.rules.locks import ToldLock
 from tests.factories import NOW, SmallEstate, small_estate, stranger_estate
@@ -29,7 +30,7 @@ from tests.factories.recovery import (
 
 pytestmark = pytest.mark.django_db
 
-DAY = timedelta(days=1)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 NIGHT = datetime(2026, 11, 23, 2, tzinfo=UTC)
 """When the last backup was due."""
 
@@ -98,6 +99,30 @@ def test_starts_that_fail_end_no_alarm_and_leave_since_when_it_is_wrong(
 
     assert ("no_success", first + HOUR) not in {(str(one.kind), one.since) for one in alarms_of(policy, at=looks[0])}
     assert [("no_success", first + HOUR) in one for one in found] == [True] * len(found)
+
+
+def test_a_database_alarms_while_somebody_asks_it_and_since_it_was_first_gone(
+    estate: SmallEstate, rio: User, policy: BackupPolicy
+) -> None:  # BCK-1
+    run_well(estate, rio, policy)
+    backup_policy(estate.staging)
+    for place in (estate.production, estate.staging):
+        ensure_watch(place, at=NOW)
+    note_database(estate.production, trouble="shop: it does not exist.", at=NOW - 3 * MINUTE)
+    note_database(estate.production, trouble="shop: nobody answers.", at=NOW)
+
+    [alarm] = alarms_of(policy, at=NOW)
+    of_another = AlarmWatch.objects.get(environment=estate.staging).database_trouble
+    elsewhere = [
+        kinds(put_in_force(estate.production, **words))
+        for words in ({"engine": "pg_dump", "wal_seconds": None}, {"engine": "cloudnativepg", "wal_seconds": 10})
+    ]
+    asked = kinds(put_in_force(estate.production, engine="cloudnativepg", has_sentinel=True))
+    note_database(estate.production, trouble="", at=NOW)
+
+    assert (alarm.kind, alarm.since, of_another) == ("database_failing", NOW - 3 * MINUTE, "")
+    assert "shop: nobody answers." in alarm.sentence
+    assert (elsewhere, asked, kinds(policy)) == ([[], []], ["database_failing"], [])
 
 
 def test_a_backup_of_another_environment_is_no_success(estate: SmallEstate, rio: User, policy: BackupPolicy) -> None:

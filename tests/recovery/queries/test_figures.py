@@ -81,6 +81,7 @@ def test_each_environment_tells_how_it_stands(estate: SmallEstate, rio: User) ->
     found = figures()
 
     assert found.pop("recovery_alarm") == {
+        (*label, "database_failing"): 0,
         (*label, "no_success"): 0,
         (*label, "wal_failing"): 1,
         (*label, "wal_retained"): 0,

@@ -111,6 +111,26 @@ def test_too_much_is_a_share_of_the_servers_limit_or_a_size(
     assert is_wal_retained(**words, share=0.5, most_bytes=1_000) is is_too_much  # type: ignore[arg-type]
 
 
+def test_a_database_that_is_gone_alarms_before_all_else_once_it_missed_two_minutes() -> None:  # BCK-1
+    gone = replace(
+        WELL,
+        due_at=DUE,
+        last_success_at=DUE - days(1),
+        database_failing_since=AT - timedelta(minutes=2),
+        database_trouble="shop: it does not exist.",
+    )
+    late = AT + timedelta(seconds=1)
+
+    assert [one.kind for one in alarms(gone, at=AT)] == ["no_success"]
+    assert alarms(gone, at=late)[0] == Alarm(
+        AlarmKind.DATABASE_FAILING,
+        "It has not been usable since 23 Nov 2026 09:58:00 UTC. shop: it does not exist. What the store holds is as "
+        "good as it was: where the database is gone, bring it back to a time before.",
+        AT - timedelta(minutes=2),
+    )
+    assert alarms(replace(WELL, database_failing_since=None), at=late) == ()
+
+
 def test_where_all_is_well_nothing_alarms() -> None:
     assert alarms(WELL, at=AT) == ()
 

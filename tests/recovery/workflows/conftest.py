@@ -211,7 +211,7 @@ def archived(
 ) -> Iterator[Shop]:
     keeper = Keeper(policy, url=server.superuser_url)
     # Before any backup: the next one is written a minute later.
-    keeper.write_sentinel()
+    keeper.look_at_database()
     found = observe_server(server.superuser_url)
     archiver = WalArchiver(
         url=server.superuser_url,

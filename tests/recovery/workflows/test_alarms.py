@@ -16,6 +16,7 @@ from changecontrol.adapters.fakes.objects import FakeObjectStore, FakeSecrets
 from changecontrol.errors import Permanent, Transient
 from changecontrol.models import AuditEvent, Message, User
 from changecontrol.workflow import engine
+from recovery.actions.alarms import note_database
 from recovery.models import AlarmWatch, BackupPolicy, RaisedAlarm
 from recovery.queries.alarms import alarms_of
 from recovery.workflows import alarms
@@ -268,6 +269,28 @@ def test_a_real_store_that_is_away_is_silent_and_the_alarm_names_it(
 
         assert time.monotonic() - began < 30
     assert RaisedAlarm.objects.get().sentence.startswith(f"{url} has not answered since ")
+
+
+def test_a_database_that_is_gone_is_told_once_and_once_it_is_back(policy: BackupPolicy, rio: User) -> None:  # BCK-1
+    BackupPolicy.objects.update(engine="cloudnativepg", has_sentinel=True, wal_seconds=None)
+    look()
+    note_database(policy.environment, trouble="shop: it does not exist.", at=NOW)
+    look(until=NOW + 2 * MINUTE)
+    before = told(rio)
+    look(until=NOW + 6 * MINUTE)
+    sounding = told(rio)
+    note_database(policy.environment, trouble="", at=clock.now())
+    look(until=NOW + 15 * MINUTE)
+
+    about = [one for one in told(rio) if "database failing" in one]
+    assert [one for one in before if "database failing" in one] == []
+    assert [one for one in sounding if "database failing" in one] == ["Northwind production: alarm, database failing"]
+    assert about == [
+        "Northwind production: alarm, database failing",
+        "Northwind production: alarm is over, database failing",
+    ]
+    text = Message.objects.filter(recipient=rio, subject__contains="alarm, database failing").get().text
+    assert "shop: it does not exist." in text
 
 
 def test_a_store_that_the_policy_left_alarms_no_more(policy: BackupPolicy) -> None:
