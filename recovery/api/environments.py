@@ -47,6 +47,7 @@ from recovery.queries.points import coverage_of, retention_of
 from recovery.queries.restores import preview_of
 from recovery.rules.comparison import DifferenceKind
 from recovery.rules.coverage import Coverage
+from recovery.rules.faults import FaultKind
 from recovery.rules.retention import Retention
 
 POINTS_LIMIT = 10_000
@@ -107,6 +108,16 @@ class CoverageSerializer(serializers.Serializer[Any]):
     asked = AskedTimeSerializer(allow_null=True)
 
 
+class FaultSerializer(serializers.Serializer[Any]):
+    """Something a check found. `is_bad`: no verified point is left to go back to."""
+
+    kind = serializers.ChoiceField(FaultKind.choices())
+    sentence = serializers.CharField()
+    since = serializers.DateTimeField(help_text="When it was found.")
+    is_bad = serializers.BooleanField()
+    number = serializers.IntegerField(help_text="The `id` of the point, or else of the drill, that says more.")
+
+
 class StandingSerializer(serializers.Serializer[Any]):
     """Where an environment stands. What a policy says is null, and `alarms` empty, where there is none yet."""
 
@@ -117,7 +128,9 @@ class StandingSerializer(serializers.Serializer[Any]):
     policy_version = serializers.IntegerField(source="watched.policy.version", allow_null=True, default=None)
     engine = serializers.ChoiceField(Engine.choices(), source="watched.policy.engine", allow_null=True, default=None)
     objectives = serializers.SerializerMethodField()
-    last_success_at = serializers.DateTimeField(source="watched.facts.last_success_at", allow_null=True, default=None)
+    last_success_at = serializers.DateTimeField(
+        source="watched.facts.last_success_at", allow_null=True, default=None, help_text="Of what is not broken."
+    )
     last_safe_at = serializers.SerializerMethodField(help_text="The newest time there is a way back to.")
     rpo_now_seconds = serializers.SerializerMethodField(help_text="What would be lost if it happened now.")
     is_rpo_met = serializers.BooleanField()
@@ -126,6 +139,7 @@ class StandingSerializer(serializers.Serializer[Any]):
     drill_due_at = serializers.DateTimeField(source="watched.drill_due_at", allow_null=True, default=None)
     is_drill_overdue = serializers.BooleanField()
     alarms = serializers.SerializerMethodField(help_text="What is wrong now, worst first.")
+    faults = serializers.SerializerMethodField(help_text="What checks found and nobody has mended, worst first.")
 
     @extend_schema_field(ObjectivesSerializer)
     def get_objectives(self, row: Standing) -> Any:
@@ -144,6 +158,10 @@ class StandingSerializer(serializers.Serializer[Any]):
     @extend_schema_field(AlarmSerializer(many=True))
     def get_alarms(self, row: Standing) -> Any:
         return AlarmSerializer(row.watched.alarms if row.watched else (), many=True).data
+
+    @extend_schema_field(FaultSerializer(many=True))
+    def get_faults(self, row: Standing) -> Any:
+        return FaultSerializer(row.watched.faults if row.watched else (), many=True).data
 
 
 class UsageSerializer(serializers.Serializer[Any]):

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import F, Max, OuterRef, Q, QuerySet, Subquery, Value, Window
+from django.db.models import BooleanField, ExpressionWrapper, F, Max, OuterRef, Q, QuerySet, Subquery, Value, Window
 from django.db.models.functions import RowNumber
 
+from recovery.lifecycles.point import PointState
 from recovery.models import (
     AlarmWatch,
     BackupPolicy,
@@ -133,10 +134,11 @@ def _slots(environment_ids: list[int]) -> Mapping[int, list[SlotFacts]]:
 
 
 def _newest_points(environment_ids: list[int], *, at: datetime) -> Mapping[int, list[RecoveryPoint]]:
-    """Return the newest points of each kind by environment, newest first."""
+    """Return the newest points of each kind by environment, broken ones and others, newest first."""
+    is_broken = ExpressionWrapper(Q(state=PointState.BROKEN), output_field=BooleanField())
     number = Window(
         RowNumber(),
-        partition_by=[F("environment_id"), F("kind")],
+        partition_by=[F("environment_id"), F("kind"), is_broken],
         order_by=[F("consistent_at").desc(), F("id").desc()],
     )
     rows = RecoveryPoint.objects.filter(environment__in=environment_ids, consistent_at__lte=at)
@@ -148,13 +150,14 @@ def _newest_points(environment_ids: list[int], *, at: datetime) -> Mapping[int, 
 
 def _of_points(newest_first: list[RecoveryPoint], *, policy: BackupPolicy, watched_since: datetime) -> dict[str, Any]:
     last_at = newest_first[0].finished_at if newest_first else None
+    good_at = next((one.finished_at for one in newest_first if one.state != PointState.BROKEN), None)
     due_at = first_due(schedule_of(policy), watched_since=watched_since, last_success_at=last_at)
     if not newest_first:
         return {"due_at": due_at, "last_success_at": None}
     newest = newest_first[0]
     # Sizes are compared among backups of one kind: an incremental one is small.
-    sizes = tuple(one.size for one in reversed(newest_first) if one.kind == newest.kind)
-    return {"due_at": due_at, "last_success_at": last_at, "sizes": sizes, "measured_at": newest.finished_at}
+    sizes = tuple(one.size for one in reversed([one for one in newest_first if one.kind == newest.kind][:SIZES]))
+    return {"due_at": due_at, "last_success_at": good_at, "sizes": sizes, "measured_at": newest.finished_at}
 
 
 def _losses(rows: list[Disagreement]) -> tuple[tuple[str, datetime, str], ...]:

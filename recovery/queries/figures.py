@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from changecontrol.figures import Figure, Sample
-from recovery.lifecycles.point import ACTIVE_BACKUPS
+from recovery.lifecycles.point import ACTIVE_BACKUPS, PointState
 from recovery.models import (
     BackupPolicy,
     BackupRun,
@@ -24,9 +24,11 @@ from recovery.models import (
 )
 from recovery.models.point import UpkeepKind
 from recovery.models.policy import Engine
+from recovery.queries.faults import faults_in
 from recovery.queries.freshness import freshness_in
 from recovery.queries.points import coverages_of
 from recovery.rules.alarms import AlarmKind, drill_due_at
+from recovery.rules.faults import FaultKind
 
 
 def contribute(at: datetime) -> Iterator[Figure]:
@@ -44,6 +46,17 @@ def contribute(at: datetime) -> Iterator[Figure]:
             Sample((str(one.environment_id), str(kind)), float((one.environment_id, str(kind)) in sounding))
             for one in rows
             for kind in AlarmKind
+        ),
+    )
+    faults = faults_in([one.environment_id for one in rows], at=at)
+    yield Figure(
+        "recovery_fault",
+        "Whether a fault of this kind that a check found is not mended",
+        labels=("environment", "kind"),
+        samples=tuple(
+            Sample((str(key), str(kind)), float(any(one.kind == kind for one in found)))
+            for key, found in faults.items()
+            for kind in FaultKind
         ),
     )
     running = BackupRun.objects.filter(state__in=sorted(ACTIVE_BACKUPS)).count()
@@ -70,13 +83,13 @@ def _in_force(at: datetime) -> QuerySet[BackupPolicy]:
     slots = WalSlot.objects.filter(**of_it).order_by("-retained_bytes")
     # The first version tells since when anything was due.
     first = BackupPolicy.objects.filter(**of_it).order_by("version")
-    taken = RecoveryPoint.objects.filter(**of_it, finished_at__lte=at).order_by("-finished_at")
+    taken = RecoveryPoint.objects.filter(**of_it, finished_at__lte=at).exclude(state=PointState.BROKEN)
     return (
         BackupPolicy.objects.active()
         .select_related("environment")
         .annotate(
             watched_since=Subquery(first.values("created_at")[:1]),
-            succeeded_at=Subquery(taken.values("finished_at")[:1]),
+            succeeded_at=Subquery(taken.order_by("-finished_at").values("finished_at")[:1]),
             last_drill_at=Subquery(drills.order_by("-finished_at").values("finished_at")[:1]),
             copied_until=Subquery(copies.values("reached_at")[:1]),
             retained_bytes=Subquery(slots.values("retained_bytes")[:1]),
@@ -121,7 +134,7 @@ def _seconds(at: datetime, since: datetime) -> float:
 
 
 _OF_ENVIRONMENT: Mapping[str, tuple[str, Callable[[Any, datetime], float]]] = {
-    "last_success_age_seconds": ("Age of the last backup that succeeded", _since_success),
+    "last_success_age_seconds": ("Age of the last backup that succeeded and is not broken", _since_success),
     "verified_point_age_seconds": (
         "Age of the data of the newest verified recovery point that leads back",
         _since_proof,

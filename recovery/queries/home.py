@@ -1,9 +1,11 @@
-"""What the home page tells whoever looks after recovery, in two statements: alarms, and drills that are late."""
+"""What the home page tells whoever looks after recovery: alarms, drills that are late, and what checks found."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
+from django.db.models import QuerySet
 from django.urls import reverse
 
 from changecontrol import access
@@ -11,9 +13,11 @@ from changecontrol.access import Scope
 from changecontrol.models import Environment
 from changecontrol.queries.inbox import Notice
 from changecontrol.rules.roles import Ability
-from recovery.models import RaisedAlarm
+from recovery.models import BackupPolicy, RaisedAlarm
 from recovery.queries.drills import overdue_drills
+from recovery.queries.faults import faults_in
 from recovery.rules.alarms import TITLES, AlarmKind
+from recovery.rules.faults import FAULTS
 from recovery.rules.times import moment
 
 WARNING_ONLY = frozenset({AlarmKind.SIZE_ANOMALY})
@@ -21,7 +25,7 @@ WARNING_ONLY = frozenset({AlarmKind.SIZE_ANOMALY})
 
 
 def notices(scope: Scope, *, at: datetime) -> tuple[Notice, ...]:
-    """Return the alarms that sound, longest first, then the drills that are overdue."""
+    """Return the alarms that sound, longest first, the drills that are overdue, then what was found and not mended."""
     mine = access.environments_with(scope, Ability.RECOVERY_EDIT)
     alarms = RaisedAlarm.objects.sounding().filter(environment__in=mine).exclude(kind=AlarmKind.DRILL_OVERDUE)
     rows = alarms.select_related("environment__tenant").order_by("since", "id")
@@ -35,7 +39,15 @@ def notices(scope: Scope, *, at: datetime) -> tuple[Notice, ...]:
         last = f"The last passed at {moment(one.last_at)}." if one.last_at else "None ever passed."
         text = f"It was due at {moment(one.due_at)}. {last}"
         found.append(_notice(one.environment, title=TITLES[AlarmKind.DRILL_OVERDUE], text=text, is_bad=True))
-    return tuple(found)
+    return (*found, *_faults(mine, at=at))
+
+
+def _faults(mine: QuerySet[Environment], *, at: datetime) -> Iterator[Notice]:
+    policies = BackupPolicy.objects.active().filter(environment__in=mine).select_related("environment__tenant")
+    places = {one.environment_id: one.environment for one in policies.order_by("environment_id")}
+    for key, faults in faults_in(places, at=at).items():
+        for one in faults:
+            yield _notice(places[key], title=FAULTS[one.kind], text=one.sentence, is_bad=one.is_bad)
 
 
 def _is_mine(scope: Scope, environment: Environment) -> bool:

@@ -14,10 +14,12 @@ from changecontrol.models import Environment
 from changecontrol.rules.roles import Ability
 from recovery.models import BackupPolicy
 from recovery.queries.alarms import backup_facts
+from recovery.queries.faults import faults_in
 from recovery.queries.freshness import Freshness, freshness_in
 from recovery.queries.points import coverages_of, objectives_of, policies_of
 from recovery.rules.alarms import Alarm, BackupFacts, alarms, drill_due_at
 from recovery.rules.coverage import Coverage
+from recovery.rules.faults import Fault
 from recovery.rules.objectives import Objectives
 
 PAGE_SIZE = 50
@@ -30,6 +32,7 @@ class Watched:
     policy: BackupPolicy
     facts: BackupFacts
     alarms: tuple[Alarm, ...]
+    faults: tuple[Fault, ...] = ()
 
     @property
     def drill_due_at(self) -> datetime:
@@ -87,13 +90,17 @@ def environments_page(
 
 
 def watched_in(scope: Scope, *, at: datetime, environment: Environment | None = None) -> Mapping[int, Watched]:
-    """Return every environment in sight that has a policy, or the one named, by key, in six statements."""
+    """Return every environment in sight that has a policy, or the one named, by key, in one number of statements."""
     rows = policies_of(scope)
     policies = list(rows if environment is None else rows.filter(environment=environment))
     facts = backup_facts(policies, at=at)
+    found = faults_in(facts, at=at)
     return {
         one.environment_id: Watched(
-            policy=one, facts=facts[one.environment_id], alarms=alarms(facts[one.environment_id], at=at)
+            policy=one,
+            facts=facts[one.environment_id],
+            alarms=alarms(facts[one.environment_id], at=at),
+            faults=found[one.environment_id],
         )
         for one in policies
     }

@@ -83,7 +83,8 @@ class SlotFacts:
 class BackupFacts:
     """What is known of an environment's backups; sizes are bytes, oldest first.
 
-    `due_at` is the first start due after the last success, perhaps one to come; None where the schedule has ended.
+    `due_at` is the first start due after the newest backup, perhaps one to come; None where the schedule has ended. It
+    came in time though a check has broken it since: `last_success_at` is of the newest that is not broken.
     `wal_within` None: no WAL is archived. `watched_since` is when the policy began: before it, nothing could succeed.
     """
 

@@ -26,6 +26,7 @@ from recovery.models.policy import Engine
 from recovery.queries import catalogue, overview
 from recovery.queries.copies import copies_of
 from recovery.queries.overview import Standing
+from recovery.rules.faults import FaultKind
 from recovery.views import standing
 from recovery.views.hold_facts import hold_rows
 from recovery.views.lookup import environment_or_404, key_of, why_not
@@ -58,7 +59,7 @@ def show_environment(
         "lede": _lede(stands),
         "facts": [*_facts(stands, row), *_elsewhere(stands)],
         "axis": standing.axis_words(at),
-        "alarms": standing.alarm_rows(watched.values()),
+        "alarms": standing.wrong_rows(watched.values()),
         "policy": stands.watched.policy if stands.watched else None,
         "policy_pairs": _policy_pairs(stands.watched.policy) if stands.watched else [],
         "points": points,
@@ -109,6 +110,7 @@ def _facts(stands: Standing, row: dict[str, Any]) -> list[dict[str, Any]]:
     watched = stands.watched
     last = watched.facts.last_success_at if watched else None
     sizes = watched.facts.sizes if watched else ()
+    is_broken = watched is not None and any(one.kind == FaultKind.POINT_BROKEN for one in watched.faults)
     rpo_state = "alarm" if row["is_rpo_missed"] else ""
     return [
         {
@@ -138,7 +140,8 @@ def _facts(stands: Standing, row: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "label": "Newest point",
             "value": size_words(sizes[-1]) if sizes else "none",
-            "note": "in its own parts",
+            "note": "it is broken" if is_broken else "in its own parts",
+            "state": "broken" if is_broken else "",
         },
     ]
 

@@ -1,4 +1,4 @@
-"""Where an environment's recovery stands, as finished facts: its bar, its gaps, its state, its alarms."""
+"""Where an environment's recovery stands, as finished facts: its bar, its gaps, its state, what is wrong."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from changecontrol.views.wording import counted, duration, span
 from recovery.queries.overview import Standing, Watched
 from recovery.rules.alarms import TITLES, Alarm, AlarmKind
 from recovery.rules.coverage import Coverage, Span
+from recovery.rules.faults import FAULTS, Fault, FaultKind
 
 SHOWN = timedelta(days=14)
 """How far back the bar reaches."""
@@ -26,17 +27,35 @@ ICONS = {
     AlarmKind.OBJECTS_LOST: "database-off",
 }
 ORDER = list(TITLES)
+FAULT_ORDER = list(FAULTS)
+FAULT_LABELS = {
+    FaultKind.POINT_BROKEN: "point broken",
+    FaultKind.DRILL_FAILED: "drill failed",
+    FaultKind.ACTION_OPEN: "action open",
+}
+"""What fits into the last column of the list."""
 
 
-def alarm_rows(watched: Iterable[Watched]) -> list[dict[str, Any]]:
-    """Return every alarm, worst first, those of production before others of their kind."""
-    found = [(one, alarm) for one in watched for alarm in one.alarms]
-    return [_alarm(one.policy.environment, alarm) for one, alarm in sorted(found, key=_severity)]
+def wrong_rows(watched: Iterable[Watched]) -> list[dict[str, Any]]:
+    """Return every alarm, worst first, those of production before others of their kind; then what checks found."""
+    rows = list(watched)
+    alarms = sorted(((one, alarm) for one in rows for alarm in one.alarms), key=_severity)
+    faults = sorted(((one, fault) for one in rows for fault in one.faults), key=_gravity)
+    return [
+        *(_alarm(one.policy.environment, alarm) for one, alarm in alarms),
+        *(_fault(one.policy.environment, fault) for one, fault in faults),
+    ]
 
 
 def _severity(found: tuple[Watched, Alarm]) -> tuple[int, bool, datetime]:
     one, alarm = found
     return (ORDER.index(alarm.kind), one.policy.environment.stage != Stage.PRODUCTION, alarm.since)
+
+
+def _gravity(found: tuple[Watched, Fault]) -> tuple[bool, bool, int, datetime]:
+    one, fault = found
+    is_production = one.policy.environment.stage == Stage.PRODUCTION
+    return (not fault.is_bad, not is_production, FAULT_ORDER.index(fault.kind), fault.since)
 
 
 def _alarm(environment: Environment, alarm: Alarm) -> dict[str, Any]:
@@ -46,6 +65,18 @@ def _alarm(environment: Environment, alarm: Alarm) -> dict[str, Any]:
         "title": f"{environment}: {TITLES[alarm.kind]} since {short_moment(alarm.since)}",
         "text": alarm.sentence,
         "url": url_of(environment),
+        "link": "Open",
+    }
+
+
+def _fault(environment: Environment, fault: Fault) -> dict[str, Any]:
+    is_point = fault.kind == FaultKind.POINT_BROKEN
+    return {
+        "tone": "bad" if fault.is_bad else "warn",
+        "icon": "alert-circle" if is_point else "lifebuoy",
+        "title": f"{environment}: {FAULTS[fault.kind]} since {short_moment(fault.since)}",
+        "text": fault.sentence,
+        "url": reverse("point" if is_point else "drill", args=[fault.number]),
         "link": "Open",
     }
 
@@ -91,8 +122,13 @@ def state_of(one: Standing) -> tuple[str, str, bool]:
         return "alarm", "alarm", True
     if not one.is_rpo_met:
         return "alarm", "RPO missed", True
+    faults = one.watched.faults
+    if any(fault.is_bad for fault in faults):
+        return "alarm", FAULT_LABELS[faults[0].kind], True
     if one.is_drill_overdue:
         return "alarm", "drill overdue", True
+    if faults:
+        return "warning", FAULT_LABELS[faults[0].kind], False
     if kinds:
         return "warning", TITLES[AlarmKind.SIZE_ANOMALY], False
     return ("verified", "protected", False) if one.freshness.is_verified else ("copied", "only copied", False)

@@ -49,6 +49,7 @@ def test_an_environment_is_told_as_it_stands(scene: Scene, rio: APIClient) -> No
         "last_drill_at": None,
         "drill_due_at": told(scene.policy.created_at + 90 * DAY),
         "is_drill_overdue": True,
+        "faults": [],
     }
     assert rio.get(f"{AT}/environments/?environment=production").json()["results"][0]["freshness"] == found["freshness"]
 
@@ -67,6 +68,24 @@ def test_an_environment_without_a_policy_stands_nowhere(scene: Scene, rio: APICl
     )
     assert {name: found[name] for name in nothing} == dict.fromkeys(nothing)
     assert (found["is_rpo_met"], found["is_drill_overdue"], found["alarms"]) == (False, False, [])
+
+
+def test_what_checks_found_is_told_with_the_newest_success_that_is_not_broken(scene: Scene, rio: APIClient) -> None:
+    at = clock.now() - HOUR
+    drill = finished_drill(
+        scene.estate.production, by=scene.rio, target_at=scene.newer.consistent_at, is_passed=False, at=at
+    )
+
+    found = rio.get(f"{AT}/environments/{scene.place_id}/").json()
+
+    assert [(one["kind"], one["is_bad"], one["number"]) for one in found["faults"]] == [
+        ("point_broken", True, scene.newer.pk),
+        ("drill_failed", True, drill.pk),
+    ]
+    assert found["faults"][0]["sentence"].endswith(
+        "is broken: The newest sentinel. No other one is verified. Back up now, and drill the new point."
+    )
+    assert found["last_success_at"] == told(scene.older.finished_at)
 
 
 def test_a_database_that_is_gone_is_among_what_is_wrong(scene: Scene, rio: APIClient) -> None:  # BCK-1

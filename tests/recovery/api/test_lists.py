@@ -26,7 +26,7 @@ LISTS = [
     *("policies", "points", "backups", "restores", "drills", "corrective-actions", "holds"),
     *("alarms", "environments"),
 ]
-MOST_STATEMENTS = {"alarms": 11, "environments": 17}
+MOST_STATEMENTS = {"alarms": 14, "environments": 20}
 """Where more than six are needed: what is wrong and how far back one can go is judged from all that is recorded."""
 
 

@@ -101,6 +101,7 @@ def test_each_environment_tells_how_it_stands(estate: SmallEstate, rio: User) ->
         "recovery_copy_lag_seconds": {label: 60},
         "recovery_wal_retained_bytes": {label: 0},
         "recovery_drill_overdue_seconds": {label: 0},
+        "recovery_fault": {(*label, kind): 0 for kind in ("point_broken", "drill_failed", "action_open")},
         "recovery_backups_running": {(): 1},
     }
 
@@ -158,6 +159,23 @@ def test_what_never_was_is_as_old_as_the_first_policy(estate: SmallEstate) -> No
     }
 
 
+def test_what_checks_found_is_told_and_no_success(estate: SmallEstate, rio: User) -> None:
+    backup_policy(estate.production)
+    recorded_point(estate.production, "p1", NOW - 2 * DAY, by=rio)
+    point = recorded_point(estate.production, "p2", NOW - DAY, by=rio)
+    finished_drill(estate.production, by=rio, target_at=point.consistent_at, is_passed=False, at=NOW - HOUR)
+    label = (str(estate.production.pk),)
+
+    found = figures()
+
+    assert found["recovery_fault"] == {
+        (*label, "point_broken"): 1,
+        (*label, "drill_failed"): 1,
+        (*label, "action_open"): 0,
+    }
+    assert found["recovery_last_success_age_seconds"][label] == (2 * DAY - timedelta(minutes=5)).total_seconds()
+
+
 def test_a_point_that_broke_proves_nothing_and_saves_nothing(estate: SmallEstate, rio: User) -> None:
     backup_policy(estate.production)
     point = recorded_point(estate.production, "p1", NOW - HOUR, by=rio)
@@ -183,14 +201,14 @@ def test_as_many_statements_for_one_environment_as_for_many_and_no_name(
     estate: SmallEstate, rio: User, django_assert_num_queries: Any
 ) -> None:  # BIZ-1
     backup_policy(estate.production)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(11):
         figures()
     kite, _ = stranger_estate()
     for place in (estate.staging, kite.production):
         backup_policy(place)
         raise_alarm(place, "store_unreachable", subject="s3://points/northwind")
 
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(11):
         found = figures()
 
     assert BackupPolicy.objects.active().count() == 3

@@ -12,13 +12,13 @@ from django.urls import reverse
 from changecontrol import clock
 from changecontrol.models import Environment, User
 from changecontrol.rules.roles import Role
-from recovery.models import RaisedAlarm
+from recovery.models import CorrectiveAction, RaisedAlarm
 from tests.factories import SmallEstate, add_person, grant, small_estate, stranger_estate
 from tests.factories.recovery import backup_policy, finished_drill, recorded_point, recovery_owner
 
 pytestmark = pytest.mark.django_db
 
-DAY = timedelta(days=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 @pytest.fixture
@@ -93,6 +93,26 @@ def test_a_drill_in_time_is_no_alarm(estate: SmallEstate, rio: User) -> None:
 
     assert shown(rio) == []
     assert home(rio).context["title"] == "Nothing needs you now"
+
+
+def test_what_checks_found_shows_until_it_is_mended(estate: SmallEstate, rio: User) -> None:
+    at = clock.now()
+    backup_policy(estate.production, at=at - 2 * DAY)
+    point = recorded_point(estate.production, "p1", at - DAY, by=rio)
+    finished_drill(estate.production, by=rio, target_at=point.consistent_at, is_passed=False, at=at - HOUR)
+
+    before = shown(rio)
+    newer = recorded_point(estate.production, "p2", at - HOUR / 2, by=rio)
+    finished_drill(estate.production, by=rio, target_at=newer.consistent_at, at=at - HOUR / 3)
+    mended = shown(rio)
+    CorrectiveAction.objects.update(closed_at=at, closed_by=rio, closing_note="The disk was changed.")
+
+    assert before == [
+        ("Northwind production: newest point broken", "bad"),
+        ("Northwind production: newest drill failed", "bad"),
+    ]
+    assert mended == [("Northwind production: corrective action open", "warn")]
+    assert (shown(rio), shown(estate.ada)) == ([], [])
 
 
 def test_others_and_strangers_are_not_bothered(estate: SmallEstate, rio: User) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,8 +13,9 @@ from recovery.queries.freshness import Freshness
 from recovery.queries.overview import Standing, Watched
 from recovery.rules.alarms import Alarm, AlarmKind, BackupFacts
 from recovery.rules.coverage import Coverage, Span
+from recovery.rules.faults import Fault, FaultKind
 from recovery.rules.objectives import Objectives
-from recovery.views.standing import SHOWN, alarm_rows, bar_of, gaps_of, row_of, state_of
+from recovery.views.standing import SHOWN, bar_of, gaps_of, row_of, state_of, wrong_rows
 from tests.factories import NOW
 
 HOUR = timedelta(hours=1)
@@ -37,6 +39,14 @@ def watched(
     policy = BackupPolicy(environment=environment or place(), drill_days=drill_days, wal_seconds=wal)
     facts = BackupFacts(watched_since=NOW - 30 * DAY, due_at=None, grace=HOUR, last_success_at=NOW - HOUR)
     return Watched(policy, facts, alarms)
+
+
+def found(*alarms: Alarm, is_bad: bool, drill_days: int = 90) -> Watched:
+    """Return one of which the newest drill failed, and an action is open of an earlier one."""
+    faults = [
+        Fault(kind, "It is so.", NOW - HOUR, is_bad, 7) for kind in (FaultKind.DRILL_FAILED, FaultKind.ACTION_OPEN)
+    ]
+    return replace(watched(*alarms, drill_days=drill_days), faults=tuple(faults))
 
 
 def standing(
@@ -71,10 +81,34 @@ LATE = Span(NOW - DAY, NOW - 2 * HOUR)
             ("alarm", "drill overdue", True),
         ),
         (standing(UNTIL_NOW, at_work=watched(alarm(AlarmKind.SIZE_ANOMALY))), ("warning", "odd size", False)),
+        (standing(UNTIL_NOW, at_work=found(is_bad=False)), ("warning", "drill failed", False)),
+        (standing(UNTIL_NOW, at_work=found(is_bad=True)), ("alarm", "drill failed", True)),
+        (
+            standing(UNTIL_NOW, at_work=found(alarm(AlarmKind.DRILL_OVERDUE), is_bad=True, drill_days=7)),
+            ("alarm", "drill failed", True),
+        ),
+        (
+            standing(UNTIL_NOW, at_work=found(alarm(AlarmKind.DRILL_OVERDUE), is_bad=False, drill_days=7)),
+            ("alarm", "drill overdue", True),
+        ),
+        (standing(LATE, at_work=found(is_bad=False)), ("alarm", "RPO missed", True)),
+        (
+            standing(UNTIL_NOW, at_work=found(alarm(AlarmKind.SIZE_ANOMALY), is_bad=False)),
+            ("warning", "drill failed", False),
+        ),
     ],
     ids=[
         *("production without policy", "development without policy", "well", "only copied", "alarm", "late", "nothing"),
-        *("overdue", "odd size"),
+        *(
+            "overdue",
+            "odd size",
+            "found",
+            "found and nothing proved",
+            "found, nothing proved, overdue",
+            "found and overdue",
+            "found and late",
+            "found and odd",
+        ),
     ],
 )
 def test_state_is_the_worst_that_is_so(found: Standing, state: tuple[str, str, bool]) -> None:
@@ -138,9 +172,28 @@ def test_rpo_is_said_in_words_and_not_by_colour_alone() -> None:
     assert (nothing["rpo"], nothing["is_rpo_missed"]) == ("", True)
 
 
+def test_what_checks_found_stands_after_the_alarms_what_is_bad_first() -> None:
+    staging = place("staging", "Northwind staging")
+    rows = wrong_rows(
+        [
+            found(is_bad=False),
+            replace(found(is_bad=True), policy=BackupPolicy(environment=staging)),
+            watched(alarm(AlarmKind.DRILL_OVERDUE)),
+        ]
+    )
+
+    assert [(one["title"].partition(" since")[0], one["tone"], one["url"]) for one in rows] == [
+        ("Northwind production: drill overdue", "bad", "/recovery/environments/northwind/production/"),
+        ("Northwind staging: newest drill failed", "bad", "/recovery/drills/7/"),
+        ("Northwind staging: corrective action open", "bad", "/recovery/drills/7/"),
+        ("Northwind production: newest drill failed", "warn", "/recovery/drills/7/"),
+        ("Northwind production: corrective action open", "warn", "/recovery/drills/7/"),
+    ]
+
+
 def test_alarms_stand_worst_first_and_production_before_the_rest() -> None:
     staging = place("staging", "Northwind staging")
-    rows = alarm_rows(
+    rows = wrong_rows(
         [
             watched(alarm(AlarmKind.DRILL_OVERDUE), alarm(AlarmKind.SIZE_ANOMALY)),
             watched(alarm(AlarmKind.NO_SUCCESS, hours=9), environment=staging),
