@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 from django.db.models import QuerySet
@@ -13,7 +14,10 @@ from changecontrol import audit
 from changecontrol.access import Actor
 from changecontrol.events import Tag
 from changecontrol.models import Environment
-from recovery.models import ClusterCoverage, WalSegment
+from recovery.models import BackupPolicy, ClusterCoverage, WalSegment
+from recovery.queries.upkeep import points_by_server, segment_sizes
+from recovery.rules.coverage import Segment
+from recovery.rules.retention import KeptPoint, cut_wal
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +78,41 @@ def record_cluster_coverage(
 
 
 @transaction.atomic
-def record_remaining_wal(
-    *, environment: Environment, store: str, segments: Iterable[NewSegment], actor: Actor, at: datetime
-) -> None:
-    """Record what is left of the WAL in a store after some was removed. What was shipped meanwhile stays recorded."""
-    Environment.objects.select_for_update(of=("self",), no_key=True).get(pk=environment.pk)
-    before = list(WalSegment.objects.filter(environment=environment, store__in={store, ""}))
-    places = {(one.system_identifier, one.timeline, one.start_lsn) for one in before}
-    left = []
-    for segment in segments:
-        for later in _meeting(environment, segment):
-            if later.end_lsn > segment.end_lsn:
-                reach = {name: getattr(later, name) for name in ("end_lsn", "ends_at", "key", "size", "sha256")}
-                segment = replace(segment, **reach)
-        left.append(segment)
-    if {(one.system_identifier, one.timeline, one.start_lsn) for one in left} == places:
-        return
-    WalSegment.objects.filter(pk__in=[one.pk for one in before]).delete()
-    WalSegment.objects.bulk_create(WalSegment(environment=environment, **asdict(one)) for one in left)
-    data = {"left": [{"timeline": one.timeline, "start": one.start_lsn, "end": one.end_lsn} for one in left]}
-    audit.record(Tag.WAL_REMOVED, subject=environment, actor=actor, at=at, data=data, tenant=environment.tenant_id)
+def let_wal_go(policy: BackupPolicy, *, actor: Actor, at: datetime) -> Mapping[str, list[KeptPoint]] | None:
+    """Count no more on the WAL that retention removes, before a byte of it goes: no time is offered that it led to.
+
+    Returns the points that stay by the server whose WAL they need, empty while everything is held, None while somebody
+    is at work: then nothing goes.
+    """
+    environment = Environment.objects.select_for_update(of=("self",), no_key=True).get(pk=policy.environment_id)
+    servers, sizes = points_by_server(policy), segment_sizes(environment.pk)
+    for server, points in (servers or {}).items():
+        rows = list(
+            WalSegment.objects.select_for_update(of=("self",)).filter(
+                environment=environment, store__in={policy.store, ""}, system_identifier=server
+            )
+        )
+        if not rows:
+            continue
+        left = cut_wal(map(_extent, rows), points=points, segment_bytes=sizes[server])
+        cut = [row for row in rows if left[_extent(row)] != (_extent(row),)]
+        if not cut:
+            continue
+        WalSegment.objects.filter(pk__in=[row.pk for row in cut]).delete()
+        WalSegment.objects.bulk_create(_piece(row, piece) for row in cut for piece in left[_extent(row)])
+        places = sorted((one.timeline, one.start_lsn, one.end_lsn) for pieces in left.values() for one in pieces)
+        data = {"left": [{"timeline": timeline, "start": start, "end": end} for timeline, start, end in places]}
+        audit.record(Tag.WAL_REMOVED, subject=environment, actor=actor, at=at, data=data, tenant=environment.tenant_id)
+    return servers
+
+
+def _extent(row: WalSegment) -> Segment:
+    return Segment(row.timeline, row.start_lsn, row.end_lsn, row.ends_at, row.parent, row.forked_lsn)
+
+
+def _piece(row: WalSegment, piece: Segment) -> WalSegment:
+    columns: dict[str, Any] = {one.name: getattr(row, one.name) for one in fields(NewSegment)}
+    return WalSegment(environment_id=row.environment_id, **columns | asdict(piece))
 
 
 def _meeting(environment: Environment, segment: NewSegment) -> QuerySet[WalSegment]:

@@ -43,8 +43,9 @@ from recovery.queries.catalogue import usage_in
 from recovery.queries.comparison import comparison_of, disagreements_of
 from recovery.queries.freshness import freshness_of
 from recovery.queries.overview import Standing, environments_in, standings
-from recovery.queries.points import coverage_of, retention_of
+from recovery.queries.points import coverage_of
 from recovery.queries.restores import preview_of
+from recovery.queries.upkeep import removal_of
 from recovery.rules.comparison import DifferenceKind
 from recovery.rules.coverage import Coverage
 from recovery.rules.faults import FaultKind
@@ -190,10 +191,19 @@ class StayingSerializer(serializers.Serializer[Any]):
 
 
 class RetentionSerializer(serializers.Serializer[Any]):
-    """`goes` in the order it may be removed, dependants first; `stays` with every reason."""
+    """`goes` in the order it may be removed, dependants first; `stays` with every reason.
+
+    `lost` are the times, ends not included where another point holds them, that could be restored no more without it.
+    """
 
     goes = GoingSerializer(many=True)
     stays = StayingSerializer(many=True)
+    lost = SpanSerializer(many=True)
+
+
+class SpanWords(Words):
+    start_at = serializers.DateTimeField()
+    end_at = serializers.DateTimeField()
 
 
 class RetentionWords(Words):
@@ -201,6 +211,12 @@ class RetentionWords(Words):
         child=serializers.CharField(max_length=120),
         max_length=POINTS_LIMIT,
         help_text="The keys of all that would go, as you read them.",
+    )
+    seen_lost = serializers.ListField(
+        child=SpanWords(),
+        max_length=POINTS_LIMIT,
+        default=list,
+        help_text="The times that would be lost with them, as you read them in `lost`.",
     )
 
 
@@ -310,9 +326,9 @@ class EnvironmentRecoveryViewSet(ApiViewSet[Environment]):
     @reading(RetentionSerializer)
     @action(detail=True, pagination_class=None, filterset_class=None)
     def retention(self, request: Request, pk: str) -> Response:
-        """Which points would go by the policy, and why each other one stays. Nothing is removed by looking."""
+        """Which points would go by the policy, which times with them, why the rest stays. Looking removes nothing."""
         environment = self._environment(pk)
-        return Response(_retained(environment, retention_of(policy_of(environment), at=clock.now())))
+        return Response(_retained(environment, removal_of(policy_of(environment), at=clock.now())))
 
     @command(request=RetentionWords, responses=RetentionSerializer)
     @retention.mapping.post  # type: ignore[untyped-decorator]  # the library has no types
@@ -320,6 +336,7 @@ class EnvironmentRecoveryViewSet(ApiViewSet[Environment]):
     def ask_retention(self, request: Request, pk: str) -> Response:
         """Have removed exactly what you read that would go; 409 where that is another set now."""
         words = read(RetentionWords, request)
+        words["seen_lost"] = [(one["start_at"], one["end_at"]) for one in words["seen_lost"]]
         environment = first_of(environments_in(sight_for(request)), pk=pk)
         plan = ask_retention(actor=acting(request), environment_id=environment.pk, at=clock.now(), **words)
         return Response(_retained(environment, plan))
@@ -403,4 +420,5 @@ def _retained(environment: Environment, plan: Retention) -> Any:
     points = RecoveryPoint.objects.filter(environment=environment, key__in=plan.goes)
     known = {one.key: one for one in points}
     stays = [{"key": key, "reasons": reasons} for key, reasons in plan.stays.items()]
-    return RetentionSerializer({"goes": [known[key] for key in plan.goes], "stays": stays}).data
+    lost = [{"start_at": one.start, "end_at": one.end} for one in plan.lost]
+    return RetentionSerializer({"goes": [known[key] for key in plan.goes], "stays": stays, "lost": lost}).data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,28 +13,28 @@ from changecontrol.ports import ObjectStore
 from changecontrol.workflows.jobs import Report
 from recovery import doors
 from recovery.actions.points import begin_removal
+from recovery.actions.wal import let_wal_go
 from recovery.adapters.postgres.facts import FACTS
-from recovery.adapters.postgres.wal import observe_archive, observe_systems, stretches_of
+from recovery.adapters.postgres.wal import observe_archive, observe_systems
 from recovery.adapters.streams import ensure_stream_absent, leftovers
 from recovery.jobs import attachments
 from recovery.jobs.saying import Saying
 from recovery.models import BackupPolicy, FilestoreCopy, RecoveryPoint
 from recovery.models.point import PartKind
-from recovery.ports.postgres import WalArchive, WalStretch
-from recovery.queries.points import keep_of
-from recovery.queries.upkeep import copies_leaving, points_by_server
+from recovery.ports.postgres import WalArchive
+from recovery.queries.upkeep import copies_leaving, points_by_server, wal_counted_on
 from recovery.rules.comparison import GRACE
 from recovery.rules.coverage import Segment
 from recovery.rules.retention import KeptPoint, plan_wal
 
 
 def remove(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
-    """Remove what the order names, as far as it still may go. Returns what went, and what WAL is left.
+    """Remove what the order names, as far as it still may go, and WAL. Returns the points and copies that went.
 
     Beside a backup, a restore or a drill copies and WAL stay; the result says so with `is_busy`.
 
-    Before the first byte of a point goes, that is written down: an attempt that was killed is gone on with, and nobody
-    takes what is left for a point.
+    Before the first byte of a point or of WAL goes, that is written down: an attempt that was killed is gone on with,
+    and nobody takes what is left for a point, or for a way to a time.
     """
     policy = BackupPolicy.objects.select_related("environment__tenant").get(pk=order["policy"])
     saying = Saying(report)
@@ -57,14 +57,12 @@ def remove(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
             attachments.archive_of(copy.policy, store).ensure_removed(attachments.point_of(copy))
     saying.say("Removing WAL and orphans.")
     for store in _stores(policy):
-        asked.append(points_by_server(policy))
+        asked.append(let_wal_go(policy, actor=system_actor(), at=clock.now()))
         _remove_wal(store, policy=policy, servers=asked[-1] or {})
         _collect(store, policy=policy, at=clock.now())
-    left = [_as_json(one, store=policy.store) for one in _left(doors.open_store(policy), policy=policy)]
     # Orders of before this was said do not name it.
     is_busy = order.get("is_busy", False) or None in asked
-    gone = {"points": removed, "copies": [copy.pk for copy in copies]}
-    return {**gone, "store": policy.store, "wal": left, "is_busy": is_busy}
+    return {"points": removed, "copies": [copy.pk for copy in copies], "is_busy": is_busy}
 
 
 def _check_there(policy: BackupPolicy) -> None:
@@ -96,14 +94,24 @@ def _remove_point(point: RecoveryPoint, *, store: ObjectStore) -> None:
             store.ensure_absent(part.key)
 
 
-def _remove_wal(store: ObjectStore, *, policy: BackupPolicy, servers: Mapping[str, Sequence[KeptPoint]]) -> None:
-    """Remove WAL that leads nowhere, of servers that have a whole point: of another one nothing is known yet."""
+def _remove_wal(store: ObjectStore, *, policy: BackupPolicy, servers: Mapping[str, list[KeptPoint]]) -> None:
+    """Remove WAL that retention lets go, of servers that have a whole point: of another one nothing is known yet.
+
+    What the catalogue counts on stays, whatever else the store holds.
+    """
+    counted_on = wal_counted_on(policy)
     for archive in archives_in(store, policy=policy):
         points = servers.get(archive.system_identifier)
         if not points:
             continue
-        of_segment = {Segment(one.timeline, one.start, one.end, one.reached_at): one for one in archive.objects}
-        goes = plan_wal(of_segment, points=points, keep=keep_of(policy), holds_everything=False)
+        forks = {one.timeline: (one.parent, one.at) for one in archive.switches}
+        of_segment = {
+            Segment(one.timeline, one.start, one.end, one.reached_at, *forks.get(one.timeline, (0, 0))): one
+            for one in archive.objects
+        }
+        spans = counted_on.get(archive.system_identifier, [])
+        may_go = plan_wal(of_segment, points=points, segment_bytes=archive.segment_bytes)
+        goes = {one for one in may_go if not any(span.meets(one) for span in spans)}
         finished = {(one.timeline, one.start) for one in archive.objects if one.is_finished}
         for segment, one in of_segment.items():
             whole = (one.timeline, one.start - one.start % archive.segment_bytes)
@@ -121,20 +129,8 @@ def _collect(store: ObjectStore, *, policy: BackupPolicy, at: datetime) -> None:
             store.ensure_absent(key)
 
 
-def _left(store: ObjectStore, *, policy: BackupPolicy) -> Iterator[WalStretch]:
-    for archive in archives_in(store, policy=policy):
-        yield from stretches_of(archive)
-
-
 def archives_in(store: ObjectStore, *, policy: BackupPolicy) -> Iterator[WalArchive]:
     """Yield the WAL of every server of an environment that a store holds."""
     prefix = doors.prefix_of(policy.environment)
     for system_identifier, segment_bytes in observe_systems(store, prefix=prefix):
         yield observe_archive(store, prefix=prefix, system_identifier=system_identifier, segment_bytes=segment_bytes)
-
-
-def _as_json(one: WalStretch, *, store: str) -> dict[str, Any]:
-    place = {"system_identifier": one.system_identifier, "timeline": one.timeline}
-    reach = {"start_lsn": one.start, "end_lsn": one.end, "ends_at": one.reached_at.isoformat()}
-    fork = {"parent": one.parent, "forked_lsn": one.forked_at}
-    return {**place, **reach, **fork, "store": store, "key": one.key, "size": one.size, "sha256": one.sha256}

@@ -5,10 +5,13 @@ A position in the WAL is an int, as PostgreSQL counts bytes; `format_lsn` writes
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+
+WAL_FOLDER = re.compile(r"/wal/\d{1,20}\.([1-9a-f][0-9a-f]{0,7})/")
 
 
 def format_lsn(position: int) -> str:
@@ -20,6 +23,12 @@ def parse_lsn(text: str) -> int:
     """Read a WAL position as PostgreSQL writes it."""
     high, _, low = text.partition("/")
     return int(high, 16) << 32 | int(low, 16)
+
+
+def segment_bytes_of(key: str) -> int:
+    """Return how large a segment of WAL is by the name of an object of it; 1 where the name is none of ours."""
+    found = WAL_FOLDER.search(key)
+    return int(found[1], 16) if found else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -87,13 +88,52 @@ def coverage_of(environment: Environment) -> Coverage:
     return coverages_of([environment])[environment.pk]
 
 
-def coverages_of(environments: Iterable[Environment]) -> Mapping[int, Coverage]:
-    """Compute the coverage of environments by key, in three statements however many they are.
+@dataclass(frozen=True, slots=True)
+class Restorable:
+    """What an environment can be brought back from: points to stay, WAL by store and server, copies of attachments."""
 
-    Where attachments are copied, a time counts once a copy was taken at it or later, of where they then lay: or it
-    would be half of a pair.
+    points: Sequence[Any]
+    wal: Mapping[tuple[str, str], list[Segment]]
+    copied: Mapping[str, Sequence[Place]]
+
+    def coverage(self) -> Coverage:
+        """Compute what the points of each store cover: a point is brought back from its own store alone.
+
+        Where attachments are copied, a time counts once a copy was taken at it or later, of where they then lay: or it
+        would be half of a pair.
+        """
+        stores: dict[str, list[Any]] = {}
+        for one in self.points:
+            stores.setdefault(one.store, []).append(one)
+        found = []
+        for store, rows in stores.items():
+            servers: dict[str, list[Segment]] = {}
+            for (place, server), segments in self.wal.items():
+                if place in {store, ""}:
+                    servers.setdefault(server, []).extend(segments)
+            covered = coverage_in_store([one for one in rows if one.engine != Engine.EXTERNAL], servers)
+            if places := self.copied.get(store):
+                newest = newest_until(places[-1].newest or places[-1].since, places)
+                assert newest is not None, "a store has places where something is copied"
+                covered = covered.until(newest)
+                for since, until in times_without(places):
+                    covered = covered.without(since, until)
+            # No attachments go with what another tool made, and so none of ours can be missing.
+            theirs = coverage_in_store([one for one in rows if one.engine == Engine.EXTERNAL], {})
+            found += [covered, theirs]
+        return together(found)
+
+
+def coverages_of(environments: Iterable[Environment]) -> Mapping[int, Coverage]:
+    """Compute the coverage of environments by key, in three statements however many they are."""
+    return {key: one.coverage() for key, one in restorable_in([one.pk for one in environments]).items()}
+
+
+def restorable_in(keys: Collection[int], *, rows: QuerySet[RecoveryPoint] | None = None) -> Mapping[int, Restorable]:
+    """Return what environments can be brought back from, by key, in three statements however many they are.
+
+    `rows` are the points that count, where these are others than a restore may begin on.
     """
-    keys = [one.pk for one in environments]
     points: dict[int, list[Any]] = {key: [] for key in keys}
     told = ClusterCoverage.objects.filter(
         environment=OuterRef("environment"), system_identifier=OuterRef("system_identifier")
@@ -104,7 +144,8 @@ def coverages_of(environments: Iterable[Environment]) -> Mapping[int, Coverage]:
         "told_from": Subquery(told.values("starts_at")),
         "told_to": Subquery(told.values("ends_at")),
     }
-    for one in RecoveryPoint.objects.restorable().filter(environment__in=keys).annotate(**of_policies):
+    counting = RecoveryPoint.objects.restorable() if rows is None else rows
+    for one in counting.filter(environment__in=keys).annotate(**of_policies):
         points[one.environment_id].append(one)
     wal: dict[int, dict[tuple[str, str], list[Segment]]] = {key: {} for key in keys}
     columns = ("timeline", "start_lsn", "end_lsn", "ends_at", "parent", "forked_lsn")
@@ -113,33 +154,7 @@ def coverages_of(environments: Iterable[Environment]) -> Mapping[int, Coverage]:
     ):
         wal[key].setdefault((store, server), []).append(Segment(*segment))
     copied = places_of(keys)
-    return {key: _coverage(points[key], wal[key], copied[key]) for key in keys}
-
-
-def _coverage(
-    points: Sequence[Any], wal: Mapping[tuple[str, str], Sequence[Segment]], copied: Mapping[str, Sequence[Place]]
-) -> Coverage:
-    """Compute what the points of each store cover: a point is brought back from its own store alone."""
-    stores: dict[str, list[Any]] = {}
-    for one in points:
-        stores.setdefault(one.store, []).append(one)
-    found = []
-    for store, rows in stores.items():
-        servers: dict[str, list[Segment]] = {}
-        for (place, server), segments in wal.items():
-            if place in {store, ""}:
-                servers.setdefault(server, []).extend(segments)
-        covered = coverage_in_store([one for one in rows if one.engine != Engine.EXTERNAL], servers)
-        if places := copied.get(store):
-            newest = newest_until(places[-1].newest or places[-1].since, places)
-            assert newest is not None, "a store has places where something is copied"
-            covered = covered.until(newest)
-            for since, until in times_without(places):
-                covered = covered.without(since, until)
-        # No attachments go with what another tool made, and so none of ours can be missing.
-        theirs = coverage_in_store([one for one in rows if one.engine == Engine.EXTERNAL], {})
-        found += [covered, theirs]
-    return together(found)
+    return {key: Restorable(points[key], wal[key], copied[key]) for key in keys}
 
 
 def coverage_in_store(points: Sequence[Any], wal: Mapping[str, Sequence[Segment]]) -> Coverage:

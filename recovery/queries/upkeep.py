@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db.models import Max
+
 from recovery.lifecycles.drill import ACTIVE as ACTIVE_DRILLS
-from recovery.lifecycles.point import ACTIVE_BACKUPS, RESTORABLE
+from recovery.lifecycles.point import ACTIVE_BACKUPS, RESTORABLE, PointState
 from recovery.lifecycles.restore import ACTIVE as ACTIVE_RESTORES
-from recovery.models import BackupPolicy, BackupRun, Drill, FilestoreCopy, LegalHold, RecoveryPoint, Restore
+from recovery.models import (
+    BackupPolicy,
+    BackupRun,
+    Drill,
+    FilestoreCopy,
+    LegalHold,
+    RecoveryPoint,
+    Restore,
+    WalSegment,
+)
 from recovery.models.backup import BackupKind
-from recovery.queries.points import retention_of
-from recovery.rules.retention import KeptPoint
+from recovery.models.policy import Engine
+from recovery.ports.postgres import segment_bytes_of
+from recovery.queries.points import Restorable, keep_of, restorable_in, retention_of
+from recovery.rules.coverage import Segment, Span
+from recovery.rules.retention import KeptPoint, Retention, cut_wal, lead_on
 
 EACH_FOR = timedelta(days=1)
 """So long every copy of attachments stays; after it the first of each hour."""
@@ -68,16 +82,88 @@ def points_by_server(policy: BackupPolicy) -> Mapping[str, list[KeptPoint]] | No
         return {}
     if _is_busy(policy):
         return None
+    going = RecoveryPoint.objects.filter(environment=policy.environment_id, removing_at__isnull=False)
+    asked_at = going.aggregate(newest=Max("removal_asked_at"))["newest"]
+    # Times go with the points whose removal somebody asked for, as was said then: never by themselves.
+    return _by_server(policy, alone=_alone(policy, asked_at=asked_at) if asked_at is not None else ())
+
+
+def removal_of(policy: BackupPolicy, *, at: datetime) -> Retention:
+    """Say which points of a policy's environment would go, why each other one stays, and which times would be lost."""
+    plan = retention_of(policy, at=at)
+    return replace(plan, lost=_times_lost(policy, plan=plan, at=at))
+
+
+def _times_lost(policy: BackupPolicy, *, plan: Retention, at: datetime) -> tuple[Span, ...]:
+    if not plan.goes:
+        return ()
+    # What is asked for already is told as well: it goes with the rest.
+    rows = RecoveryPoint.objects.filter(state__in=sorted(RESTORABLE), removing_at__isnull=True)
+    found = restorable_in([policy.environment_id], rows=rows)[policy.environment_id]
+    points = [one for one in found.points if one.key not in plan.goes]
+    wal = found.wal
+    if policy.engine != Engine.EXTERNAL:
+        servers = _by_server(policy, alone=_alone(policy, asked_at=at, without=plan.goes), without=plan.goes)
+        sizes = segment_sizes(policy.environment_id)
+        wal = {
+            (store, server): _left(rows, points=servers.get(server, []), segment_bytes=sizes[server])
+            # It goes from the store of the policy in force.
+            if store in {policy.store, ""}
+            else rows
+            for (store, server), rows in found.wal.items()
+        }
+    return found.coverage().times_not_in(Restorable(points, wal, found.copied).coverage())
+
+
+def _left(rows: list[Segment], *, points: list[KeptPoint], segment_bytes: int) -> list[Segment]:
+    left = cut_wal(rows, points=points, segment_bytes=segment_bytes)
+    return [piece for pieces in left.values() for piece in pieces]
+
+
+def segment_sizes(environment_id: int) -> Mapping[str, int]:
+    """Return how large a segment of WAL is, by server, as the names of objects tell."""
+    rows = WalSegment.objects.filter(environment=environment_id).order_by("pk")
+    return {server: segment_bytes_of(key) for server, key in rows.values_list("system_identifier", "key")}
+
+
+def wal_counted_on(policy: BackupPolicy) -> Mapping[str, list[Segment]]:
+    """Return the WAL by server that the catalogue counts on in the store of a policy."""
+    found: dict[str, list[Segment]] = {}
+    for (store, server), rows in restorable_in([policy.environment_id])[policy.environment_id].wal.items():
+        if store in {policy.store, ""}:
+            found.setdefault(server, []).extend(rows)
+    return found
+
+
+def _alone(policy: BackupPolicy, *, asked_at: datetime, without: Collection[str] = ()) -> Collection[str]:
+    """Return the points after which no WAL stays, as things stood when a removal was asked for and it was said.
+
+    Whatever was recorded since leads on, and while the policy is another one than then, every point does.
+    """
+    if policy.created_at > asked_at:
+        return ()
+    rows = RecoveryPoint.objects.kept().filter(environment=policy.environment_id, run__finished_at__lte=asked_at)
+    then = [
+        KeptPoint(one.key, one.consistent_at, is_broken=one.state == PointState.BROKEN, locked_until=one.locked_until)
+        for one in rows.filter(removing_at__isnull=True).exclude(key__in=without)
+    ]
+    return {one.key for one in then} - lead_on(then, keep=keep_of(policy), at=asked_at)
+
+
+def _by_server(
+    policy: BackupPolicy, *, alone: Collection[str], without: Collection[str] = ()
+) -> Mapping[str, list[KeptPoint]]:
     # Those whose removal is only asked for, too: they may stay after all.
     rows = RecoveryPoint.objects.filter(
         environment=policy.environment_id, state__in=sorted(RESTORABLE), removing_at__isnull=True
-    )
+    ).exclude(key__in=without)
     points = {one.pk: one for one in rows}
     found: dict[str, list[KeptPoint]] = {}
     for one in points.values():
         if _is_whole(one, points) and (one.system_identifier or one.kind == BackupKind.DUMP):
             place: dict[str, Any] = {"timeline": one.timeline, "start_lsn": one.start_lsn, "stop_lsn": one.stop_lsn}
-            found.setdefault(one.system_identifier, []).append(KeptPoint(one.key, one.consistent_at, **place))
+            kept = KeptPoint(one.key, one.consistent_at, **place, is_alone=one.key in alone)
+            found.setdefault(one.system_identifier, []).append(kept)
     return found
 
 
@@ -92,13 +178,14 @@ def _is_whole(point: RecoveryPoint, points: Mapping[int, RecoveryPoint]) -> bool
 
 def copies_leaving(policy: BackupPolicy, *, servers: Mapping[str, list[KeptPoint]], at: datetime) -> tuple[int, ...]:
     """Return the copies of attachments that go: older than any time that WAL leads to, or not the first of an hour."""
-    points = sorted((one for rows in servers.values() for one in rows), key=lambda one: one.taken_at, reverse=True)
-    if not points:
+    newest_first = (sorted(rows, key=lambda one: one.taken_at, reverse=True) for rows in servers.values() if rows)
+    leading = [one for rows in newest_first for one in [each for each in rows if not each.is_alone] or rows[:1]]
+    if not leading:
         return ()
     copies = FilestoreCopy.objects.filter(
         environment=policy.environment_id, removed_at__isnull=True, point__isnull=True
     )
-    return tuple(_thinned(copies, before=points[: policy.keep_last][-1].taken_at, at=at))
+    return tuple(_thinned(copies, before=min(one.taken_at for one in leading), at=at))
 
 
 def _is_held(policy: BackupPolicy) -> bool:

@@ -26,6 +26,13 @@ class Span:
     def holds(self, at: datetime) -> bool:
         return self.start <= at <= self.end
 
+    @property
+    def words(self) -> str:
+        """Say it as gaps are said."""
+        if self.start == self.end:
+            return exact_moment(self.start)
+        return f"{moment(self.start)} to {moment(self.end)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Backup:
@@ -56,6 +63,11 @@ class Segment:
     ends_at: datetime
     parent: int = 0
     forked_lsn: int = 0
+
+    def meets(self, other: Segment) -> bool:
+        """Tell whether some position is in both."""
+        is_same = self.timeline == other.timeline
+        return is_same and self.start_lsn < other.end_lsn and other.start_lsn < self.end_lsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,21 @@ class Coverage:
         """Return what is covered but for the times between two, which themselves stay."""
         blanks = {key: (*self.blanks.get(key, ()), (since, until)) for key in self.reaches}
         return Coverage(_covered(self.reaches, blanks), self.reaches, blanks)
+
+    def times_not_in(self, other: Coverage) -> tuple[Span, ...]:
+        """Return the times that are covered and by another coverage are not; an end that it holds is not meant."""
+        found = []
+        for span in self.spans:
+            start, is_free = span.start, True
+            for one in other.spans:
+                if one.end < start or one.start > span.end:
+                    continue
+                if one.start > start:
+                    found.append(Span(start, one.start))
+                start, is_free = one.end, False
+            if start < span.end or is_free:
+                found.append(Span(start, span.end))
+        return tuple(found)
 
     def last_safe_before(self, at: datetime) -> datetime | None:
         """Return the newest covered moment up to and including this one."""

@@ -29,13 +29,16 @@ from recovery.models import BackupPolicy, Disagreement, RecoveryPoint
 from recovery.queries import catalogue, overview
 from recovery.queries.catalogue import Usage
 from recovery.queries.comparison import comparison_of, disagreements_of
-from recovery.queries.points import policies_of, retention_in, retention_of
+from recovery.queries.points import policies_of, retention_in
 from recovery.queries.policies import policy_in_force
+from recovery.queries.upkeep import removal_of
 from recovery.rules.retention import Retention
 from recovery.views.disagreements import compared, rows_of
 from recovery.views.lookup import disagreement_or_404, environment_or_404, key_of, why_not
 
 DIFFERENCES_SHOWN = 100
+LOST_SHOWN = 20
+"""How many spans of time that would be lost are written out; all of them are asked for."""
 
 
 @page
@@ -74,6 +77,7 @@ def retention(request: HttpRequest, tenant: str, slug: str) -> HttpResponseBase:
             actor=actor_of(request),
             environment_id=found.pk,
             seen_goes=_seen(request.POST.get("seen_goes", "")),
+            seen_lost=_seen_lost(request.POST.get("seen_lost", "")),
             at=clock.now(),
         )
     except Conflict as refused:
@@ -120,9 +124,17 @@ def _seen(text: str) -> list[str]:
     return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
 
 
+def _seen_lost(text: str) -> list[tuple[datetime, datetime]]:
+    """Return the times that the page said would be lost. What is no such list is none that it showed."""
+    try:
+        return [(datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in json.loads(text)]
+    except (ValueError, TypeError):
+        return []
+
+
 def _retention(request: HttpRequest, found: Environment, *, refusal: str = "", status: int = 200) -> HttpResponse:
     policy, at = policy_in_force(found), clock.now()
-    plan = retention_of(policy, at=at) if policy else Retention((), {})
+    plan = removal_of(policy, at=at) if policy else Retention((), {})
     points = catalogue.kept_points(found)
     goes = [points[key] for key in plan.goes if key in points]
     asked = [one for one in goes if one.removal_asked_at is not None]
@@ -135,6 +147,9 @@ def _retention(request: HttpRequest, found: Environment, *, refusal: str = "", s
         "facts": _facts(known, goes),
         "goes": goes,
         "seen_goes": json.dumps(list(plan.goes)),
+        "lost": [one.words for one in plan.lost[-LOST_SHOWN:]][::-1],
+        "more_lost": max(0, len(plan.lost) - LOST_SHOWN),
+        "seen_lost": json.dumps([[one.start.isoformat(), one.end.isoformat()] for one in plan.lost]),
         "is_all_asked": bool(goes) and len(asked) == len(goes),
         "stays": [{"point": points[key], "reasons": reasons} for key, reasons in plan.stays.items() if key in points],
         "afterwards": _afterwards(policy),

@@ -25,7 +25,7 @@ from recovery.actions.copies import record_filestore_copy, remove_filestore_copy
 from recovery.actions.points import record_copy, remove_point
 from recovery.actions.recoveries import CLUSTER, forget_cluster, tell_leftovers
 from recovery.actions.upkeep import end_round, ensure_upkeep, note_done, note_reached
-from recovery.actions.wal import NewSegment, record_cluster_coverage, record_remaining_wal
+from recovery.actions.wal import NewSegment, record_cluster_coverage
 from recovery.models import BackupPolicy, Disagreement, Drill, FilestoreCopy, RecoveryPoint, Restore, Upkeep
 from recovery.models.point import UpkeepKind
 from recovery.models.policy import Engine
@@ -199,10 +199,6 @@ class UpkeepWork:
             # Dependants first, as they were removed.
             for point in points.select_for_update(of=("self",)).order_by("-consistent_at", "-pk"):
                 remove_point(point, actor=actor, at=at)
-            left = [
-                NewSegment(**{**found, "ends_at": datetime.fromisoformat(found["ends_at"])}) for found in result["wal"]
-            ]
-            record_remaining_wal(environment=one.environment, store=result["store"], segments=left, actor=actor, at=at)
             end_round(one, job, at=None if is_busy else at)
 
         return settled(write, name=NAME, due_in=AGAIN[UpkeepKind.RETENTION] if is_busy else RETENTION_EVERY)

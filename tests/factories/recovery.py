@@ -22,6 +22,7 @@ from recovery.actions.wal import NewSegment, record_segment
 from recovery.forms.policies import initial_of
 from recovery.models import BackupPolicy, CutOver, Drill, RecoveryPoint, Restore, WalSegment
 from recovery.models.policy import Engine
+from recovery.queries.upkeep import removal_of
 from recovery.rules.policies import PolicyContent
 from tests.factories.changes import draft_change
 from tests.factories.estate import NOW, SmallEstate, actor, add_person, grant
@@ -134,6 +135,12 @@ def registered_point(environment: Environment, key: str, at: datetime, *, by: Us
         put_in_force(environment, **ELSEWHERE)
     point = new_point(key, at, filestore_at=None, **words)
     return register_point(actor=actor(by), environment_id=environment.pk, point=point, at=at + HOUR)
+
+
+def seen_removal(environment: Environment, *, at: datetime = NOW) -> dict[str, Any]:
+    """Return what somebody sees that retention would let go, points and times, as they ask for it."""
+    plan = removal_of(BackupPolicy.objects.active().get(environment=environment), at=at)
+    return {"seen_goes": list(plan.goes), "seen_lost": [(one.start, one.end) for one in plan.lost]}
 
 
 def ship_wal(environment: Environment, start: datetime, end: datetime) -> None:

@@ -12,7 +12,15 @@ from changecontrol.rules.roles import Role
 from recovery.actions.holds import place_hold
 from recovery.models import BackupPolicy, Disagreement, RecoveryPoint, Upkeep
 from tests.factories import NOW, SmallEstate, actor, add_person, grant
-from tests.factories.recovery import HOUR, POLICY, backup_policy, recorded_point, recovery_owner, ship_wal
+from tests.factories.recovery import (
+    HOUR,
+    POLICY,
+    backup_policy,
+    copy_attachments,
+    recorded_point,
+    recovery_owner,
+    ship_wal,
+)
 from tests.functional.counting import statements
 
 pytestmark = pytest.mark.django_db
@@ -44,7 +52,7 @@ def text_of(answer) -> str:
 
 
 def shown(answer) -> dict[str, str]:
-    return {"seen_goes": answer.context["seen_goes"]}
+    return {name: answer.context[name] for name in ("seen_goes", "seen_lost")}
 
 
 def test_what_would_go_and_why_the_rest_stays_is_said_before_anything_is_done(rio, points, signed_in) -> None:
@@ -85,11 +93,37 @@ def test_another_set_meanwhile_is_a_conflict_with_the_fresh_list(estate, rio, po
     assert asked() == []
 
 
+def test_times_that_could_be_restored_no_more_are_said_before_and_asked_for(estate, rio, points, signed_in) -> None:
+    """p2 and p3 go, and what is verified keeps its own moment alone: WAL leads on from the last point."""
+    recorded_point(estate.production, "proved", NOW - 4 * DAY, by=rio)
+    RecoveryPoint.objects.filter(key="proved").update(state="verified", level=2, checked_at=NOW)
+    ship_wal(estate.production, NOW - 5 * DAY, NOW)
+    copy_attachments(estate.production, NOW)
+    client = signed_in(rio)
+
+    page = client.get(PLACE)
+    unseen = client.post(PLACE, {"seen_goes": page.context["seen_goes"], "seen_lost": "[]"})
+    other = client.post(PLACE, {"seen_goes": page.context["seen_goes"], "seen_lost": '[["x", 1]]'})
+    not_asked = asked()
+    client.post(PLACE, shown(page))
+
+    text = "19 Nov 2026 10:12:00 UTC to 22 Nov 2026 10:12:00 UTC"
+    assert page.context["lost"] == [text]
+    assert text in text_of(page)
+    assert "can no longer be restored" in text_of(page)
+    assert [one.status_code for one in (unseen, other)] == [409, 409]
+    assert f"With them other times would be lost than were seen: {text}. Look again." in text_of(unseen)
+    assert (not_asked, asked()) == ([], ["p3", "p2"])
+
+
 @pytest.mark.parametrize(
     ("days", "words"),
     [
-        (0, "Exactly these. Their bytes cannot be brought back. What is known of them stays."),
-        (1, "Exactly these. Their bytes stay as old versions for 1 day, as the bucket is set. What is known of them"),
+        (0, "Exactly these points and times. Their bytes cannot be brought back. What is known of them stays."),
+        (
+            1,
+            "Exactly these points and times. Their bytes stay as old versions for 1 day, as the bucket is set. What is",
+        ),
     ],
 )
 def test_what_is_left_of_the_bytes_is_said_before_they_go(rio, points, signed_in, days, words) -> None:
@@ -302,5 +336,5 @@ def test_retention_costs_the_same_with_one_point_that_goes_and_three(estate, rio
     for days in (5, 4):
         recorded_point(estate.production, f"p{days}", NOW - days * DAY, by=rio)
 
-    assert statements(client, PLACE) == two <= 20
+    assert statements(client, PLACE) == two <= 24
     assert json.loads(client.get(PLACE).context["seen_goes"]) == ["p2", "p3", "p4", "p5"]

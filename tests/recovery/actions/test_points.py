@@ -30,7 +30,7 @@ from recovery.models import BackupRun, LegalHold, RecoveryPoint, WalSegment
 from recovery.queries.points import coverage_of, retention_of
 from tests.changecontrol.actions.events import events
 from tests.factories import NOW, SmallEstate, actor, grant, small_estate, stranger_estate
-from tests.factories.recovery import DUMPS, backup_policy, new_point, recorded_point, recovery_owner
+from tests.factories.recovery import DUMPS, backup_policy, new_point, recorded_point, recovery_owner, seen_removal
 
 pytestmark = pytest.mark.django_db
 
@@ -256,7 +256,7 @@ def test_a_legal_hold_keeps_what_would_go_and_undoes_its_removal(estate: SmallEs
     old = recorded_point(estate.production, "old", NOW - DAY, by=rio)
     recorded_point(estate.production, "new", NOW, by=rio)
     words: dict[str, Any] = {"actor": actor(rio), "environment_id": estate.production.pk, "at": NOW}
-    ask_retention(seen_goes=["old"], **words)
+    ask_retention(**words, **seen_removal(estate.production))
 
     with events() as tags:
         hold = place_hold(name="Case 7", reason="The tax office asks.", point_id=old.pk, **words)
@@ -272,7 +272,7 @@ def test_a_legal_hold_keeps_what_would_go_and_undoes_its_removal(estate: SmallEs
     assert tags == ["recovery:hold:lifted"]
     with pytest.raises(Conflict, match="lifted already"):
         lift_hold(actor=actor(rio), hold_id=hold.pk, reason="It is closed.", at=NOW)
-    assert ask_retention(seen_goes=["old"], **words).goes == ("old",)
+    assert ask_retention(**words, **seen_removal(estate.production)).goes == ("old",)
 
 
 def test_a_hold_without_a_point_keeps_everything(estate: SmallEstate, rio: User) -> None:
@@ -302,8 +302,8 @@ def test_retention_says_what_goes_and_is_asked_for_exactly_that(estate: SmallEst
         ask_retention(seen_goes=["p2"], **words)
     assert tags == ["refused"]
     with events() as tags:
-        plan = ask_retention(seen_goes=["p1", "p2"], **words)
-        ask_retention(seen_goes=["p1", "p2"], **words)
+        plan = ask_retention(**words, **seen_removal(estate.production))
+        ask_retention(**words, **seen_removal(estate.production))
 
     assert (plan.goes, plan.stays) == (("p1", "p2"), {"p0": ("It is the last one.",)})
     assert tags == ["recovery:point:removal_asked"] * 2
@@ -315,7 +315,7 @@ def test_a_point_is_removed_only_where_it_was_asked_and_may_still_go(estate: Sma
     recorded_point(estate.production, "new", NOW, by=rio)
     with pytest.raises(Conflict, match="stays"):
         remove_point(old, actor=system_actor(), at=NOW)
-    ask_retention(actor=actor(rio), environment_id=estate.production.pk, seen_goes=["old"], at=NOW)
+    ask_retention(actor=actor(rio), environment_id=estate.production.pk, at=NOW, **seen_removal(estate.production))
     old.refresh_from_db()
     check(old, 2, True)
 
@@ -327,7 +327,7 @@ def test_a_point_is_removed_only_where_it_was_asked_and_may_still_go(estate: Sma
     assert (old.removal_asked_at, old.removal_asked_by) == (None, None)
     assert coverage_of(estate.production).holds(old.consistent_at)
     check(old, 2, False)
-    ask_retention(actor=actor(rio), environment_id=estate.production.pk, seen_goes=["old"], at=NOW)
+    ask_retention(actor=actor(rio), environment_id=estate.production.pk, at=NOW, **seen_removal(estate.production))
     assert begin_removal(point_id=old.pk, actor=system_actor(), at=NOW)
     assert begin_removal(point_id=old.pk, actor=system_actor(), at=NOW)  # again, after the first was killed
     old.refresh_from_db()
@@ -352,7 +352,7 @@ def test_a_hold_keeps_what_its_point_builds_upon(estate: SmallEstate, rio: User)
     base = recorded_point(estate.production, "base", NOW - 2 * DAY, by=rio)
     child = recorded_point(estate.production, "child", NOW - DAY, by=rio, kind="incremental", parent_id=base.pk)
     recorded_point(estate.production, "new", NOW, by=rio)
-    ask_retention(actor=actor(rio), environment_id=estate.production.pk, seen_goes=["base", "child"], at=NOW)
+    ask_retention(actor=actor(rio), environment_id=estate.production.pk, at=NOW, **seen_removal(estate.production))
 
     place_hold(
         actor=actor(rio), environment_id=estate.production.pk, name="Case 7", reason="Tax.", point_id=child.pk, at=NOW
@@ -378,7 +378,7 @@ def test_nothing_begins_on_a_point_that_is_to_go(estate: SmallEstate, rio: User)
     old = recorded_point(estate.production, "old", NOW - DAY, by=rio)
     recorded_point(estate.production, "new", NOW, by=rio)
     words: dict[str, Any] = {"actor": actor(rio), "environment_id": estate.production.pk, "at": NOW}
-    ask_retention(seen_goes=["old"], **words)
+    ask_retention(**words, **seen_removal(estate.production))
 
     with pytest.raises(Conflict, match="before the first time"):
         ask_restore(target_at=NOW - DAY, target_database="a_look", reason="A look.", **words)

@@ -548,12 +548,16 @@ def test_what_was_seen_to_go_is_asked_for_and_nothing_else(scene: Scene, rio: AP
     seen = rio.get(url).json()
     stays = {one["key"]: one["reasons"] for one in seen["stays"]}
 
-    other = rio.post(url, {"seen_goes": []})
-    asked = rio.post(url, {"seen_goes": [one["key"] for one in seen["goes"]]})
+    goes = [one["key"] for one in seen["goes"]]
+    other, timeless = rio.post(url, {"seen_goes": []}), rio.post(url, {"seen_goes": goes})
+    asked = rio.post(url, {"seen_goes": goes, "seen_lost": seen["lost"]})
 
     assert ([one["key"] for one in seen["goes"]], stays) == (["older"], {"newer": ["It is the last one."]})
     assert (other.status_code, asked.status_code) == (409, 200)
     assert sentence(other) == "Something changed meanwhile: now 1 point would go. Look again."
+    assert timeless.status_code == 409
+    assert sentence(timeless).startswith("With it other times would be lost than were seen: ")
+    assert seen["lost"] == asked.json()["lost"] != []
     assert asked.json()["goes"][0]["removal_asked_at"] is not None
     going = rio.get(f"{AT}/points/?is_going=true").json()["results"]
     assert [(one["key"], one["removal_asked_by"], one["state"]) for one in going] == [("older", "rio", "copied")]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -7,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery.rules.coverage import Segment
-from recovery.rules.retention import Keep, KeptPoint, plan_retention, plan_wal
+from recovery.rules.coverage import Backup, Segment, cover
+from recovery.rules.retention import Keep, KeptPoint, cut_wal, lead_on, plan_retention, plan_wal
 
 AT = datetime(2026, 11, 23, 10, tzinfo=UTC)
 
@@ -159,15 +160,186 @@ def wal(count: int) -> list[Segment]:
     return [Segment(1, 10 * number, 10 * number + 10, AT) for number in range(count)]
 
 
-def test_wal_goes_up_to_the_oldest_of_the_last_but_for_what_an_older_point_needs() -> None:
-    old = KeptPoint("old", AT - timedelta(days=30), start_lsn=15, stop_lsn=25)
-    last = KeptPoint("last", AT - timedelta(days=1), start_lsn=65, stop_lsn=75)
-
-    gone = plan_wal(wal(10), points=[old, last], keep=Keep(last=1), holds_everything=False)
-
-    assert [one.start_lsn for one in gone] == [0, 30, 40, 50]
+OLD = KeptPoint("old", AT - timedelta(days=30), start_lsn=15, stop_lsn=25, is_alone=True)
+LAST = KeptPoint("last", AT - timedelta(days=1), start_lsn=65, stop_lsn=75)
 
 
-@pytest.mark.parametrize(("points", "holds"), [([], False), ([KeptPoint("last", AT, start_lsn=65, stop_lsn=75)], True)])
-def test_no_wal_goes_under_a_hold_or_where_no_point_stays(points: list[KeptPoint], holds: bool) -> None:
-    assert plan_wal(wal(10), points=points, keep=Keep(last=1), holds_everything=holds) == ()
+def test_wal_goes_up_to_the_oldest_point_that_leads_on_but_for_what_an_older_one_needs() -> None:
+    gone = plan_wal(wal(10), points=[OLD, LAST], segment_bytes=10)
+
+    assert [one.start_lsn for one in gone] == [0, 40, 50]
+
+
+def test_no_wal_goes_after_a_point_that_leads_on_or_where_no_point_stays() -> None:
+    assert [
+        one.start_lsn for one in plan_wal(wal(10), points=[replace(OLD, is_alone=False), LAST], segment_bytes=10)
+    ] == [0]
+    assert plan_wal(wal(10), points=[], segment_bytes=10) == ()
+
+
+def test_point_keeps_wal_until_every_commit_before_its_moment_is_inside() -> None:
+    """A segment that ends with a backup was complete before the backup was over: without the next it proves nothing."""
+    early = [replace(one, ends_at=OLD.taken_at - timedelta(seconds=1)) for one in wal(4)]
+    later = [replace(one, ends_at=OLD.taken_at + timedelta(seconds=one.start_lsn)) for one in wal(10)[4:]]
+
+    gone = plan_wal([*early, *later], points=[OLD, LAST], segment_bytes=10)
+
+    assert [one.start_lsn for one in gone] == [0, 50]
+
+
+def test_what_is_counted_on_ends_with_the_moment_of_a_point_that_leads_on_to_no_later_time() -> None:
+    row = Segment(1, 0, 100, AT)
+
+    left = cut_wal([row], points=[OLD, LAST], segment_bytes=10)
+
+    assert left == {row: (Segment(1, 10, 40, OLD.taken_at), Segment(1, 60, 100, AT))}
+
+
+def test_wal_before_a_timeline_was_left_stays_with_the_last_point_of_it() -> None:
+    """Orders between the last backup of a server and its failover are in no other WAL."""
+    left = Segment(1, 0, 50, AT - timedelta(days=20))
+    after = Segment(2, 50, 100, AT, parent=1, forked_lsn=52)
+    last = replace(LAST, timeline=2, start_lsn=85, stop_lsn=95)
+
+    found = cut_wal([left, after], points=[OLD, last], segment_bytes=10)
+
+    assert found == {
+        left: (Segment(1, 10, 50, AT - timedelta(days=20)),),
+        after: (replace(after, end_lsn=60, ends_at=OLD.taken_at), replace(after, start_lsn=80)),
+    }
+    assert cut_wal([left, after], points=[last], segment_bytes=10)[left] == ()
+
+
+def test_last_point_of_a_server_that_was_given_up_leads_on_to_its_end() -> None:
+    row = Segment(1, 0, 100, AT)
+
+    assert cut_wal([row], points=[OLD], segment_bytes=10)[row] == (replace(row, start_lsn=10),)
+
+
+def test_wal_that_ends_in_a_hole_stays_and_what_follows_the_hole_goes() -> None:
+    rows = [Segment(1, 0, 40, AT - timedelta(days=20)), Segment(1, 50, 100, AT)]
+
+    left = cut_wal(rows, points=[OLD, LAST], segment_bytes=10)
+
+    assert list(left.values()) == [(replace(rows[0], start_lsn=10),), (replace(rows[1], start_lsn=60),)]
+
+
+@pytest.mark.parametrize(
+    ("keep", "keys"),
+    [
+        (Keep(last=2), {"d0", "d1"}),
+        (Keep(last=1, daily=3), {"d0", "d1", "d2"}),
+        (Keep(last=1, weekly=3, monthly=3, is_pci=True), {"d0"}),
+    ],
+)
+def test_wal_leads_on_from_the_last_points_and_from_those_of_days(keep: Keep, keys: set[str]) -> None:
+    assert lead_on(daily(60), keep=keep, at=AT) == keys
+
+
+def test_wal_leads_on_from_what_is_locked_and_not_from_what_is_broken() -> None:
+    locked = KeptPoint("locked", AT - timedelta(days=9), locked_until=AT + timedelta(days=1))
+    broken = KeptPoint("broken", AT, is_broken=True)
+
+    assert lead_on([locked, *daily(3), broken], keep=Keep(last=1), at=AT) == {"d0", "locked"}
+
+
+@st.composite
+def archives(draw: st.DrawFn) -> tuple[list[Segment], list[KeptPoint]]:
+    """Draw the WAL of a server that was failed over now and then, with holes, and points; positions are seconds."""
+    objects: list[Segment] = []
+    points: list[KeptPoint] = []
+    position, parent = 0, 0
+    for timeline in range(1, draw(st.integers(1, 3)) + 1):
+        fork, begin = position, position
+        if timeline > 1:
+            fork, begin = position + draw(st.integers(-5, 5)), position - position % 10
+            fork = max(fork, begin)
+        position = max(begin, fork - fork % 10)
+        for _ in range(draw(st.integers(1, 12))):
+            early = draw(st.integers(0, 4))
+            one = Segment(
+                timeline, position, position + 10, moment_of(position + 10 - early), parent, fork if parent else 0
+            )
+            position += 10
+            if draw(st.integers(0, 9)):
+                objects.append(one)
+        for _ in range(draw(st.integers(0, 4))):
+            first, last = max(begin, fork), position - 1
+            start = draw(st.integers(first, last)) if first <= last else first
+            stop = start + draw(st.integers(1, 12))
+            if stop < position:
+                taken = moment_of(stop + draw(st.integers(0, 5)))
+                alone = draw(st.booleans())
+                key = f"{timeline}-{start}-{len(points)}"
+                points.append(KeptPoint(key, taken, timeline=timeline, start_lsn=start, stop_lsn=stop, is_alone=alone))
+        parent = timeline
+    return objects, points
+
+
+def moment_of(position: int) -> datetime:
+    return AT + timedelta(seconds=position)
+
+
+def backup_of(point: KeptPoint) -> Backup:
+    return Backup(point.key, point.taken_at, point.timeline, point.start_lsn, point.stop_lsn)
+
+
+def joined(objects: Iterable[Segment]) -> list[Segment]:
+    """Return what a listing of these objects comes to."""
+    found: list[Segment] = []
+    for one in sorted(objects, key=lambda each: (each.timeline, each.start_lsn)):
+        last = found[-1] if found else None
+        if last is not None and last.timeline == one.timeline and one.start_lsn <= last.end_lsn:
+            found[-1] = replace(last, end_lsn=one.end_lsn, ends_at=max(last.ends_at, one.ends_at))
+        else:
+            found.append(one)
+    return found
+
+
+def cut(rows: Iterable[Segment], points: list[KeptPoint]) -> list[Segment]:
+    return [piece for pieces in cut_wal(rows, points=points, segment_bytes=10).values() for piece in pieces]
+
+
+@given(archives())
+def test_what_is_counted_on_after_a_removal_is_restorable_from_what_is_left(
+    drawn: tuple[list[Segment], list[KeptPoint]],
+) -> None:
+    objects, points = drawn
+    recorded = joined(objects)
+
+    after = cut(recorded, points)
+    gone = set(plan_wal(objects, points=points, segment_bytes=10))
+    left = [one for one in objects if one not in gone or any(row.meets(one) for row in after)]
+
+    backups = [backup_of(one) for one in points]
+    promised, real = cover(backups, segments=after), cover(backups, segments=joined(left))
+    before = cover(backups, segments=recorded)
+    assert promised.times_not_in(real) == ()
+    assert promised.times_not_in(before) == ()
+    # No point loses its own moment, and none that leads on a later one.
+    assert promised.reaches.keys() == before.reaches.keys()
+    for one in points:
+        if not one.is_alone and one.key in before.reaches:
+            assert promised.reaches[one.key] == before.reaches[one.key]
+    # What makes a point consistent was complete by its moment before, and is.
+    for one in points:
+        proof = [row for row in recorded if row.timeline == one.timeline and row.ends_at >= one.taken_at]
+        if any(row.start_lsn <= one.start_lsn and row.end_lsn >= one.stop_lsn for row in proof):
+            assert any(
+                row.start_lsn <= one.start_lsn and row.end_lsn >= one.stop_lsn and row.ends_at >= one.taken_at
+                for row in joined(left)
+                if row.timeline == one.timeline
+            )
+
+
+@given(archives())
+def test_cutting_again_takes_nothing_more(drawn: tuple[list[Segment], list[KeptPoint]]) -> None:
+    objects, points = drawn
+    gone = set(plan_wal(objects, points=points, segment_bytes=10))
+    left = [one for one in objects if one not in gone]
+    backups = [backup_of(one) for one in points]
+
+    listed = cover(backups, segments=joined(left))
+
+    assert plan_wal(left, points=points, segment_bytes=10) == ()
+    assert listed.times_not_in(cover(backups, segments=cut(joined(left), points))) == ()

@@ -35,6 +35,7 @@ from recovery.workflows.alarms import AlarmWork
 from recovery.workflows.backup import Backup
 from recovery.workflows.cluster_backup import name_of
 from tests.factories.estate import actor
+from tests.factories.recovery import seen_removal
 from tests.recovery.workflows.operated import IN_TREE, OWNER, Scene
 
 
@@ -352,7 +353,7 @@ def test_what_the_policy_lets_go_leaves_our_stores_and_the_operator_keeps_its_ow
     old, new = scene.pointed(), scene.pointed()
     goes = retention_of(BackupPolicy.objects.get(), at=clock.now()).goes
     words: dict[str, Any] = {"actor": actor(scene.rio), "environment_id": scene.estate.production.pk}
-    ask_retention(**words, seen_goes=goes, at=clock.now())
+    ask_retention(**words, **seen_removal(scene.estate.production, at=clock.now()), at=clock.now())
 
     scene.kept_up()
 

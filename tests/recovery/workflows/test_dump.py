@@ -29,7 +29,7 @@ from recovery.workflows.backup import Backup
 from recovery.workflows.drill import DrillRun
 from recovery.workflows.upkeep import UpkeepWork
 from tests.factories.estate import actor
-from tests.factories.recovery import recovery_owner
+from tests.factories.recovery import recovery_owner, seen_removal
 from tests.recovery.workflows.conftest import READER, Shop
 from tests.recovery.workflows.test_comparison import compared
 from tests.recovery.workflows.test_drill import answers, drilled
@@ -274,7 +274,7 @@ def test_what_was_asked_to_go_goes_from_every_store(dumped: Shop, rio: User) -> 
     dumped.sell()
     second = back_up(dumped, rio)
     words: dict[str, Any] = {"actor": actor(rio), "environment_id": dumped.estate.production.pk, "at": clock.now()}
-    ask_retention(**words, seen_goes=[first.key])
+    ask_retention(**words, **seen_removal(dumped.estate.production, at=words["at"]))
 
     dumped.work(lambda: RecoveryPoint.objects.filter(pk=first.pk, state="removed").exists())
 

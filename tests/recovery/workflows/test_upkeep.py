@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import time_machine
 
@@ -12,17 +14,31 @@ from changecontrol import clock
 from changecontrol.actions.jobs import end_job, ensure_job
 from changecontrol.adapters.fakes.kubernetes import FakeKubernetes
 from changecontrol.adapters.jobs import open_cluster
+from changecontrol.errors import Conflict
 from changecontrol.models import Job, User
 from changecontrol.workflow import engine
 from changecontrol.workflows.placing import look_after
 from recovery.actions.backups import ask_backup
+from recovery.actions.drills import start_drill
 from recovery.actions.holds import place_hold
+from recovery.actions.restores import ask_restore
 from recovery.actions.retention import ask_retention
 from recovery.actions.upkeep import end_round, ensure_upkeep
-from recovery.models import BackupPolicy, BackupRun, FilestoreCopy, RecoveryPoint, Upkeep, WalSegment
+from recovery.models import (
+    BackupPolicy,
+    BackupRun,
+    Disagreement,
+    Drill,
+    FilestoreCopy,
+    RecoveryPoint,
+    Upkeep,
+    WalSegment,
+)
 from recovery.models.point import UpkeepKind
 from recovery.queries.points import coverage_of
+from recovery.queries.restores import preview_of
 from recovery.queries.upkeep import leaving, points_by_server
+from recovery.rules.times import exact_moment
 from recovery.workflows.upkeep import UpkeepWork
 from tests.contracts.jobs.conftest import PLACE
 from tests.factories import SmallEstate, small_estate
@@ -35,6 +51,7 @@ from tests.factories.recovery import (
     copy_attachments,
     recorded_point,
     recovery_owner,
+    seen_removal,
     ship_wal,
 )
 from tests.recovery.workflows.conftest import Shop
@@ -45,6 +62,14 @@ def back_up(shop: Shop, rio: User) -> RecoveryPoint:
     ask_backup(actor=actor(rio), environment_id=shop.estate.production.pk, reason="A point.", at=clock.now())
     shop.work(lambda: RecoveryPoint.objects.count() > count)
     return RecoveryPoint.objects.latest("pk")
+
+
+def let_go(shop: Shop, rio: User) -> dict[str, Any]:
+    """Ask for what the retention page shows to be removed; return what it showed."""
+    place, at = shop.estate.production, clock.now()
+    seen = seen_removal(place, at=at)
+    ask_retention(actor=actor(rio), environment_id=place.pk, at=at, **seen)
+    return seen
 
 
 def objects_of(shop: Shop, folder: str) -> list[Path]:
@@ -62,7 +87,7 @@ def test_what_was_asked_to_go_goes_from_every_store_with_the_wal_that_leads_nowh
     at = shop.now()
     shop.work(lambda: coverage_of(shop.estate.production).holds(at))
     before = WalSegment.objects.get()
-    ask_retention(actor=actor(rio), environment_id=shop.estate.production.pk, seen_goes=[first.key], at=clock.now())
+    let_go(shop, rio)
 
     shop.work(lambda: RecoveryPoint.objects.filter(pk=first.pk, state="removed").exists())
 
@@ -77,12 +102,71 @@ def test_what_was_asked_to_go_goes_from_every_store_with_the_wal_that_leads_nowh
     shop.work(lambda: coverage_of(shop.estate.production).holds(shop.now() - timedelta(seconds=5)))
 
 
+def drilled(shop: Shop, rio: User, *, target_at: datetime) -> Drill:
+    words: dict[str, Any] = {"actor": actor(rio), "environment_id": shop.estate.production.pk, "at": clock.now()}
+    drill = start_drill(**words, level=2, target_at=target_at)
+    shop.work(lambda: Drill.objects.filter(pk=drill.pk, state__in=["passed", "failed"]).exists())
+    drill.refresh_from_db()
+    return drill
+
+
+def fill(shop: Shop) -> None:
+    """Write some segments of WAL, and wait until they are shipped."""
+    with psycopg.connect(shop.server.superuser_url, autocommit=True) as connection:
+        for _ in range(4):
+            connection.execute("SELECT pg_logical_emit_message(false, 'fill', 'x'), pg_switch_wal()")
+    at = shop.now()
+    shop.work(lambda: coverage_of(shop.estate.production).holds(at))
+
+
+@pytest.mark.slow
+def test_times_that_went_with_points_are_offered_no_more_and_break_no_point(shop: Shop, rio: User) -> None:
+    """The last verified point stays, and no WAL leads on from it to the last point: nothing may say that it does."""
+    BackupPolicy.objects.update(keep_last=1)
+    place = shop.estate.production
+    words: dict[str, Any] = {"actor": actor(rio), "environment_id": place.pk}
+    proved = back_up(shop, rio)
+    shop.work(lambda: coverage_of(place).holds(proved.consistent_at))
+    assert drilled(shop, rio, target_at=proved.consistent_at).state == "passed"
+    fill(shop)
+    between = shop.now()
+    fill(shop)
+    goes, last = back_up(shop, rio), back_up(shop, rio)
+    at = shop.now()
+    shop.work(lambda: coverage_of(place).holds(at))
+    before = len(objects_of(shop, "wal"))
+    assert coverage_of(place).backup_for(between) == proved.key
+
+    seen = let_go(shop, rio)
+    shop.work(lambda: RecoveryPoint.objects.filter(pk=goes.pk, state="removed").exists())
+
+    assert seen == {"seen_goes": [goes.key], "seen_lost": [(proved.consistent_at, last.consistent_at)]}
+    assert len(objects_of(shop, "wal")) < before
+    coverage = coverage_of(place)
+    assert coverage.gaps == ((proved.consistent_at, last.consistent_at),)
+    assert preview_of(place, coverage=coverage, target_at=between, at=clock.now()) is None
+    told = f"is in a gap. The last safe time before it is {exact_moment(proved.consistent_at)}."
+    with pytest.raises(Conflict, match=re.escape(told)):
+        ask_restore(**words, target_at=between, target_database="a_look", reason="A look.", at=clock.now())
+    with pytest.raises(Conflict, match="is in a gap"):
+        start_drill(**words, level=2, target_at=between, at=clock.now())
+    assert drilled(shop, rio, target_at=proved.consistent_at).state == "passed"
+    compared = Upkeep.objects.filter(kind="comparison")
+    count = compared.get().count
+    compared.update(next_due_at=clock.now())
+    shop.work(lambda: compared.get().count > count)
+    assert not Disagreement.objects.exists()
+    assert not coverage_of(place).holds(between)
+    proved.refresh_from_db()
+    assert (proved.state, proved.level) == ("verified", 2)
+
+
 @pytest.mark.slow
 def test_a_hold_placed_after_the_asking_keeps_the_point_and_all_wal(shop: Shop, rio: User) -> None:
     BackupPolicy.objects.update(keep_last=1)
     first, second = back_up(shop, rio), back_up(shop, rio)
     words: dict[str, Any] = {"actor": actor(rio), "environment_id": shop.estate.production.pk, "at": clock.now()}
-    ask_retention(**words, seen_goes=[first.key])
+    let_go(shop, rio)
     place_hold(**words, name="Case 7", reason="Tax.")
     done_at = Upkeep.objects.filter(kind="retention").values_list("done_at", flat=True)
     earlier = list(done_at.all())
@@ -237,7 +321,7 @@ def test_round_that_left_wal_to_a_backup_is_not_done_and_comes_again_within_the_
     backup_policy(estate.production)
     row = retention_of(estate)
     job = ensure_job(key=row.job_key, kind="remove", order={}, at=NOW)
-    result = {"points": [], "copies": [], "store": "s3://points/northwind", "wal": [], "is_busy": is_busy}
+    result = {"points": [], "copies": [], "is_busy": is_busy}
     end_job(job, "finish", result=result, at=NOW)
 
     looked(row, at=NOW)
