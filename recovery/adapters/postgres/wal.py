@@ -52,6 +52,10 @@ class FaultInWal(Permanent):
     """A fault of WAL in the store: of what other backups lead through, too."""
 
 
+class NotCovered(Permanent):
+    """No WAL leads from a backup to a time. To its own moment it leads."""
+
+
 def segment_name(*, timeline: int, start: int, segment_bytes: int) -> str:
     """Return PostgreSQL's file name of the segment that holds a position."""
     number, per_id = start // segment_bytes, (1 << 32) // segment_bytes
@@ -225,7 +229,7 @@ def coverage_of(base: BaseBackup, *, archive: WalArchive) -> Coverage:
 
 
 def check_covered(coverage: Coverage, *, at: RestoreTo) -> None:
-    """Raise `Permanent` with the last safe time where this cannot be restored."""
+    """Raise `Permanent` with the last safe time where this cannot be restored; `NotCovered` where WAL ends before."""
     if coverage.start_at is None or coverage.end_at is None:
         raise Permanent(
             f"Nothing can be restored from {coverage.label}: its WAL is missing from {format_lsn(coverage.end_lsn)} on."
@@ -242,7 +246,7 @@ def check_covered(coverage: Coverage, *, at: RestoreTo) -> None:
     if at > coverage.end_at:
         gap = coverage.gaps[0] if coverage.gaps else None
         why = f"WAL is missing from {format_lsn(gap.start)} to {format_lsn(gap.end)}" if gap else "no WAL reaches it"
-        raise Permanent(f"{_said(at)} is not covered: {why}. The last safe time is {_said(coverage.end_at)}.")
+        raise NotCovered(f"{_said(at)} is not covered: {why}. The last safe time is {_said(coverage.end_at)}.")
 
 
 def needed_until(coverage: Coverage, *, at: RestoreTo, base: BaseBackup) -> Iterator[WalObject]:

@@ -24,6 +24,7 @@ from recovery.actions.holds import place_hold
 from recovery.actions.restores import ask_restore
 from recovery.actions.retention import ask_retention
 from recovery.actions.upkeep import end_round, ensure_upkeep
+from recovery.adapters.postgres.wal import segment_start
 from recovery.models import (
     BackupPolicy,
     BackupRun,
@@ -55,6 +56,8 @@ from tests.factories.recovery import (
     ship_wal,
 )
 from tests.recovery.workflows.conftest import Shop
+
+SEGMENT_BYTES = 16 * 1024 * 1024
 
 
 def back_up(shop: Shop, rio: User) -> RecoveryPoint:
@@ -159,6 +162,32 @@ def test_times_that_went_with_points_are_offered_no_more_and_break_no_point(shop
     assert not coverage_of(place).holds(between)
     proved.refresh_from_db()
     assert (proved.state, proved.level) == ("verified", 2)
+
+
+@pytest.mark.slow
+def test_drill_of_a_time_that_nobody_counts_on_any_more_meets_a_gap_and_breaks_no_point(shop: Shop, rio: User) -> None:
+    point = back_up(shop, rio)
+    fill(shop)
+    at = shop.now()
+    fill(shop)
+    shop.quiet()
+    words: dict[str, Any] = {"actor": actor(rio), "environment_id": shop.estate.production.pk, "at": clock.now()}
+    drill = start_drill(**words, level=2, target_at=at)
+    # As the comparison leaves it where WAL is gone from the store.
+    WalSegment.objects.update(end_lsn=point.stop_lsn, ends_at=point.consistent_at)
+    for path in objects_of(shop, "wal"):
+        name = path.parent.name
+        if len(name) == 24 and segment_start(name, segment_bytes=SEGMENT_BYTES) > point.stop_lsn + SEGMENT_BYTES:
+            path.unlink()
+
+    shop.work(lambda: Drill.objects.filter(pk=drill.pk, state__in=["passed", "failed"]).exists())
+
+    drill.refresh_from_db()
+    failed = [(one.name, one.is_about_copy) for one in drill.checks.filter(is_passed=False)]
+    assert (drill.state, failed) == ("failed", [("Unpacked against its manifest", False)])
+    assert "is not covered: " in drill.checks.get(is_passed=False).sentence
+    point.refresh_from_db()
+    assert point.state == "copied"
 
 
 @pytest.mark.slow
