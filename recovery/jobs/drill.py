@@ -30,7 +30,7 @@ from recovery.adapters.postgres.wal import NotCovered
 from recovery.jobs import attachments, rehearsal
 from recovery.jobs.copies import Bench, Leftover, bench_of, database_of
 from recovery.jobs.observing import ObservedStore, observing
-from recovery.jobs.recovered import Server, begin_altering, check_unaltered, recovered_server
+from recovery.jobs.recovered import Server, begin_altering, check_unaltered, recovered_server, server_at
 from recovery.jobs.sabotage import sabotaged
 from recovery.jobs.saying import Saying
 from recovery.jobs.stored import Stored, StoredBase, StoredDump, StoredElsewise, stored_of
@@ -134,7 +134,7 @@ def _ask(_: Mapping[str, Any], drill: Drill, bench: Bench, checks: Checks, outco
         restored = stored.start(sandbox, at=drill.target_at, database=database)
         words.append(f"PostgreSQL {stored.server_version} answers as of {moment(drill.target_at)}.")
     with restored:
-        server = Server(restored.url, stored.server_version, stored.programs)
+        server = server_at(restored.url, version=stored.server_version, programs=stored.programs)
         _question(drill, bench, checks, outcome, server=server, sandbox=sandbox)
 
 

@@ -10,7 +10,15 @@ from psycopg import sql
 
 from changecontrol.errors import Hindered, Permanent, Transient, UnderWay
 from recovery import doors
-from recovery.adapters.postgres.programs import Programs, connected, entrance_of, find_programs, observe_version
+from recovery.adapters.postgres.entering import ensure_undisturbed
+from recovery.adapters.postgres.programs import (
+    Programs,
+    connected,
+    entrance_of,
+    find_programs,
+    observe_version,
+    undisturbed,
+)
 from recovery.models import RecoveryPoint
 from recovery.ports.clusters import DatabaseClusters
 
@@ -32,6 +40,12 @@ class Server:
         return doors.url_of(self.url, database=database)
 
 
+def server_at(url: str, *, version: str, programs: Programs) -> Server:
+    """Return a server that was brought back, made ready to be asked. `url` is its superuser's."""
+    ensure_undisturbed(url)
+    return Server(undisturbed(url), version, programs)
+
+
 def _told(clusters: DatabaseClusters, recovery: Mapping[str, Any]) -> str:
     try:
         return clusters.observe_recovery_url(run=recovery["run"], namespace=recovery["namespace"])
@@ -49,16 +63,17 @@ def recovered_server(point: RecoveryPoint, recovery: Mapping[str, Any]) -> Serve
     clusters = doors.open_database_clusters(point.environment)
     try:
         told = _told(clusters, recovery)
-        url = entrance_of(told, database=point.environment.database)
+        url = entrance_of(undisturbed(told), database=point.environment.database)
         with connected(url) as connection:
             major, version = observe_version(connection)
     except Permanent as trouble:
         # The operator sets the password only once the server runs.
         raise Transient(f"The recovered cluster cannot be used yet. {trouble.reason}") from None
     try:
-        return Server(url, version, find_programs(major=major, folders=doors.programs_folders()))
+        programs = find_programs(major=major, folders=doors.programs_folders())
     except Permanent as trouble:
         raise Hindered(trouble.reason) from None
+    return server_at(url, version=version, programs=programs)
 
 
 def begin_altering(server: Server, *, database: str) -> None:

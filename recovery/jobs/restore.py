@@ -48,7 +48,7 @@ from recovery.jobs.leftovers import (
     whole_of,
 )
 from recovery.jobs.observing import ObservedStore
-from recovery.jobs.recovered import Server, recovered_server
+from recovery.jobs.recovered import Server, recovered_server, server_at
 from recovery.jobs.saying import Saying
 from recovery.jobs.stored import stored_of
 from recovery.models import BackupPolicy, Restore
@@ -177,7 +177,7 @@ def _brought_back(order: Mapping[str, Any], restore: Restore, *, bench: Bench, s
     with _reading(restore):
         server = stored.start(sandbox, at=restore.target_at, database=database)
     with server as restored:
-        yield Server(restored.url, stored.server_version, stored.programs)
+        yield server_at(restored.url, version=stored.server_version, programs=stored.programs)
 
 
 @contextmanager

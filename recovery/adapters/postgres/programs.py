@@ -47,6 +47,21 @@ VARIABLES = {
     "target_session_attrs": "PGTARGETSESSIONATTRS",
 }
 """What may stand in a database's address, and the variable that tells it to a program."""
+UNDISTURBED = " ".join(
+    f"-c {name}={value}"
+    for name, value in {
+        "default_transaction_read_only": "off",
+        "statement_timeout": "0",
+        "lock_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+        "role": "none",
+        "session_preload_libraries": "",
+        "local_preload_libraries": "",
+        # Nothing that somebody made in the database stands in for what is PostgreSQL's own.
+        "search_path": "pg_catalog",
+    }.items()
+)
+"""With what a superuser enters a restored server: it goes before whatever its databases and roles set."""
 AWAY = re.compile(
     r"could not connect|connection refused|timeout expired|the database system is|closed the connection|"
     r"terminating connection|remaining connection slots|too many connections|could not receive|No route to host",
@@ -95,11 +110,20 @@ def connection_environment(url: str) -> dict[str, str]:
         options = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise Permanent("The address of the database is not one that PostgreSQL's programs accept.") from None
+    if is_ours := options.get("options") == UNDISTURBED:
+        del options["options"]
     unknown = sorted(set(options) - set(VARIABLES) - {"application_name", "connect_timeout"})
     if unknown:
         raise Permanent(f"The address of the database says '{unknown[0]}', which backups do not know.")
     environment = {VARIABLES[name]: str(value) for name, value in options.items() if name in VARIABLES}
+    if is_ours:
+        environment["PGOPTIONS"] = UNDISTURBED
     return plain_environment() | environment | {"PGCONNECT_TIMEOUT": str(CONNECT_SECONDS)}
+
+
+def undisturbed(url: str) -> str:
+    """Return the address of a restored server by which its superuser's session is as we want it, and nobody else's."""
+    return make_conninfo(url, options=UNDISTURBED)
 
 
 def plain_environment() -> dict[str, str]:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from changecontrol.errors import Hindered, Permanent, Transient
 from changecontrol.ports import ObjectStore
@@ -32,6 +32,7 @@ from recovery.adapters.postgres.programs import (
     one_row,
     plain_environment,
     run_program,
+    undisturbed,
 )
 from recovery.adapters.postgres.sandbox import STOP_STEPS, Sandbox, make_sandbox, tear_down, written_to
 from recovery.adapters.postgres.wal import (
@@ -56,7 +57,7 @@ from recovery.ports.postgres import (
 REPLAY_SECONDS = 6 * 3600.0
 NOT_REACHED = "recovery ended before configured recovery target was reached"
 TROUBLE = re.compile(rf"{NO_ROOM}|invalid|incorrect|unexpected|Permission denied|Input/output error")
-NO_ROLE = re.compile(r'role ".*" (does not exist|is not permitted to log in)')
+NO_ROLE = re.compile(r'role ".*" (does not exist|is not permitted to log in)|permission denied to set parameter ')
 FULL_BYTES = 16 * 1024 * 1024
 """With less than a segment of WAL free no server of PostgreSQL runs."""
 PORT = 5432
@@ -356,7 +357,9 @@ def _said(sandbox: Sandbox) -> str:
 def _entrance(sandbox: Sandbox, *, role: str, database: str) -> str:
     """Return the address at which the server answers: its `postgres` may have been dropped, or be called otherwise."""
     try:
-        return entrance_of(address_in(sandbox, database=database, role=role), database=database)
+        url = address_in(sandbox, database=database, role=role)
+        name = str(conninfo_to_dict(entrance_of(undisturbed(url), database=database))["dbname"])
+        return address_in(sandbox, database=name, role=role)
     except Permanent as refusal:
         reason = f"The restored server does not let the role in: {refusal.reason}"
     # The copy is as its server was: it is we who ask for somebody else.
@@ -364,7 +367,7 @@ def _entrance(sandbox: Sandbox, *, role: str, database: str) -> str:
 
 
 def _replayed(url: str) -> tuple[int, datetime | None]:
-    with connected(url) as connection:
+    with connected(undisturbed(url)) as connection:
         replayed, last_commit_at, is_in_recovery = one_row(
             connection, "SELECT pg_last_wal_replay_lsn(), pg_last_xact_replay_timestamp(), pg_is_in_recovery()"
         )

@@ -16,6 +16,7 @@ from recovery.adapters.postgres.programs import (
     connected,
     connection_environment,
     run_program,
+    undisturbed,
 )
 from recovery.adapters.postgres.wal import coverage_of, open_history, open_wal
 from recovery.adapters.streams import verify_stream
@@ -56,7 +57,8 @@ def question(server: Answering, *, programs: Programs) -> tuple[str, ...]:
 
     The extension amcheck is added to the copy.
     """
-    environment = connection_environment(server.url)
+    url = undisturbed(server.url)
+    environment = connection_environment(url)
     run_program(
         [
             programs.path("pg_amcheck"),
@@ -69,7 +71,7 @@ def question(server: Answering, *, programs: Programs) -> tuple[str, ...]:
         environment=environment,
         seconds=CHECK_SECONDS,
     )
-    with connected(server.url) as connection:
+    with connected(url) as connection:
         names = connection.execute("SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname").fetchall()
     databases = tuple(str(name) for (name,) in names)
     for database in databases:
