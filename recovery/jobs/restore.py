@@ -64,6 +64,11 @@ JOBS = "--jobs=2"
 SAFE = "The last safe time"
 ZSTD_FROM = 16
 """The first version whose pg_dump compresses with zstd."""
+NAMED_ROLES = """
+SELECT rolname FROM pg_roles
+WHERE oid IN (SELECT unnest(polroles) FROM pg_policy UNION SELECT umuser FROM pg_user_mapping)
+"""
+"""Roles without which what a database has beside its tables cannot be made; rights are granted one by one."""
 COUNTED = """
 SELECT count(*), coalesce(sum((xpath('/row/n/text()', query_to_xml(
     format('SELECT count(*) AS n FROM %I.%I', schemaname, tablename), false, true, '')))[1]::text::bigint), 0)
@@ -232,6 +237,7 @@ def _move(url: str, new_url: str, *, programs: Programs, sandbox: Sandbox, owner
 
     Rights come along where `owner` is named, for its server has the same roles; return which could not.
     """
+    _check_roles(url, new_url)
     folder = sandbox.folder / "moving"
     run_program(
         [
@@ -257,6 +263,20 @@ def _move(url: str, new_url: str, *, programs: Programs, sandbox: Sandbox, owner
         seconds=MOVE_SECONDS,
     )
     return ensure_granted(new_url, source=url, owner=owner) if owner else []
+
+
+def _check_roles(url: str, new_url: str) -> None:
+    """Raise `Hindered` before hours of work where a role that the database names is not on the other server."""
+    with connected(url) as connection:
+        named = {str(name) for (name,) in connection.execute(NAMED_ROLES)}
+    with connected(new_url) as connection:
+        missing = sorted(named - {str(name) for (name,) in connection.execute("SELECT rolname FROM pg_roles")})
+    if missing:
+        names = " and no ".join(f"“{name}”" for name in missing)
+        raise Hindered(
+            f"The server for restored databases has no role {names}, which a policy or a user mapping of the database "
+            "names: make it there, NOLOGIN is enough, and begin again."
+        )
 
 
 def _restore_attachments(restore: Restore, bench: Bench, *, url: str, folder: Path | None) -> str:

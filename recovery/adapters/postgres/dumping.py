@@ -6,7 +6,7 @@ dump names no roles: what is restored belongs to whoever restores it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -124,6 +124,14 @@ def observe_dumps(store: ObjectStore, *, prefix: str) -> Iterator[DatabaseDump]:
             yield observe_dump(store, prefix=prefix, label=found.key.split("/")[-2])
 
 
+def parts_of(*, store: ObjectStore, dump: DatabaseDump, identities: Sequence[str]) -> Generator[bytes, None, None]:
+    """Yield all of a dump as `pg_dump` wrote it. Raises `Permanent` where it is missing or changed."""
+    with StreamReader(store, dump.key, sha256=dump.sha256) as stored:
+        content = UnpackingReader(stored, identities=identities)
+        with closing(read_ahead(content.read)) as parts:
+            yield from parts
+
+
 def verify_dump(*, store: ObjectStore, dump: DatabaseDump, identities: Sequence[str], programs: Programs) -> None:
     """Read a dump to its end, open it, and write all of it down as SQL to nowhere (level 1).
 
@@ -185,10 +193,8 @@ def _feed(
     identities: Sequence[str],
     environment: dict[str, str],
 ) -> None:
-    with StreamReader(store, dump.key, sha256=dump.sha256) as stored:
-        content = UnpackingReader(stored, identities=identities)
-        with closing(read_ahead(content.read)) as parts:
-            size = feed_program(command, content=parts, environment=environment)
+    with closing(parts_of(store=store, dump=dump, identities=identities)) as parts:
+        size = feed_program(command, content=parts, environment=environment)
     if size != dump.content_bytes:
         raise Permanent(f"The dump holds {size:,} bytes and should hold {dump.content_bytes:,}.")
 

@@ -11,7 +11,7 @@ import hashlib
 import io
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import zstandard
 from changecontrol.errors import Hindered, Permanent
 from changecontrol.ports import ObjectStore
 from recovery.adapters.encryption import DecryptingReader
+from recovery.adapters.postgres.contents import Opened, ensure_roles_of, list_of
 from recovery.adapters.postgres.dumping import WITHOUT_LINKS, WITHOUT_ROLES
 from recovery.adapters.postgres.fetching import (
     LARGE_READS,
@@ -129,7 +130,9 @@ def start_file(
             role=role,
             wanted=file.size + SPARE_BYTES,
             most_bytes=most_bytes,
-            fill=lambda url: _restore_dump(content, url=url, programs=programs),
+            fill=lambda url: _restore_dump(
+                lambda: _Content(store, file, identities=identities).parts(), url=url, programs=programs
+            ),
         )
     check_space(sandbox, wanted=file.size + SPARE_BYTES, most_bytes=most_bytes)
     with written_to(sandbox):
@@ -165,7 +168,7 @@ class _Content:
             "it."
         )
 
-    def parts(self) -> Iterator[bytes]:
+    def parts(self) -> Generator[bytes, None, None]:
         """Yield all of it, and hold the object against its digest at its end."""
         while data := self._read():
             yield data
@@ -223,14 +226,13 @@ class _Content:
             raise Hindered(f"{self.key} is not opened by the identity of the backup policy. {refusal.reason}") from None
 
 
-def _restore_dump(content: _Content, *, url: str, programs: Programs) -> None:
+def _restore_dump(opened: Opened, *, url: str, programs: Programs) -> None:
+    flags = (*WITHOUT_ROLES, *WITHOUT_LINKS)
+    lines = list_of(opened, programs=programs, flags=flags)
+    ensure_roles_of(opened, lines, url=url, programs=programs, flags=flags)
     command = (programs.path("pg_restore"), "--create", "--exit-on-error", "--no-password", "--dbname=postgres")
     try:
-        feed_program(
-            [*command, *WITHOUT_ROLES, *WITHOUT_LINKS],
-            content=content.parts(),
-            environment=connection_environment(url),
-        )
+        feed_program([*command, *flags], content=opened(), environment=connection_environment(url))
     except Permanent as trouble:
         if NOT_OF_THE_DUMP.search(trouble.reason):
             raise Hindered(trouble.reason) from None

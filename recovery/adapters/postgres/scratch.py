@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from changecontrol.errors import Hindered, Permanent
 from changecontrol.ports import ObjectStore
 from changecontrol.processes import stop_child
-from recovery.adapters.postgres.dumping import restore_dump
+from recovery.adapters.postgres.contents import ensure_roles_of, list_of
+from recovery.adapters.postgres.dumping import WITHOUT_LINKS, WITHOUT_ROLES, parts_of, restore_dump
 from recovery.adapters.postgres.fetching import check_space
 from recovery.adapters.postgres.programs import Programs, plain_environment, run_program
 from recovery.adapters.postgres.restoring import (
@@ -43,9 +44,10 @@ SETTINGS = {
     "max_locks_per_transaction": "256",
 }
 NOT_OF_THE_DUMP = re.compile(
-    r"invalid LC_|is not available|could not open extension control file|could not access file"
+    r"invalid LC_|is not available|could not open extension control file|could not access file|"
+    r'role ".*" does not exist'
 )
-"""What this machine lacks: a locale, an extension, a library. It proves nothing about a dump."""
+"""What this machine lacks: a locale, an extension, a library, a role. It proves nothing about a dump."""
 
 
 def start_dump(
@@ -143,4 +145,11 @@ def _filled(sandbox: Sandbox, *, fill: Callable[[str], None], url: str) -> None:
 def _restore(
     *, store: ObjectStore, dump: DatabaseDump, identities: Sequence[str], programs: Programs, url: str
 ) -> None:
+    flags = (*WITHOUT_ROLES, *WITHOUT_LINKS)
+
+    def opened() -> Generator[bytes, None, None]:
+        return parts_of(store=store, dump=dump, identities=identities)
+
+    lines = list_of(opened, programs=programs, flags=flags)
+    ensure_roles_of(opened, lines, url=url, programs=programs, flags=flags)
     restore_dump(store=store, dump=dump, identities=identities, programs=programs, url=url, database=dump.database)
