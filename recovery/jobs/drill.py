@@ -133,6 +133,7 @@ def _ask(_: Mapping[str, Any], drill: Drill, bench: Bench, checks: Checks, outco
         database = database_at(drill.environment, drill.target_at)
         restored = stored.start(sandbox, at=drill.target_at, database=database)
         words.append(f"PostgreSQL {stored.server_version} answers as of {moment(drill.target_at)}.")
+        words.extend(restored.facts.left_out)
     with restored:
         server = server_at(restored.url, version=stored.server_version, programs=stored.programs)
         _question(drill, bench, checks, outcome, server=server, sandbox=sandbox)
@@ -172,8 +173,8 @@ def _question(
     if drill.level >= ELSEWHERE:
         # Before Odoo sells something on the copy: what goes elsewhere is what was restored.
         with checks.asking("Database beside the other cluster", ELSEWHERE) as words:
-            url = server.url_of(database_at(drill.environment, drill.target_at))
-            words.append(rehearsal.place(drill, bench, url=url, programs=server.programs, sandbox=sandbox))
+            database = database_at(drill.environment, drill.target_at)
+            words.append(rehearsal.place(drill, bench, server=server, database=database, sandbox=sandbox))
     if drill.level == 4 or (drill.level > 4 and settings.ODOO_COMMAND):
         _question_odoo(drill, bench, checks, server=server, sandbox=sandbox)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from changecontrol.errors import Hindered, Permanent, Transient, UnderWay
 from recovery import doors
-from recovery.adapters.postgres.entering import ensure_undisturbed
+from recovery.adapters.postgres.entering import ensure_owns, ensure_role, ensure_undisturbed
 from recovery.adapters.postgres.programs import (
     Programs,
     connected,
@@ -29,21 +30,31 @@ LOOK_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server by its superuser's address, which is never shown, with the programs of its version."""
+    """A server by two addresses, which are never shown, with the programs of its version.
+
+    A superuser looks at the catalogue, dumps and verifies by `url`. Rows are asked and changed by a role that is none:
+    whoever owned something in a database left code there that is run by it.
+    """
 
     url: str = field(repr=False)
+    asking_url: str = field(repr=False)
     version: str
     programs: Programs
+    left_out: tuple[str, ...] = ()
+    """In words, what of a dump is not there."""
 
     def url_of(self, database: str) -> str:
-        """Return the address of another database of the same server."""
+        """Return the address by which the rows of a database are asked and changed."""
+        return doors.url_of(self.asking_url, database=database)
+
+    def superuser_url_of(self, database: str) -> str:
         return doors.url_of(self.url, database=database)
 
 
-def server_at(url: str, *, version: str, programs: Programs) -> Server:
+def server_at(url: str, *, version: str, programs: Programs, left_out: tuple[str, ...] = ()) -> Server:
     """Return a server that was brought back, made ready to be asked. `url` is its superuser's."""
     ensure_undisturbed(url)
-    return Server(undisturbed(url), version, programs)
+    return Server(undisturbed(url), ensure_role(url), version, programs, left_out)
 
 
 def _told(clusters: DatabaseClusters, recovery: Mapping[str, Any]) -> str:
@@ -77,10 +88,11 @@ def recovered_server(point: RecoveryPoint, recovery: Mapping[str, Any]) -> Serve
 
 
 def begin_altering(server: Server, *, database: str) -> None:
-    """Mark a database before a drill has Odoo work on it: the mark outlives an attempt that is killed."""
+    """Let Odoo work on a database, and mark it before: the mark outlives an attempt that is killed."""
     with connected(server.url) as connection:
         statement = sql.SQL("COMMENT ON DATABASE {} IS {}")
         connection.execute(statement.format(sql.Identifier(database), sql.Literal(ALTERED)))
+    ensure_owns(server.superuser_url_of(database), role=str(conninfo_to_dict(server.asking_url)["user"]))
 
 
 def check_unaltered(server: Server, *, database: str) -> None:

@@ -19,10 +19,11 @@ from changecontrol.rules.rehearsals import refusal_of_place
 from changecontrol.workflows.jobs import Report
 from recovery import doors
 from recovery.adapters.odoo import ensure_neutralised, observe_neutralised, observe_odoo
-from recovery.adapters.postgres.programs import Programs, connected, one_row
+from recovery.adapters.postgres.programs import connected, one_row
 from recovery.adapters.postgres.sandbox import Sandbox, tear_down
 from recovery.jobs import attachments
 from recovery.jobs.copies import Bench
+from recovery.jobs.recovered import Server
 from recovery.jobs.restore import check_free, ensure_no_copy, place_copy
 from recovery.models import BackupPolicy, Drill
 from recovery.queries.attachments import copy_for
@@ -65,14 +66,21 @@ def _check_folder(drill: Drill, folder: Path) -> None:
         raise Hindered(f"There is a folder {folder} already, and it stays as it is.")
 
 
-def place(drill: Drill, bench: Bench, *, url: str, programs: Programs, sandbox: Sandbox) -> str:
+def place(drill: Drill, bench: Bench, *, server: Server, database: str, sandbox: Sandbox) -> str:
     """Make the copy harmless, and move it to the server that the workloads elsewhere use; return what is there."""
+    url = server.url_of(database)
     if observe_odoo(url) is not None:
         bench.saying.say("Making the copy harmless.")
         ensure_neutralised(url, run_id=bench.run_id, folder=sandbox.folder)
     bench.saying.say("Moving the database to the other cluster.")
     tables, rows = place_copy(
-        url, target=_target_of(drill), name=_name_of(drill), mark=_mark_of(drill), programs=programs, sandbox=sandbox
+        url,
+        dumping_url=server.superuser_url_of(database),
+        target=_target_of(drill),
+        name=_name_of(drill),
+        mark=_mark_of(drill),
+        programs=server.programs,
+        sandbox=sandbox,
     )
     files = _place_attachments(drill, bench)
     odoo = "" if settings.ODOO_COMMAND else " Odoo was not started on the copy first: this installation has none."

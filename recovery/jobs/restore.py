@@ -116,15 +116,15 @@ def _made_beside(order: Mapping[str, Any], restore: Restore, *, target: str, say
         ):
             server = _brought_back(order, restore, bench=bench, sandbox=sandbox)
             with server as restored:
-                url = restored.url_of(
-                    database_of(restored.url, wanted=database_at(restore.environment, restore.target_at))
-                )
+                wanted = database_of(restored.url, wanted=database_at(restore.environment, restore.target_at))
+                url = restored.url_of(wanted)
                 is_odoo = observe_odoo(url) is not None
                 if restore.is_neutralised and is_odoo:
                     saying.say("Making the copy harmless.")
                     ensure_neutralised(url, run_id=bench.run_id, folder=sandbox.folder)
                 saying.say("Moving the database beside the one in use.")
-                left = _move(url, new_url, programs=restored.programs, sandbox=sandbox, owner=owner)
+                dumping_url = restored.superuser_url_of(wanted)
+                left = _move(dumping_url, new_url, programs=restored.programs, sandbox=sandbox, owner=owner)
                 files = _restore_attachments(restore, bench, url=url, folder=folder)
                 saying.begin("validating", "Comparing what arrived with what was restored.")
                 counts = _compare(url, new_url)
@@ -136,7 +136,7 @@ def _made_beside(order: Mapping[str, Any], restore: Restore, *, target: str, say
         f"“{restore.target_database}” holds {counts[0]:,} tables with {counts[1]:,} rows as of "
         f"{moment(restore.target_at)}{files}."
     )
-    return " ".join([sentence, *left])
+    return " ".join([sentence, *restored.left_out, *left])
 
 
 def _mark_of(restore: Restore) -> str:
@@ -182,7 +182,12 @@ def _brought_back(order: Mapping[str, Any], restore: Restore, *, bench: Bench, s
     with _reading(restore):
         server = stored.start(sandbox, at=restore.target_at, database=database)
     with server as restored:
-        yield server_at(restored.url, version=stored.server_version, programs=stored.programs)
+        yield server_at(
+            restored.url,
+            version=stored.server_version,
+            programs=stored.programs,
+            left_out=restored.facts.left_out,
+        )
 
 
 @contextmanager
@@ -352,13 +357,17 @@ def _assert_neutralised(url: str) -> None:
         raise Permanent(" ".join(one.sentence for one in findings[:3]))
 
 
-def place_copy(url: str, *, target: str, name: str, mark: str, programs: Programs, sandbox: Sandbox) -> tuple[int, int]:
+def place_copy(
+    url: str, *, dumping_url: str, target: str, name: str, mark: str, programs: Programs, sandbox: Sandbox
+) -> tuple[int, int]:
     """Move a database of the sandbox into a new one on another server, marked as ours, and compare it.
+
+    It is compared by `url`, and dumped by `dumping_url`, its superuser's.
 
     Return how many tables and rows it has; what fails leaves none. One of that name that is not ours stays as it is.
     """
     with _new_database(target, name=name, mark=mark, run_id=sandbox.run_id) as new_url:
-        _move(url, new_url, programs=programs, sandbox=sandbox, owner="")
+        _move(dumping_url, new_url, programs=programs, sandbox=sandbox, owner="")
         counts = _compare(url, new_url)
         if observe_odoo(new_url) is not None:
             _assert_neutralised(new_url)

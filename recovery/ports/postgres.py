@@ -224,3 +224,5 @@ class RestoredDatabase:
     last_commit_at: datetime | None
     unpack_seconds: float
     replay_seconds: float
+    left_out: tuple[str, ...] = ()
+    """In words, what of a dump nobody but a superuser could have made."""

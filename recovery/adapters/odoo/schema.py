@@ -67,8 +67,8 @@ def one_transaction(url: str) -> Iterator[psycopg.Connection[Any]]:
     """Connect and do everything in one transaction. Raises `Transient` or `Permanent`, never with a row's values."""
     with connected(url) as connection:
         try:
-            # A database or role may carry a search path of its own.
-            connection.execute("SET search_path = public, pg_catalog")
+            # A database or role may carry a search path of its own, and `public` functions called like PostgreSQL's.
+            connection.execute("SET search_path = pg_catalog, public")
             connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
             with connection.transaction():
                 yield connection

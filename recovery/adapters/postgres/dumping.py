@@ -12,10 +12,12 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 
 from changecontrol.errors import Permanent
 from changecontrol.ports import ObjectStore
+from recovery.adapters.postgres.contents import restore_contents
+from recovery.adapters.postgres.entering import ensure_role
 from recovery.adapters.postgres.facts import FACTS, backup_from, facts_of
 from recovery.adapters.postgres.packing import BLOCK_BYTES, PackingWriter, UnpackingReader, read_ahead
 from recovery.adapters.postgres.programs import (
@@ -154,10 +156,10 @@ def restore_dump(
     programs: Programs,
     url: str,
     database: str,
-) -> str:
-    """Restore a dump into a new database on the server at `url`, and return the database's address.
+) -> tuple[str, ...]:
+    """Restore a dump into a new database on the server at `url`, as its superuser; return what was left out, in words.
 
-    The role needs CREATEDB, and owns what is restored. Raises `Permanent` where the database exists or the server is
+    A role that is made for it owns what is restored. Raises `Permanent` where the database exists or the server is
     older than the dump's; what fails leaves no database behind.
     """
     if programs.major < dump.server_major:
@@ -166,16 +168,18 @@ def restore_dump(
         major, _ = observe_version(connection)
     if major < dump.server_major:
         raise Permanent(f"The dump is of PostgreSQL {dump.server_major} and the server to restore to is {major}.")
-    command = (programs.path("pg_restore"), "--exit-on-error", "--no-password", f"--dbname={database}")
-    with _new_database(url, database=database, dump=dump):
-        _feed(
-            [*command, *WITHOUT_ROLES, *WITHOUT_LINKS],
-            store=store,
-            dump=dump,
-            identities=identities,
-            environment=connection_environment(url) | {"PGDATABASE": database},
+    as_role = ensure_role(url)
+    with _new_database(url, database=database, dump=dump, owner=str(conninfo_to_dict(as_role)["user"])):
+        size, left_out = restore_contents(
+            lambda: parts_of(store=store, dump=dump, identities=identities),
+            url=url,
+            as_role=as_role,
+            database=database,
+            programs=programs,
+            flags=(*WITHOUT_ROLES, *WITHOUT_LINKS),
         )
-    return make_conninfo(url, dbname=database)
+        _check_size(size, dump=dump)
+    return left_out
 
 
 def _clear_killed(store: ObjectStore, *, folder: str) -> None:
@@ -195,15 +199,20 @@ def _feed(
 ) -> None:
     with closing(parts_of(store=store, dump=dump, identities=identities)) as parts:
         size = feed_program(command, content=parts, environment=environment)
+    _check_size(size, dump=dump)
+
+
+def _check_size(size: int, *, dump: DatabaseDump) -> None:
     if size != dump.content_bytes:
         raise Permanent(f"The dump holds {size:,} bytes and should hold {dump.content_bytes:,}.")
 
 
 @contextmanager
-def _new_database(url: str, *, database: str, dump: DatabaseDump) -> Iterator[None]:
+def _new_database(url: str, *, database: str, dump: DatabaseDump, owner: str) -> Iterator[None]:
     """Make the database as the source's was; what fails within the block removes it again."""
-    make = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
+    make = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}").format(
         sql.Identifier(database),
+        sql.Identifier(owner),
         sql.Literal(dump.encoding),
         sql.Literal(dump.collation),
         sql.Literal(dump.character_type),

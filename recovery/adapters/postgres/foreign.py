@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import zstandard
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from changecontrol.errors import Hindered, Permanent
 from changecontrol.ports import ObjectStore
 from recovery.adapters.encryption import DecryptingReader
-from recovery.adapters.postgres.contents import Opened, ensure_roles_of, list_of
+from recovery.adapters.postgres.contents import NAME, Opened, list_of, plain, restore_contents, text_of
 from recovery.adapters.postgres.dumping import WITHOUT_LINKS, WITHOUT_ROLES
+from recovery.adapters.postgres.entering import ensure_role
 from recovery.adapters.postgres.fetching import (
     LARGE_READS,
     VERIFY_SECONDS,
@@ -34,10 +37,11 @@ from recovery.adapters.postgres.fetching import (
 from recovery.adapters.postgres.packing import MAX_WINDOW_BYTES, READ_BYTES
 from recovery.adapters.postgres.programs import (
     Programs,
-    connection_environment,
+    connected,
     feed_program,
     plain_environment,
     run_program,
+    undisturbed,
 )
 from recovery.adapters.postgres.restoring import Restored, start_consistent
 from recovery.adapters.postgres.sandbox import Sandbox, written_to
@@ -49,10 +53,17 @@ TAR, TAR_AT = b"ustar", 257
 MOST_LAYERS = 4
 """Compressed, encrypted, and once more of each: nobody packs what is packed for ever."""
 MANIFEST_BYTES = 256 * 1024 * 1024
-NOT_OF_THE_DUMP = re.compile(r'database ".*" already exists|unsupported version')
-"""What a server that is made for a dump, or programs that are too old, refuse of it."""
+NOT_OF_THE_DUMP = re.compile(r"unsupported version")
+"""What programs that are too old refuse of a dump."""
 NOT_OF_THE_TAR = re.compile(r"Cannot \w+|Member name contains '\.\.'")
 """What tar does not make here: what would lie outside of its folder, behind a link, or is no file."""
+ITSELF = re.compile(r"\d+; \d+ \d+ DATABASE - ")
+MAKING = re.compile(
+    rf"^CREATE DATABASE ({NAME}) WITH TEMPLATE = template0((?: [A-Z_]+ = (?:'(?:[^']|'')*'|\w+))*);$", re.MULTILINE
+)
+WORD = re.compile(r" ([A-Z_]+) = ('(?:[^']|'')*'|\w+)")
+WORDS = ("ENCODING", "LOCALE_PROVIDER", "LOCALE", "LC_COLLATE", "LC_CTYPE", "ICU_LOCALE", "ICU_RULES", "BUILTIN_LOCALE")
+"""What of a database is said where it is made, and cannot be changed later."""
 MAJOR = re.compile(rb"(\d{1,3})\s*")
 SEGMENT = re.compile(r"[0-9A-F]{24}")
 
@@ -226,17 +237,40 @@ class _Content:
             raise Hindered(f"{self.key} is not opened by the identity of the backup policy. {refusal.reason}") from None
 
 
-def _restore_dump(opened: Opened, *, url: str, programs: Programs) -> None:
+def _restore_dump(opened: Opened, *, url: str, programs: Programs) -> tuple[str, ...]:
     flags = (*WITHOUT_ROLES, *WITHOUT_LINKS)
-    lines = list_of(opened, programs=programs, flags=flags)
-    ensure_roles_of(opened, lines, url=url, programs=programs, flags=flags)
-    command = (programs.path("pg_restore"), "--create", "--exit-on-error", "--no-password", "--dbname=postgres")
+    as_role = ensure_role(url)
     try:
-        feed_program([*command, *flags], content=opened(), environment=connection_environment(url))
+        database = _make_database(opened, url=url, owner=str(conninfo_to_dict(as_role)["user"]), programs=programs)
+        _, left_out = restore_contents(
+            opened, url=url, as_role=as_role, database=database, programs=programs, flags=flags
+        )
     except Permanent as trouble:
         if NOT_OF_THE_DUMP.search(trouble.reason):
             raise Hindered(trouble.reason) from None
         raise
+    return left_out
+
+
+def _make_database(opened: Opened, *, url: str, owner: str, programs: Programs) -> str:
+    """Make the database as a dump says that its own was, and return its name. What it sets for itself is left out."""
+    with_it = ("--create", *WITHOUT_ROLES, *WITHOUT_LINKS)
+    lines = [line for line in list_of(opened, programs=programs, flags=with_it) if ITSELF.match(line)]
+    found = MAKING.search(text_of(opened, lines, programs=programs, flags=with_it)) if lines else None
+    if found is None:
+        raise Hindered("The dump does not say of which database it is: one of some tables alone is not tried.")
+    name, words = plain(found[1]), {key: value for key, value in WORD.findall(found[2]) if key in WORDS}
+    make = sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ").format(
+        sql.Identifier(name), sql.Identifier(owner)
+    )
+    options = [sql.SQL(f"{key} ") + sql.Literal(value.strip("'").replace("''", "'")) for key, value in words.items()]
+    try:
+        with connected(undisturbed(url)) as connection:
+            connection.execute(make + sql.SQL(" ").join(options))
+    except Permanent as refusal:
+        # A locale that is not here, a name that our own server has: an empty database says nothing of a dump.
+        raise Hindered(refusal.reason) from None
+    return name
 
 
 def _unpack(content: _Content, *, sandbox: Sandbox, programs: Programs) -> None:

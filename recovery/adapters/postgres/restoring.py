@@ -61,6 +61,8 @@ NO_ROLE = re.compile(r'role ".*" (does not exist|is not permitted to log in)|per
 FULL_BYTES = 16 * 1024 * 1024
 """With less than a segment of WAL free no server of PostgreSQL runs."""
 PORT = 5432
+EVENT_TRIGGERS_FROM = 17
+"""The first version that calls them at a sign-in, and that can be told to call none."""
 SHORT_HEADER_BYTES = 24
 # The beginning of an XLogRecord: its whole length, its transaction, and where the record before it begins.
 RECORD_START = struct.Struct("=IIQ")
@@ -286,6 +288,9 @@ def configure(sandbox: Sandbox, *, settings: Mapping[str, str]) -> None:
         "archive_mode": "off",
         # A subscription that goes on would take from its publisher what the source has yet to get.
         "max_logical_replication_workers": "0",
+        # Nothing runs by itself: neither what somebody hung on a sign-in, nor functions of an index.
+        "autovacuum": "off",
+        **({"event_triggers": "off"} if _major_of(sandbox) >= EVENT_TRIGGERS_FROM else {}),
         "log_timezone": "UTC",
         **settings,
     }
@@ -293,6 +298,10 @@ def configure(sandbox: Sandbox, *, settings: Mapping[str, str]) -> None:
     for name, text in (("postgresql.conf", lines), ("hba.conf", "local all all trust\n"), ("ident.conf", "")):
         with sandbox.writing(sandbox.folder / name) as file:
             file.write(text.encode())
+
+
+def _major_of(sandbox: Sandbox) -> int:
+    return int((sandbox.data / "PG_VERSION").read_text())
 
 
 def _control_settings(sandbox: Sandbox, *, programs: Programs) -> dict[str, str]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 
 from changecontrol.errors import Hindered, Permanent
 from changecontrol.ports import ObjectStore
 from changecontrol.processes import stop_child
-from recovery.adapters.postgres.contents import ensure_roles_of, list_of
-from recovery.adapters.postgres.dumping import WITHOUT_LINKS, WITHOUT_ROLES, parts_of, restore_dump
+from recovery.adapters.postgres.dumping import restore_dump
 from recovery.adapters.postgres.fetching import check_space
 from recovery.adapters.postgres.programs import Programs, plain_environment, run_program
 from recovery.adapters.postgres.restoring import (
@@ -43,6 +42,8 @@ SETTINGS = {
     "max_wal_size": "128MB",
     "max_locks_per_transaction": "256",
 }
+Fill = Callable[[str], tuple[str, ...]]
+"""Restores into a server by its superuser's address, and returns in words what it left out."""
 NOT_OF_THE_DUMP = re.compile(
     r"invalid LC_|is not available|could not open extension control file|could not access file|"
     r'role ".*" does not exist'
@@ -83,7 +84,7 @@ def start_scratch(
     role: str,
     wanted: int,
     most_bytes: int | None,
-    fill: Callable[[str], None],
+    fill: Fill,
 ) -> Restored:
     """Make a server in an empty sandbox, let `fill` restore into it by its address, and return it.
 
@@ -101,7 +102,7 @@ def start_scratch(
             raise Hindered(not_started(sandbox).reason)
         url = address_in(sandbox, database="postgres", role=role)
         unpacking_at = time.monotonic()
-        _filled(sandbox, fill=fill, url=url)
+        left_out = _filled(sandbox, fill=fill, url=url)
     except BaseException:
         stop_child(child, steps=STOP_STEPS)
         raise
@@ -113,6 +114,7 @@ def start_scratch(
         last_commit_at=None,
         unpack_seconds=time.monotonic() - unpacking_at,
         replay_seconds=unpacking_at - began,
+        left_out=left_out,
     )
     return Restored(sandbox, child=child, facts=facts)
 
@@ -132,9 +134,9 @@ def _make_server(sandbox: Sandbox, *, programs: Programs, role: str) -> None:
         raise Hindered(trouble.reason) from None
 
 
-def _filled(sandbox: Sandbox, *, fill: Callable[[str], None], url: str) -> None:
+def _filled(sandbox: Sandbox, *, fill: Fill, url: str) -> tuple[str, ...]:
     try:
-        fill(url)
+        return fill(url)
     except Permanent as trouble:
         is_full = shutil.disk_usage(sandbox.folder).free < FULL_BYTES
         if is_full or NOT_OF_THE_DUMP.search(trouble.reason):
@@ -144,12 +146,7 @@ def _filled(sandbox: Sandbox, *, fill: Callable[[str], None], url: str) -> None:
 
 def _restore(
     *, store: ObjectStore, dump: DatabaseDump, identities: Sequence[str], programs: Programs, url: str
-) -> None:
-    flags = (*WITHOUT_ROLES, *WITHOUT_LINKS)
-
-    def opened() -> Generator[bytes, None, None]:
-        return parts_of(store=store, dump=dump, identities=identities)
-
-    lines = list_of(opened, programs=programs, flags=flags)
-    ensure_roles_of(opened, lines, url=url, programs=programs, flags=flags)
-    restore_dump(store=store, dump=dump, identities=identities, programs=programs, url=url, database=dump.database)
+) -> tuple[str, ...]:
+    return restore_dump(
+        store=store, dump=dump, identities=identities, programs=programs, url=url, database=dump.database
+    )

@@ -27,6 +27,7 @@ FOREIGN = ("CREATE EXTENSION postgres_fdw", "CREATE SERVER far FOREIGN DATA WRAP
 NAMED: dict[str, tuple[str, ...]] = {
     "a policy": (POLICY,),
     "a user mapping": (*FOREIGN, "CREATE USER MAPPING FOR shop_till SERVER far"),
+    "a setting": (f"ALTER ROLE shop_till IN DATABASE {DATABASE} SET statement_timeout TO '5min'",),
 }
 
 

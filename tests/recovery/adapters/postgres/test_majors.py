@@ -32,6 +32,7 @@ from recovery.jobs.restore import place_copy
 from recovery.ports.postgres import Latest
 from tests.recovery.adapters.postgres.conftest import KEY, Marks, Source, now_at, ship_until
 from tests.recovery.adapters.postgres.test_rights import GRANTS, OBJECTS, ZOO, as_owner, rights_in, run
+from tests.recovery.hostile import OWNER, hostile_on
 
 pytestmark = pytest.mark.slow
 
@@ -150,6 +151,7 @@ def test_what_was_restored_is_moved_beside_what_is_in_use(source: Source) -> Non
     with source.restore(base, at=Latest.LATEST) as restored:
         counts = place_copy(
             restored.url,
+            dumping_url=restored.url,
             target=source.url,
             name=name,
             mark="of this test",
@@ -162,6 +164,27 @@ def test_what_was_restored_is_moved_beside_what_is_in_use(source: Source) -> Non
     source.execute(f"DROP DATABASE {name}")
     assert found == (500,)
     assert counts[1] == 500
+
+
+def test_questioning_runs_no_program_of_an_owner_s(source: Source) -> None:
+    with hostile_on(source.url) as hostile:
+        hostile.leave_code(source.url)
+        archiver = source.archiver()
+        archiver.start()
+        try:
+            base = source.back_up("first")
+            ship_until(archiver, now_at(source))
+        finally:
+            archiver.stop()
+
+        with source.restore(base, at=Latest.LATEST) as restored:
+            databases = question(restored, programs=source.programs)
+
+        is_run = hostile.proof.exists()
+        is_armed = hostile.is_armed(source.url)
+        source.execute(f"DROP OWNED BY {OWNER}")
+    assert "postgres" in databases
+    assert (is_run, is_armed) == (False, True)
 
 
 def test_an_incremental_backup_of_a_version_that_has_none_is_a_sentence(source: Source) -> None:
