@@ -18,11 +18,13 @@ from tests.factories.recovery import (
     DUMPS,
     HOUR,
     backup_policy,
+    canceled_drill,
     copy_attachments,
     finished_drill,
     recorded_point,
     recovery_owner,
     ship_wal,
+    started_drill,
 )
 from tests.functional.counting import statements
 
@@ -70,6 +72,19 @@ def test_what_runs_well_says_so_in_words(estate, rio, signed_in) -> None:
     assert "The one environment with a policy meets its RPO" in text
     assert "No alarm is open. 2 environments have no backup policy." in text
     assert 'aria-label="Restorable from Sun 22 Nov 03:00 UTC to Mon 23 Nov 10:12 UTC, without a gap"' in text
+
+
+def test_each_of_the_latest_drills_says_what_is_left_to_do(estate, rio, signed_in) -> None:
+    run_well(estate.production, rio)
+    canceled_drill(estate.production, by=rio, target_at=NIGHT + HOUR, at=NOW - HOUR / 2)
+    started_drill(estate.production, by=rio, target_at=NIGHT + HOUR)
+
+    text = text_of(signed_in(rio).get("/recovery/"))
+
+    latest = text[text.index("Latest drills") :]
+    said = [latest.find(words) for words in ("<small>under way", "<small>proves nothing", "<small>sign-off is open")]
+    assert -1 not in said
+    assert said == sorted(said)
 
 
 def test_alarms_come_first_and_what_is_missed_is_said(estate, rio, signed_in, frozen_time) -> None:  # BCK-1
