@@ -60,6 +60,7 @@ def _list(request: HttpRequest, period: PeriodForm) -> dict[str, Any]:
     before, after = key_of(request, "before"), key_of(request, "after")
     overdue = overdue_drills(scope, at=at)
     found = page_by_key(drills_of(scope), before=before, after=after)
+    held = scope.abilities(scope.roles)
     return {
         "heading": f"{counted(len(overdue), 'drill')} overdue" if overdue else "Drills",
         "lede": "A backup counts once it was restored, started and questioned. That is what a drill does.",
@@ -67,8 +68,10 @@ def _list(request: HttpRequest, period: PeriodForm) -> dict[str, Any]:
         "rows": drill_facts.rows_of(found.rows),
         "newer_url": f"{reverse('drills')}?after={found.newer}" if found.newer else "",
         "older_url": f"{reverse('drills')}?before={found.older}" if found.older else "",
-        "may_start": Ability.RECOVERY_DRILL in scope.abilities(scope.roles),
-        "may_export": Ability.EVIDENCE_EXPORT in scope.abilities(scope.roles),
+        "may_start": Ability.RECOVERY_DRILL in held,
+        "why_not_start": access.why_not(scope, Ability.RECOVERY_DRILL),
+        "may_export": Ability.EVIDENCE_EXPORT in held,
+        "why_not_export": access.why_not(scope, Ability.EVIDENCE_EXPORT),
         "period": period,
     }
 

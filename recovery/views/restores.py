@@ -73,6 +73,7 @@ def restores(request: HttpRequest) -> HttpResponse:
         "older_url": f"{reverse('restores')}?before={ended.older}" if ended.older else "",
         "is_first": is_first,
         "may_ask": bool(_purposes_anywhere(scope)),
+        "why_not": access.why_not(scope, Ability.RECOVERY_RESTORE),
     }
     return render(request, "recovery/restores.html", context)
 

@@ -580,7 +580,20 @@ def test_who_may_not_export_takes_nothing(estate: SmallEstate, rio: User, owner:
     client = signed_in(owner)
 
     assert client.get("/recovery/drills/reports.ndjson").status_code == 403
-    assert "Reports to take along" not in client.get("/recovery/drills/").text
+    page = client.get("/recovery/drills/").text
+    assert "Reports to take along" not in page
+    assert "Taking reports along: This needs one of these roles here: " in page
+
+
+def test_lists_say_who_may_begin_what(estate: SmallEstate, rio: User, signed_in: Any) -> None:
+    of_dee = [signed_in(estate.dee).get(path).text for path in ("/recovery/drills/", "/recovery/restores/")]
+    of_rio = [signed_in(rio).get(path).text for path in ("/recovery/drills/", "/recovery/restores/")]
+
+    for words, new, dee, owner in zip(
+        ("Holding a drill: ", "Restoring: "), ("drill", "restore"), of_dee, of_rio, strict=True
+    ):
+        assert f"{words}This needs one of these roles here: " in dee
+        assert (f"New {new}" in dee, f"New {new}" in owner, words in owner) == (False, True, False)
 
 
 def test_a_period_that_is_no_period_is_said_beside_its_field(estate: SmallEstate, signed_in: Any) -> None:
