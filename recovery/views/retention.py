@@ -119,7 +119,7 @@ def _seen(text: str) -> list[str]:
     """Return the names that the page showed. One answer holds all of them: there may be more than a form has fields."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
 
@@ -128,7 +128,7 @@ def _seen_lost(text: str) -> list[tuple[datetime, datetime]]:
     """Return the times that the page said would be lost. What is no such list is none that it showed."""
     try:
         return [(datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in json.loads(text)]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return []
 
 

@@ -132,11 +132,21 @@ def test_what_is_left_of_the_bytes_is_said_before_they_go(rio, points, signed_in
     assert words in text_of(signed_in(rio).get(PLACE))
 
 
-@pytest.mark.parametrize("sent", ["", "p2", "{}", "[1]", '["p2"]'], ids=["none", "no list", "a map", "a number", "one"])
+@pytest.mark.parametrize(
+    "sent",
+    ["", "p2", "{}", "[1]", '["p2"]', "[" * 100_000],
+    ids=["none", "no list", "a map", "a number", "one", "without end"],
+)
 def test_what_was_not_shown_is_never_removed(rio, points, signed_in, sent) -> None:
-    answer = signed_in(rio).post(PLACE, {"seen_goes": sent})
+    client = signed_in(rio)
+    seen = client.get(PLACE).context
 
-    assert answer.status_code == 409
+    answers = [
+        client.post(PLACE, {"seen_goes": sent, "seen_lost": seen["seen_lost"]}),
+        client.post(PLACE, {"seen_goes": sent, "seen_lost": sent}),
+    ]
+
+    assert [one.status_code for one in answers] == [409, 409]
     assert asked() == []
 
 
