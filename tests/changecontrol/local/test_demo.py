@@ -85,6 +85,8 @@ class Terminal:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Where the tests run in the background of a script, their programs would ignore Ctrl-C.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         has_settled = wait_until(
             lambda: "Ctrl-C stops everything" in self.text() or self.process.poll() is not None, seconds=READY_SECONDS

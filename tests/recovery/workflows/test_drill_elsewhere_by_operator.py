@@ -16,7 +16,7 @@ from django.db.models import Q
 from changecontrol import clock
 from changecontrol.adapters.fakes.kubernetes import FakeKubernetes
 from changecontrol.errors import Transient
-from changecontrol.models import AuditEvent, Cluster, Job, Rehearsal
+from changecontrol.models import AuditEvent, Cluster, Job, Message, Rehearsal
 from changecontrol.ports import NotAllowed, ObjectRef
 from changecontrol.workflow import engine
 from deployments.adapters.fakes.git import BareRepository
@@ -351,8 +351,21 @@ def test_drill_that_kills_its_workers_with_a_rehearsal_says_so_and_has_it_taken_
 
     drill = killed(elsewhere)
 
+    assert (drill.state, drill.leftovers) == ("failed", "")
+    assert "Its workers ended in the middle of this step, again and again." in drill.trouble_found
+    assert (elsewhere.left(), Rehearsal.objects.get().state) == ([], "gone")
+
+
+@pytest.mark.slow
+def test_drill_that_kills_its_workers_as_it_clears_away_says_so_and_is_cleared_away_later(elsewhere: Elsewhere) -> None:
+    elsewhere.recover()
+    elsewhere.work(lambda: Drill.objects.filter(state="tearing_down").exists())
+
+    drill = killed(elsewhere)
+
     assert (drill.state, drill.leftovers) == ("failed", UNCLEARED)
-    elsewhere.work(lambda: Rehearsal.objects.filter(state="gone").exists() and not elsewhere.shop.clusters())
+    elsewhere.work(lambda: Message.objects.filter(subject__contains="is gone").exists(), step=timedelta(minutes=10))
+    assert (elsewhere.left(), Rehearsal.objects.get().state, drill.next_due_at) == ([], "gone", None)
 
 
 def killed(elsewhere: Elsewhere) -> Drill:
