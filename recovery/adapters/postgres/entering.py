@@ -66,15 +66,16 @@ AND rolname !~ '^pg_' AND NOT EXISTS (
 )
 """
 """Who owns anything, but for those that are, or can become, somebody who reaches beyond the rows."""
-OF_SUPERUSERS = """
+OF_MIGHTY = """
 SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, nspname, relname
-FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace JOIN pg_roles ON pg_roles.oid = relowner
-WHERE rolsuper AND nspname = 'public' AND relkind IN ('r', 'p', 'v', 'S') AND NOT EXISTS (
+FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE nspname = 'public' AND relkind IN ('r', 'p', 'v', 'S') AND NOT pg_has_role(%s, relowner, 'MEMBER')
+AND NOT EXISTS (
     SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid
     AND (deptype = 'e' OR (relkind = 'S' AND deptype IN ('a', 'i')))
 )
 """
-"""What they own that no extension made; the sequence of a column goes with its table."""
+"""What is of no owner that the role is a member of, and no extension made; a column's sequence goes with its table."""
 
 
 def ensure_undisturbed(url: str) -> None:
@@ -119,14 +120,14 @@ def ensure_role(url: str) -> str:
 
 
 def ensure_owns(url: str, *, role: str) -> None:
-    """Give a role what superusers own of a shop's tables in a database. `url` is the superuser's.
+    """Give a role what it may not own through others of a shop's tables in a database. `url` is the superuser's.
 
-    Odoo alters its tables as it works, and where its own role is a superuser nobody else may.
+    Odoo alters its tables as it works, and where its own role is a superuser, or may make roles, nobody else may.
     """
     with connected(undisturbed(url)) as connection:
         if connection.execute("SELECT FROM pg_namespace WHERE nspname = 'public'").rowcount:
             connection.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(sql.Identifier(role)))
-        for kind, schema, name in connection.execute(OF_SUPERUSERS).fetchall():
+        for kind, schema, name in connection.execute(OF_MIGHTY, [role]).fetchall():
             statement = sql.SQL("ALTER {} {} OWNER TO {}")
             connection.execute(statement.format(sql.SQL(kind), sql.Identifier(schema, name), sql.Identifier(role)))
 
