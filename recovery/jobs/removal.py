@@ -56,9 +56,9 @@ def remove(order: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
         for store in _stores(copy.policy):
             attachments.archive_of(copy.policy, store).ensure_removed(attachments.point_of(copy))
     saying.say("Removing WAL and orphans.")
-    for store in _stores(policy):
+    for address, store in zip((policy.store, policy.copy_store), _stores(policy), strict=False):
         asked.append(let_wal_go(policy, actor=system_actor(), at=clock.now()))
-        _remove_wal(store, policy=policy, servers=asked[-1] or {})
+        _remove_wal(store, address=address, policy=policy, servers=asked[-1] or {})
         _collect(store, policy=policy, at=clock.now())
     # Orders of before this was said do not name it.
     is_busy = order.get("is_busy", False) or None in asked
@@ -94,12 +94,14 @@ def _remove_point(point: RecoveryPoint, *, store: ObjectStore) -> None:
             store.ensure_absent(part.key)
 
 
-def _remove_wal(store: ObjectStore, *, policy: BackupPolicy, servers: Mapping[str, list[KeptPoint]]) -> None:
+def _remove_wal(
+    store: ObjectStore, *, address: str, policy: BackupPolicy, servers: Mapping[str, list[KeptPoint]]
+) -> None:
     """Remove WAL that retention lets go, of servers that have a whole point: of another one nothing is known yet.
 
     What the catalogue counts on stays, whatever else the store holds.
     """
-    counted_on = wal_counted_on(policy)
+    counted_on = wal_counted_on(policy, store=address)
     for archive in archives_in(store, policy=policy):
         points = servers.get(archive.system_identifier)
         if not points:

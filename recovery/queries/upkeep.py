@@ -84,8 +84,10 @@ def points_by_server(policy: BackupPolicy) -> Mapping[str, list[KeptPoint]] | No
         return None
     going = RecoveryPoint.objects.filter(environment=policy.environment_id, removing_at__isnull=False)
     asked_at = going.aggregate(newest=Max("removal_asked_at"))["newest"]
-    # Times go with the points whose removal somebody asked for, as was said then: never by themselves.
-    return _by_server(policy, alone=_alone(policy, asked_at=asked_at) if asked_at is not None else ())
+    # Times go with the points whose removal somebody asked for, as was said then: never by themselves. A policy that
+    # has come into force since may keep more.
+    is_as_asked = asked_at is not None and BackupPolicy.objects.active().filter(pk=policy.pk).exists()
+    return _by_server(policy, alone=_alone(policy, asked_at=asked_at) if asked_at and is_as_asked else ())
 
 
 def removal_of(policy: BackupPolicy, *, at: datetime) -> Retention:
@@ -126,11 +128,14 @@ def segment_sizes(environment_id: int) -> Mapping[str, int]:
     return {server: segment_bytes_of(key) for server, key in rows.values_list("system_identifier", "key")}
 
 
-def wal_counted_on(policy: BackupPolicy) -> Mapping[str, list[Segment]]:
-    """Return the WAL by server that the catalogue counts on in the store of a policy."""
+def wal_counted_on(policy: BackupPolicy, *, store: str) -> Mapping[str, list[Segment]]:
+    """Return the WAL by server that the catalogue counts on in a store of a policy.
+
+    Where its copies go may have been the store of an earlier policy: what is counted on there is counted on.
+    """
     found: dict[str, list[Segment]] = {}
-    for (store, server), rows in restorable_in([policy.environment_id])[policy.environment_id].wal.items():
-        if store in {policy.store, ""}:
+    for (place, server), rows in restorable_in([policy.environment_id])[policy.environment_id].wal.items():
+        if place in {policy.store, store, ""}:
             found.setdefault(server, []).extend(rows)
     return found
 
@@ -147,7 +152,11 @@ def _alone(policy: BackupPolicy, *, asked_at: datetime, without: Collection[str]
         KeptPoint(one.key, one.consistent_at, is_broken=one.state == PointState.BROKEN, locked_until=one.locked_until)
         for one in rows.filter(removing_at__isnull=True).exclude(key__in=without)
     ]
-    return {one.key for one in then} - lead_on(then, keep=keep_of(policy), at=asked_at)
+    # One that was broken then, and is mended, had another lead on in its place.
+    since = set(rows.filter(checked_at__gt=asked_at).values_list("key", flat=True))
+    known = [one for one in then if one.key not in since]
+    leading = [lead_on(points, keep=keep_of(policy), at=asked_at) for points in (then, known)]
+    return {one.key for one in then}.difference(*leading)
 
 
 def _by_server(

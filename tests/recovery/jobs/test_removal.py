@@ -22,7 +22,14 @@ from recovery.queries.points import coverage_of
 from recovery.queries.upkeep import leaving
 from tests.factories import NOW, SmallEstate, small_estate
 from tests.factories.estate import actor
-from tests.factories.recovery import HOUR, backup_policy, recorded_point, recovery_owner, seen_removal
+from tests.factories.recovery import (
+    HOUR,
+    backup_policy,
+    put_in_force,
+    recorded_point,
+    recovery_owner,
+    seen_removal,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -148,6 +155,44 @@ def test_daily_look_takes_no_time_that_nobody_let_go(estate: SmallEstate, rio: U
     remove(leaving(policy, at=NOW).to_order(policy), lambda _: None)
 
     assert numbers_in(policy.store, folder) == list(range(1, 10))
+
+
+def test_what_is_counted_on_where_copies_go_now_stays(
+    estate: SmallEstate, policy: BackupPolicy, going: dict[str, Any]
+) -> None:
+    """It was the store of an earlier policy."""
+    store, copy = going["stores"]
+    segment = NewSegment("7012", 1, 0, 10 * SIZE, NOW, f"{going['folder']}/x", 1, "", store=copy)
+    record_segment(environment=estate.production, segment=segment, actor=system_actor(), at=NOW)
+    policy.refresh_from_db()
+
+    remove(leaving(policy, at=NOW).to_order(policy), lambda _: None)
+
+    assert [numbers_in(one, going["folder"]) for one in (store, copy)] == [[1, 2, 8, 9], list(range(10))]
+
+
+def test_policy_that_comes_into_force_while_the_job_waits_takes_no_time(
+    estate: SmallEstate, policy: BackupPolicy, going: dict[str, Any]
+) -> None:
+    policy.refresh_from_db()
+    order = leaving(policy, at=NOW).to_order(policy)
+    put_in_force(estate.production, keep_daily=30, created_at=clock.now())
+
+    remove(order, lambda _: None)
+
+    assert numbers_in(policy.store, going["folder"]) == list(range(1, 10))
+
+
+def test_point_that_was_checked_since_the_asking_takes_the_lead_from_none(
+    policy: BackupPolicy, going: dict[str, Any]
+) -> None:
+    """It may have been broken then, and another one have led on."""
+    RecoveryPoint.objects.filter(key="last").update(checked_at=clock.now() + HOUR)
+    policy.refresh_from_db()
+
+    remove(leaving(policy, at=NOW).to_order(policy), lambda _: None)
+
+    assert numbers_in(policy.store, going["folder"]) == list(range(1, 10))
 
 
 def test_backup_that_was_recorded_after_the_asking_takes_no_more_than_was_said(
