@@ -148,12 +148,13 @@ def _alone(policy: BackupPolicy, *, asked_at: datetime, without: Collection[str]
     if policy.created_at > asked_at:
         return ()
     rows = RecoveryPoint.objects.kept().filter(environment=policy.environment_id, run__finished_at__lte=asked_at)
+    kept = list(rows.filter(removing_at__isnull=True).exclude(key__in=without))
     then = [
         KeptPoint(one.key, one.consistent_at, is_broken=one.state == PointState.BROKEN, locked_until=one.locked_until)
-        for one in rows.filter(removing_at__isnull=True).exclude(key__in=without)
+        for one in kept
     ]
     # One that was broken then, and is mended, had another lead on in its place.
-    since = set(rows.filter(checked_at__gt=asked_at).values_list("key", flat=True))
+    since = {one.key for one in kept if one.checked_at is not None and one.checked_at > asked_at}
     known = [one for one in then if one.key not in since]
     leading = [lead_on(points, keep=keep_of(policy), at=asked_at) for points in (then, known)]
     return {one.key for one in then}.difference(*leading)
